@@ -1,0 +1,201 @@
+"""The engine against Hugging Face + PEFT on the same weights, side by side in one run. One JSON line per metric.
+
+    python benchmarks/engine.py [--model DIR] [--rank 32] [--rounds 9] [--only train decode ...]
+
+Both sides use one thread, the same LoRA sites and the same batch; rounds alternate between them, so that noise of the
+machine hits both, and `ratio` is the median of the per-round ratios (above 1: the engine is faster). Needs the `dev`
+extra.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig as PeftConfig
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from hone.engine.batch import cut
+from hone.engine.contract import ForwardBackward, ModelSource, Sample
+from hone.engine.lora.state import AdapterState, new_adapter
+from hone.engine.models.load import LoadedModel, load_model
+from hone.engine.optim.adamw import adamw_step
+from hone.engine.sampling.sampler import Sampler
+from hone.engine.sampling.version import AdapterVersion, make_version
+from hone.engine.trainer import run_pieces
+from hone.protocol.types import AdamParams, Datum, LoraConfig, SamplingParams
+
+TINY = Path(__file__).resolve().parents[1] / "src/hone/assets/tiny"
+MICRO_BATCH = 2048
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, default=TINY)
+    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", nargs="*", default=["train", "decode", "tenants", "publish"])
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = load_model(ModelSource("bench", args.model))
+    if "train" in args.only:
+        bench_train(model, args)
+    if "decode" in args.only:
+        bench_decode(model, args)
+    if "tenants" in args.only:
+        bench_tenants(model, args)
+    if "publish" in args.only:
+        bench_publish(model, args)
+    emit("peak_memory", unit="MB", value=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+# --- training
+# --------------------------------------------------------------------------------------------------------------
+
+
+def bench_train(model: LoadedModel, args: argparse.Namespace) -> None:
+    state, peft = adapter(model, args.rank), peft_model(args)
+    optimizer = torch.optim.AdamW([p for p in peft.parameters() if p.requires_grad], lr=1e-5)
+    for sequences, length in ((1, 128), (8, 128), (8, 512)):
+        data = make_data(model, sequences, length)
+        tokens = torch.from_numpy(np.stack([d.tokens for d in data]).astype(np.int64))
+        targets = torch.from_numpy(np.stack([d.loss_inputs["target_tokens"] for d in data]))
+
+        def theirs(tokens: torch.Tensor = tokens, targets: torch.Tensor = targets) -> None:
+            logits = peft(input_ids=tokens).logits
+            torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        compare("train", lambda data=data: train_step(model, state, data), theirs, sequences * length, args.rounds)  # type: ignore[misc]
+
+
+def train_step(model: LoadedModel, state: AdapterState, data: tuple[Datum, ...]) -> None:
+    for piece in cut(ForwardBackward("a", data, "cross_entropy", {}), MICRO_BATCH):
+        run_pieces(model.decoder, [piece], {"a": state})
+    adamw_step(state, AdamParams(learning_rate=1e-5))
+
+
+# --- decoding
+# --------------------------------------------------------------------------------------------------------------
+
+
+def bench_decode(model: LoadedModel, args: argparse.Namespace, new_tokens: int = 64, prompt: int = 64) -> None:
+    version, peft = published(model, args.rank), peft_model(args)
+    peft.eval()
+    for batch in (1, 8, 32):
+
+        def ours(batch: int = batch) -> None:
+            sampler = Sampler(model, 64, 1 << 15, MICRO_BATCH)
+            for i in range(batch):
+                tokens = np.random.default_rng(i).integers(0, model.config.vocab_size, prompt).astype(np.int32)
+                sampler.add(
+                    i, Sample("bench", "v", tokens, 1, SamplingParams(max_tokens=new_tokens, stop=()), i), version
+                )
+            while sampler:
+                sampler.step()
+
+        @torch.inference_mode()
+        def theirs(batch: int = batch) -> None:
+            cache = DynamicCache()
+            tokens = torch.randint(0, model.config.vocab_size, (batch, prompt))
+            for _ in range(new_tokens):
+                logits = peft(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+                tokens = torch.multinomial(torch.softmax(logits, -1), 1)
+
+        compare(f"decode_batch_{batch}", ours, theirs, batch * new_tokens, args.rounds)
+
+
+# --- many tenants
+# ----------------------------------------------------------------------------------------------------------
+
+
+def bench_tenants(model: LoadedModel, args: argparse.Namespace) -> None:
+    """Tenants' small passes in one batch against one after another: the gain of mixing."""
+    for tenants in (1, 4, 8, 16):
+        states = {f"t{i}": adapter(model, args.rank) for i in range(tenants)}
+        data = make_data(model, 1, 64)
+        pieces = [cut(ForwardBackward(name, data, "cross_entropy", {}), MICRO_BATCH)[0] for name in states]
+
+        def together(pieces: list[Any] = pieces, states: dict[str, AdapterState] = states) -> None:
+            run_pieces(model.decoder, pieces, states)
+
+        def apart(pieces: list[Any] = pieces, states: dict[str, AdapterState] = states) -> None:
+            for piece in pieces:
+                run_pieces(model.decoder, [piece], states)
+
+        compare(f"tenants_{tenants}_mixed_vs_apart", together, apart, tenants * 64, args.rounds)
+
+
+def bench_publish(model: LoadedModel, args: argparse.Namespace) -> None:
+    state = adapter(model, args.rank)
+    values = [timed(lambda: make_version(state.layout, state.weights.clone())) * 1e3 for _ in range(args.rounds)]
+    emit("publish", unit="ms", value=statistics.median(values), adapter_parameters=state.layout.size)
+
+
+# --- pieces
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def adapter(model: LoadedModel, rank: int) -> AdapterState:
+    state = new_adapter(model.config, LoraConfig(rank=rank, seed=1))
+    state.weights.add_(torch.randn(state.layout.size) * 0.01)
+    return state
+
+
+def published(model: LoadedModel, rank: int) -> AdapterVersion:
+    state = adapter(model, rank)
+    return make_version(state.layout, state.weights)
+
+
+def peft_model(args: argparse.Namespace) -> Any:
+    base = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    sites = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    # no head adapter here: PEFT would untie the head; the engine carries one, so the comparison leans towards PEFT
+    return get_peft_model(base, PeftConfig(r=args.rank, lora_alpha=32, target_modules=sites, init_lora_weights=False))
+
+
+def make_data(model: LoadedModel, sequences: int, length: int) -> tuple[Datum, ...]:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, model.config.vocab_size, (sequences, length + 1))
+    ones = np.ones(length, np.float32)
+    return tuple(
+        Datum(row[:-1].astype(np.int32), {"target_tokens": row[1:].astype(np.int64), "weights": ones}) for row in rows
+    )
+
+
+def timed(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], tokens: int, rounds: int) -> None:
+    for run in (ours, theirs):
+        run()
+    pairs = [(timed(ours), timed(theirs)) for _ in range(rounds)]
+    emit(
+        name,
+        unit="tokens/s",
+        tokens=tokens,
+        value=tokens / statistics.median(p[0] for p in pairs),
+        reference=tokens / statistics.median(p[1] for p in pairs),
+        ratio=statistics.median(p[1] / p[0] for p in pairs),
+    )
+
+
+def emit(metric: str, **fields: Any) -> None:
+    row = {"metric": metric, **fields}
+    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

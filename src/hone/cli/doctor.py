@@ -1,0 +1,212 @@
+"""`hone doctor`: checks what Hone stands on, from Python to one real training step, and says how to mend what fails."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hone.errors import HoneError
+from hone.paths import default_data_dir
+from hone.settings import Settings, load_settings
+
+GIB = 1 << 30
+LEAST_DISK_GIB = 1.0
+"""Room for the journal and some checkpoints; less fails in the middle of a run."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the checks look at."""
+
+    settings: Settings
+    data_dir: Path
+    model_dir: Path
+
+
+@dataclass(frozen=True)
+class Finding:
+    check: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+class Unwell(HoneError):
+    """A check failed."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(found)
+        self.advice = advice
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="check the disk that this data directory is on")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = load_settings()
+    data_dir = args.data_dir or settings.data_dir or default_data_dir()
+    setup = Setup(settings, data_dir, Path(__file__).parent.parent / "assets" / "tiny")
+    findings = [_examine(name, check, setup) for name, check in CHECKS.items()]
+    if args.json:
+        print(json.dumps({"ok": all(f.ok for f in findings), "checks": [asdict(f) for f in findings]}))
+    else:
+        _print(findings)
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _examine(name: str, check: Callable[[Setup], str], setup: Setup) -> Finding:
+    """A check that raises is a finding, so that one fault does not hide the next."""
+    try:
+        return Finding(name, True, check(setup))
+    except Unwell as fault:
+        return Finding(name, False, str(fault), fault.advice)
+    except Exception as fault:
+        advice = "This looks like a fault of Hone or of its installation: `make clean install`, then report it."
+        return Finding(name, False, f"{type(fault).__name__}: {fault}", advice)
+
+
+def check_python(setup: Setup) -> str:
+    return f"{platform.python_version()} in {sys.prefix}"
+
+
+def check_torch(setup: Setup) -> str:
+    try:
+        import torch
+    except ImportError as error:
+        raise Unwell(f"cannot be imported: {error}", "Install it: pip install -c constraints.txt torch") from error
+    return f"{torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+
+
+def check_device(setup: Setup) -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "CPU"
+    return f"CPU and {torch.cuda.get_device_name(0)} ({torch.cuda.get_device_properties(0).total_memory / GIB:.0f} GiB)"
+
+
+def check_disk(setup: Setup) -> str:
+    existing = next(path for path in (setup.data_dir, *setup.data_dir.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free / GIB
+    found = f"{free:.1f} GiB free for {setup.data_dir}"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise Unwell(f"{existing} is not writable", "Choose another place with --data-dir or HONE_DATA_DIR.")
+    if free < LEAST_DISK_GIB:
+        raise Unwell(found, f"Free at least {LEAST_DISK_GIB:.0f} GiB, or choose another disk with --data-dir.")
+    return found
+
+
+def check_database(setup: Setup) -> str:
+    """Opens, migrates, writes and reads the configured database, or an SQLite file of the kind a server makes."""
+    from sqlalchemy import Connection, text
+
+    from hone.storage.database import Database
+
+    def write_and_read(connection: Connection) -> int:
+        connection.execute(text("CREATE TEMPORARY TABLE doctor (value INTEGER)"))
+        connection.execute(text("INSERT INTO doctor VALUES (42)"))
+        found = int(connection.execute(text("SELECT value FROM doctor")).scalar_one())
+        connection.execute(text("DROP TABLE doctor"))
+        return found
+
+    async def use(url: str) -> tuple[int, float]:
+        database = Database(url, setup.settings.sqlite_synchronous)
+        started = time.perf_counter()
+        try:
+            return await database.run(write_and_read), time.perf_counter() - started
+        finally:
+            database.close()
+
+    with tempfile.TemporaryDirectory() as scratch:
+        url = setup.settings.database_url or f"sqlite:///{scratch}/hone.sqlite"
+        try:
+            value, seconds = asyncio.run(use(url))
+        except Exception as error:
+            advice = "Check HONE_DATABASE_URL." if setup.settings.database_url else "Check the disk and TMPDIR."
+            raise Unwell(f"{type(error).__name__}: {error}", advice) from error
+    assert value == 42
+    return f"{url.split(':', 1)[0]} writes and reads in {1000 * seconds:.1f} ms"
+
+
+def check_tokenizer(setup: Setup) -> str:
+    from tokenizers import Tokenizer
+
+    file = setup.model_dir / "tokenizer.json"
+    if not file.exists():
+        raise Unwell(f"{file} is missing", "The installation lacks the embedded model; install Hone again.")
+    tokenizer = Tokenizer.from_file(str(file))
+    text = "What is 37 + 45?"
+    tokens = tokenizer.encode(text).ids
+    if tokenizer.decode(tokens) != text:
+        raise Unwell(f"{text!r} comes back as {tokenizer.decode(tokens)!r}", "Install Hone again.")
+    return f"{tokenizer.get_vocab_size():,} tokens; {len(text)} characters in {len(tokens)}"
+
+
+def check_training(setup: Setup) -> str:
+    """A real engine process, an adapter, one gradient, one step, and the loss before and after it."""
+    return asyncio.run(_train_one_step(setup))
+
+
+async def _train_one_step(setup: Setup) -> str:
+    import numpy as np
+
+    from hone.engine.build import start_engine
+    from hone.engine.contract import CreateAdapter, ForwardBackward, ModelSource, OptimStep
+    from hone.protocol.types import AdamParams, Datum, LoraConfig
+
+    tokens = np.arange(2, 34, dtype=np.int32)
+    datum = Datum(tokens[:-1], {"target_tokens": tokens[1:].astype(np.int64), "weights": np.ones(31, dtype=np.float32)})
+    started = time.perf_counter()
+    engine = await start_engine([ModelSource("hone/tiny", setup.model_dir)], threads=setup.settings.threads)
+    ready = time.perf_counter()
+    try:
+        step = ForwardBackward("doctor", (datum,), "cross_entropy", {})
+        submitted = [
+            engine.submit(CreateAdapter("doctor", "hone/tiny", LoraConfig(rank=8, seed=0))),
+            engine.submit(step),
+            engine.submit(OptimStep("doctor", AdamParams(learning_rate=1e-3))),
+            engine.submit(step),
+        ]
+        _, before, _, after = await asyncio.gather(*submitted)
+    finally:
+        await engine.close()
+    losses = before.metrics["loss:sum"], after.metrics["loss:sum"]
+    found = f"loss {losses[0]:.2f} -> {losses[1]:.2f}; engine ready after {ready - started:.1f} s"
+    if not losses[1] < losses[0]:
+        raise Unwell(found, "A step must lower the loss on its own example; please report this with `hone version`.")
+    return found
+
+
+CHECKS: dict[str, Callable[[Setup], str]] = {
+    "Python": check_python,
+    "torch": check_torch,
+    "device": check_device,
+    "disk": check_disk,
+    "database": check_database,
+    "tokenizer": check_tokenizer,
+    "one training step": check_training,
+}
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "check", "found", show_edge=False)
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.ok else "[bold red]failed[/]"
+        table.add_row(mark, finding.check, finding.found + (f"\n[bold]{finding.advice}[/]" if finding.advice else ""))
+    console = Console()
+    console.print(table)
+    failed = sum(not finding.ok for finding in findings)
+    console.print(f"\n{failed} of {len(findings)} checks failed" if failed else "\nEverything works.")

@@ -1,0 +1,84 @@
+"""`hone <command>`: finds the command's module, hands it the arguments, turns errors into exit codes.
+
+Only the chosen command is imported, so `hone --help` answers at once. A command module has two functions,
+`add_arguments(parser)` and `run(args) -> int`; adding a command is one file and one line in `COMMANDS`.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from hone import __version__
+from hone.errors import UserError
+
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+"""The same code that argparse uses for a wrong option."""
+EXIT_INTERRUPTED = 130
+
+
+class CommandModule(Protocol):
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+@dataclass(frozen=True)
+class Command:
+    module: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("hone.cli.demo", "train on this machine in a few minutes: SFT, RL, four adapters at once"),
+    "serve": Command("hone.cli.serve", "start the service that the tinker SDK talks to"),
+    "doctor": Command("hone.cli.doctor", "check this machine and train one step"),
+    "version": Command("hone.cli.version", "print the versions that matter in a bug report"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the result is the process's exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = _overview().parse_args(arguments[:1]).command
+    if chosen is None:
+        _overview().print_help()
+        return EXIT_USER_ERROR
+    module = cast(CommandModule, importlib.import_module(COMMANDS[chosen].module))
+    parser = argparse.ArgumentParser(prog=f"hone {chosen}", description=_sentence(COMMANDS[chosen].summary))
+    module.add_arguments(parser)
+    try:
+        return module.run(parser.parse_args(arguments[1:]))
+    except UserError as error:
+        print(f"hone {chosen}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print(f"hone {chosen}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _overview() -> argparse.ArgumentParser:
+    """Knows the commands' names and summaries, not their options: those need the command's module."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="hone",
+        usage="hone <command> [options]",
+        description="Train, serve and keep improving LoRA adapters on shared base models.",
+        epilog="\n".join(["commands:", *lines, "", "`hone <command> --help` tells more."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"hone {__version__}")
+    parser.add_argument("command", nargs="?", choices=COMMANDS, metavar="command", help=argparse.SUPPRESS)
+    return parser
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

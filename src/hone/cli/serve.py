@@ -1,0 +1,160 @@
+"""`hone serve`: the one place where settings, engine and server are put together."""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+from hone.engine.contract import Engine, ModelSource
+from hone.errors import UserError
+from hone.identity.keys import server_key
+from hone.observe.logs import configure_logs
+from hone.paths import DataDirectory, default_data_dir
+from hone.server.service import Service
+from hone.settings import Settings, load_settings
+
+EMBEDDED_MODEL = "hone/tiny"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="a Hugging Face model directory to serve, under its own name or under NAME; may be repeated "
+        f"(default: the embedded model {EMBEDDED_MODEL})",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: %(default)s)")
+    parser.add_argument("--data-dir", type=Path, help="where everything is kept (default: ~/.local/share/hone)")
+    parser.add_argument("--api-key", help="the key that clients must send (default: one made on first start)")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON on standard output when ready")
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = load_settings()
+    if args.data_dir is not None:
+        settings = replace(settings, data_dir=args.data_dir)
+    if args.api_key is not None:
+        settings = replace(settings, api_key=args.api_key)
+    configure_logs(settings.log_level)
+    data = DataDirectory((settings.data_dir or default_data_dir()).expanduser().resolve())
+    data.make()
+    with _only_server(data), _listening(args.host, args.port) as listener:
+        asyncio.run(_serve(model_sources(args.model), settings, data, listener, args))
+    return 0
+
+
+def model_sources(given: list[str]) -> list[ModelSource]:
+    """`[NAME=]DIR` as models; a directory without a name is served under its own."""
+    if not given:
+        embedded = Path(str(resources.files("hone"))) / "assets" / "tiny"
+        return [ModelSource(EMBEDDED_MODEL, embedded)]
+    sources = []
+    for text in given:
+        name, _, directory = text.rpartition("=")
+        path = Path(directory).expanduser().resolve()
+        if not (path / "config.json").is_file():
+            raise UserError(f"--model {text}: {path} is not a Hugging Face model directory; it has no config.json")
+        sources.append(ModelSource(name or path.name, path))
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise UserError(f"--model: two models have the same name ({', '.join(names)}); tell them apart with NAME=DIR")
+    return sources
+
+
+@contextlib.contextmanager
+def _only_server(data: DataDirectory) -> Iterator[None]:
+    """Two servers on one data directory would undo each other's work. The lock ends with the process, however it ends."""
+    with data.lock.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UserError(
+                f"{data.root} is in use by another server (pid {lock.read().strip() or 'unknown'}); "
+                "stop it or choose another --data-dir"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """The port is taken before anything slow starts, so that a port in use is reported at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; try --port 0") from None
+        yield listener
+
+
+async def _serve(
+    sources: list[ModelSource], settings: Settings, data: DataDirectory, listener: socket.socket, args: argparse.Namespace
+) -> None:
+    from hone.engine.build import start_engine
+
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for stop_signal in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(stop_signal, stopping.set)
+    engine = await start_engine(sources, threads=settings.threads)
+    await serve_engine(engine, settings, data, listener, stopping, as_json=args.json)
+
+
+async def serve_engine(
+    engine: Engine, settings: Settings, data: DataDirectory, listener: socket.socket, stopping: asyncio.Event, as_json: bool
+) -> None:
+    """Serve until `stopping` is set, then stop cleanly."""
+    from hone.server.app import create_app
+    from hone.server.tokenizers import publish_tokenizers, withdraw_tokenizers
+    from hone.server.web import WebServer
+
+    key = server_key(data.api_key, settings.api_key)
+    service = Service(engine, data, settings, key)
+    await service.start()
+    tokenizers = publish_tokenizers(engine.models.values(), data) if settings.publish_tokenizers else []
+    try:
+        async with WebServer(create_app(service), listener):
+            _announce(service, listener, as_json)
+            await stopping.wait()
+            service.futures.release()
+    finally:
+        withdraw_tokenizers(tokenizers, data)
+        await service.stop()
+
+
+def _announce(service: Service, listener: socket.socket, as_json: bool) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    names = list(service.models)
+    if as_json:
+        ready = {
+            "url": url,
+            "api_key": service.api_key,
+            "pid": os.getpid(),
+            "data_dir": str(service.data.root),
+            "models": names,
+        }
+        print(json.dumps(ready), flush=True)
+        return
+    print(f"Serving {', '.join(names)} (data in {service.data.root}). Ctrl-C stops it. In another terminal:\n")
+    print(f"  export TINKER_BASE_URL={url}\n  export TINKER_API_KEY={service.api_key}\n", flush=True)
+    if host not in LOOPBACK:
+        print(f"Note: {host} can be reached from other machines, without encryption.", file=sys.stderr, flush=True)

@@ -1,0 +1,46 @@
+"""From "where is the service?" to a `tinker.ServiceClient`, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hone.client.embedded import embedded_server
+from hone.errors import UserError
+
+if TYPE_CHECKING:
+    import tinker
+
+EMBEDDED = "embedded"
+
+
+@contextmanager
+def connect(
+    target: str = EMBEDDED, *, api_key: str | None = None, data_dir: Path | None = None
+) -> Iterator[tinker.ServiceClient]:
+    """A client on the server at the URL `target`, or on one of its own that ends with the block.
+
+    The official SDK's variables hold where nothing is given: `TINKER_API_KEY` is the key of a URL. `data_dir` is where
+    an embedded server keeps its data; without it, nothing is kept.
+    """
+    if target == EMBEDDED:
+        with embedded_server(data_dir) as server, service_client(server.url, server.api_key) as client:
+            yield client
+        return
+    if not target.startswith(("http://", "https://")):
+        raise UserError(f'cannot connect to {target!r}; give a URL such as "http://127.0.0.1:8000", or "{EMBEDDED}"')
+    if data_dir is not None:
+        raise UserError(f"data_dir belongs to an embedded server, but the target is {target}; leave one of them out")
+    with service_client(target, api_key) as client:
+        yield client
+
+
+@contextmanager
+def service_client(url: str, api_key: str | None) -> Iterator[tinker.ServiceClient]:
+    """The SDK's client; leaving the block finishes its session on the server."""
+    import tinker  # not at the top: reading a config must stay quick
+
+    with tinker.ServiceClient(base_url=url, api_key=api_key) as client:
+        yield client

@@ -1,0 +1,1 @@
+"""Trains and samples LoRA adapters on frozen base models; knows adapters, not users. Start at `contract.py`."""

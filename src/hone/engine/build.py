@@ -1,0 +1,17 @@
+"""Builds a running engine; beside the contract, the only thing that the server imports from here."""
+
+from collections.abc import Sequence
+
+from hone.engine.contract import Engine, ModelSource
+from hone.engine.remote import RemoteEngine
+
+
+async def start_engine(sources: Sequence[ModelSource], *, threads: int | None = None, **limits: int) -> Engine:
+    """An engine process with these base models, ready for operations.
+
+    `threads` of the math library; by default all cores but one, which the API process keeps. `limits` are those of
+    `hone.engine.loop.Limits`. Raises `UserError` if a model cannot be loaded.
+    """
+    engine = RemoteEngine(sources, threads, limits)
+    await engine.start()
+    return engine

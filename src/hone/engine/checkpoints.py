@@ -1,0 +1,147 @@
+"""Adapters on disk: a directory with PEFT's file names, readable by other tools, plus what continuing needs.
+
+adapter_model.safetensors   LoRA matrices, `base_model.model.<module>.lora_A|B.weight`
+adapter_config.json         rank, alpha, target modules (PEFT)
+optimizer.safetensors       moments, and the gradient not yet stepped on, as flat vectors (training checkpoints)
+hone.json                   configuration, step count, format; written last, so its presence means "complete"
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hone.engine.lora.layout import ALPHA, LoraLayout
+from hone.engine.lora.state import AdapterState
+from hone.engine.models.config import ModelConfig
+from hone.errors import ServerError, UserError
+from hone.protocol.types import LoraConfig
+
+FORMAT = 1
+_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class AdapterImage:
+    """A copy of an adapter at one moment, which can be written while the adapter goes on."""
+
+    lora: LoraConfig
+    layout: LoraLayout
+    weights: Tensor
+    steps: int
+    optimizer: dict[str, Tensor] | None
+    """`moment1`, `moment2` and, if something was gathered, `gradient`"""
+
+
+def capture(state: AdapterState, with_optimizer: bool, with_gradient: bool = False) -> AdapterImage:
+    optimizer = None
+    if with_optimizer:
+        optimizer = {"moment1": state.moment1.clone(), "moment2": state.moment2.clone()}
+        if with_gradient and state.gradient is not None:
+            optimizer["gradient"] = state.gradient.clone()
+    return AdapterImage(state.lora, state.layout, state.weights.clone(), state.steps, optimizer)
+
+
+def write_image(image: AdapterImage, base_model: str, directory: Path) -> int:
+    """Write the image to `directory`, which appears only when complete; returns its size in bytes."""
+    building = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}")
+    building.mkdir(parents=True)
+    try:
+        tensors: dict[str, Tensor] = {}
+        for site, (a, b) in image.layout.site_views(image.weights).items():
+            tensors[f"{_PREFIX}{site}.lora_A.weight"] = a.contiguous()
+            tensors[f"{_PREFIX}{site}.lora_B.weight"] = b.contiguous()
+        save_file(tensors, building / "adapter_model.safetensors", metadata={"format": "pt"})
+        _write_json(building / "adapter_config.json", _peft_config(image, base_model))
+        if image.optimizer is not None:
+            save_file(image.optimizer, building / "optimizer.safetensors")
+        meta = {
+            "format": FORMAT,
+            "base_model": base_model,
+            "lora": dataclasses.asdict(image.lora),
+            "steps": image.steps,
+            "sites": list(image.layout.site_names),
+        }
+        _write_json(building / "hone.json", meta)
+        for file in building.iterdir():
+            _sync(file)
+        os.rename(building, directory)
+    except OSError as error:
+        shutil.rmtree(building, ignore_errors=True)
+        raise ServerError(f"could not write the checkpoint {directory.name}: {error.strerror or error}") from error
+    return sum(file.stat().st_size for file in directory.iterdir())
+
+
+def read_lora_config(directory: Path) -> LoraConfig:
+    return LoraConfig(**_read_meta(directory)["lora"])
+
+
+def read_adapter(directory: Path, model_config: ModelConfig, with_optimizer: bool) -> AdapterState:
+    """The adapter in `directory`; `UserError` if it is not one for this base model."""
+    meta = _read_meta(directory)
+    state = AdapterState(model_config, LoraConfig(**meta["lora"]))
+    tensors = load_file(directory / "adapter_model.safetensors")
+    for site, (a, b) in state.layout.site_views(state.weights).items():
+        for side, view in (("A", a), ("B", b)):
+            found = tensors.get(f"{_PREFIX}{site}.lora_{side}.weight")
+            if found is None or found.shape != view.shape:
+                shape = "nothing" if found is None else list(found.shape)
+                raise UserError(
+                    f"checkpoint {directory.name} was made for {meta['base_model']}, another shape of model: "
+                    f"{site}.lora_{side} should be {list(view.shape)}, found {shape}"
+                )
+            view.copy_(found)
+    if with_optimizer:
+        file = directory / "optimizer.safetensors"
+        if not file.is_file():
+            raise UserError(
+                f"checkpoint {directory.name} holds no optimizer state; load its weights only, or a training checkpoint"
+            )
+        optimizer = load_file(file)
+        state.moment1.copy_(optimizer["moment1"])
+        state.moment2.copy_(optimizer["moment2"])
+        state.set_gradient(optimizer.get("gradient"))
+        state.steps = int(meta["steps"])
+    return state
+
+
+def _peft_config(image: AdapterImage, base_model: str) -> dict[str, Any]:
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "r": image.lora.rank,
+        "lora_alpha": ALPHA,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted({site.rsplit(".", 1)[-1] for site in image.layout.site_names}),
+    }
+
+
+def _read_meta(directory: Path) -> dict[str, Any]:
+    file = directory / "hone.json"
+    if not file.is_file():
+        raise UserError(f"checkpoint {directory.name} is missing or incomplete; it may have been deleted")
+    meta: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if meta["format"] != FORMAT:
+        raise UserError(f"checkpoint {directory.name} has format {meta['format']}; this version of Hone reads {FORMAT}")
+    return meta
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,202 @@
+"""What the server may ask of the engine, and what the engine promises. Read this first.
+
+- Operations of one adapter take effect in the order of the `submit` calls; operations of different adapters may overlap
+  and be computed together, which changes no bit of either on a CPU.
+- A result arrives exactly once per submitted operation: as a value, or as an error with a category. An operation
+  that fails leaves its adapter as it was, and the operations after it still run.
+- When the engine process ends, every operation under way raises `EngineLostError`. The engine has then forgotten all
+  adapters and versions; after `restart` the caller rebuilds them from snapshots and submits later operations again.
+- On one machine the same operations in the same order give the same bits, whatever else the engine does meanwhile.
+- Capturing state (`Publish`, `Snapshot`, `SaveAdapter`) copies it at its place in the order, then writes in the
+  background. Files appear under their final names only when complete.
+- Releasing what is absent is fine.
+"""
+
+from asyncio import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from hone.protocol.types import AdamParams, Datum, ForwardBackwardResult, LoraConfig, SampleResult, SamplingParams
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model to serve: the id that clients use, and the Hugging Face directory that holds it."""
+
+    name: str
+    directory: Path
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A frozen model that the engine has loaded."""
+
+    name: str
+    directory: str
+    architecture: str
+    max_context: int
+    vocab_size: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class CreateAdapter:
+    """A new adapter: A drawn from the seed, B zero. The result is None. `lora.seed` must be set."""
+
+    adapter: str
+    base_model: str
+    lora: LoraConfig
+
+
+@dataclass(frozen=True)
+class LoadAdapter:
+    """An adapter from a directory that `SaveAdapter` or `Snapshot` wrote; replaces one of the same name.
+
+    `with_optimizer` restores moments, step count and, from a snapshot, gradients not yet stepped on; otherwise they
+    start fresh. The result is an `AdapterInfo`.
+    """
+
+    adapter: str
+    base_model: str
+    directory: str
+    with_optimizer: bool
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    lora: LoraConfig
+    parameters: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class ForwardBackward:
+    """Adds the gradient of a loss to the adapter's; `forward_only` computes the same outputs and adds nothing.
+
+    The result is a `ForwardBackwardResult`.
+    """
+
+    adapter: str
+    data: tuple[Datum, ...]
+    loss_fn: str
+    loss_config: dict[str, float | str]
+    forward_only: bool = False
+
+
+@dataclass(frozen=True)
+class OptimStep:
+    """One AdamW step on the gradients gathered since the last one, then clears them. The result is a dict of metrics.
+
+    Without gathered gradients nothing changes and the metric `skipped` is 1.
+    """
+
+    adapter: str
+    params: AdamParams
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything needed to continue the adapter, pending gradients included, on disk at `directory`. The result is
+    its size in bytes."""
+
+    adapter: str
+    directory: str
+
+
+@dataclass(frozen=True)
+class SaveAdapter:
+    """A checkpoint at `directory`, which must not exist: weights, and moments if `with_optimizer`. The result is its
+    size in bytes, given once it is durable."""
+
+    adapter: str
+    directory: str
+    with_optimizer: bool
+
+
+@dataclass(frozen=True)
+class Publish:
+    """An immutable copy of the adapter's weights, to sample from under the name `version`. The result is None, given
+    as soon as the copy exists in memory. The copy is also written to `directory`, before any `Snapshot` submitted
+    later is."""
+
+    adapter: str
+    version: str
+    directory: str
+
+
+@dataclass(frozen=True)
+class LoadVersion:
+    """A version to sample from, out of a directory that `SaveAdapter` or `Publish` wrote. The result is None."""
+
+    version: str
+    base_model: str
+    directory: str
+
+
+@dataclass(frozen=True)
+class DropAdapter:
+    adapter: str
+
+
+@dataclass(frozen=True)
+class DropVersion:
+    version: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw `num_samples` completions of one prompt. The result is a `SampleResult`.
+
+    `seed` (not the one in `params`, which the server has resolved into it) fixes every draw: sample i uses stream
+    (seed, i), so equal requests give equal samples under any load.
+    """
+
+    base_model: str
+    version: str | None
+    """None samples the base model itself."""
+    prompt: np.ndarray
+    """int32 [P]"""
+    num_samples: int
+    params: SamplingParams
+    seed: int
+    prompt_logprobs: bool = False
+    topk_prompt_logprobs: int = 0
+    topk_sample_logprobs: int = 0
+
+
+AdapterOperation = (
+    CreateAdapter | LoadAdapter | ForwardBackward | OptimStep | Snapshot | SaveAdapter | Publish | DropAdapter
+)
+Operation = AdapterOperation | LoadVersion | DropVersion | Sample
+Result = None | int | dict[str, float] | AdapterInfo | ForwardBackwardResult | SampleResult
+
+
+class Engine(Protocol):
+    """A running engine, as the server sees it. All methods belong to one asyncio event loop."""
+
+    models: dict[str, BaseModel]
+    """By name, in the order in which they were configured."""
+    pid: int
+
+    def submit(self, operation: Operation) -> "Future[Any]":
+        """Hand over one operation; the future's type is that named in the operation's docstring.
+
+        Raises nothing itself: errors arrive through the future as `UserError`, `ServerError` or `EngineLostError`.
+        Cancelling the future of a `Sample` stops its generation; other operations run on.
+        """
+        ...
+
+    async def compute_seconds(self) -> float:
+        """How long this engine process has spent computing: what benchmarks subtract to see the service's overhead."""
+        ...
+
+    async def restart(self) -> None:
+        """Start a new engine process after the old one ended; returns when it is ready."""
+        ...
+
+    async def close(self) -> None:
+        """End the engine process after the writes under way; returns when it is gone."""
+        ...

@@ -1,0 +1,53 @@
+"""Which adapter's matrices apply to which rows of a packed batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hone.engine.lora.layout import GroupWeights
+from hone.engine.lora.linear import Segment
+
+
+@dataclass(frozen=True)
+class LoraSpan:
+    """Rows `start:stop` belong to one adapter. A group that the adapter does not train is absent from `weights`."""
+
+    start: int
+    stop: int
+    weights: Mapping[str, GroupWeights]
+    gradients: Mapping[str, GroupWeights] | None
+    scale: float
+
+
+class LoraBatch:
+    """The spans of one pass, in row order; rows outside every span use the base model alone."""
+
+    def __init__(self, spans: Sequence[LoraSpan]) -> None:
+        self._spans = tuple(spans)
+
+    def segments(self, group: str) -> list[Segment]:
+        return [
+            Segment(s.start, s.stop, s.weights[group], s.gradients[group] if s.gradients else None, s.scale)
+            for s in self._spans
+            if group in s.weights
+        ]
+
+    def expert_segments(self, group: str, expert: int, rows: Tensor) -> list[Segment]:
+        """The segments of the batch that consists of the given rows (ascending) of this one, for one expert."""
+        borders = torch.tensor([[s.start, s.stop] for s in self._spans], dtype=rows.dtype, device=rows.device).view(
+            -1, 2
+        )
+        found = torch.searchsorted(rows, borders).tolist()
+        return [
+            Segment(
+                start,
+                stop,
+                s.weights[group].expert(expert),
+                s.gradients[group].expert(expert) if s.gradients else None,
+                s.scale,
+            )
+            for s, (start, stop) in zip(self._spans, found, strict=True)
+            if group in s.weights and stop > start
+        ]

@@ -1,0 +1,141 @@
+"""Where every LoRA matrix of an adapter lies in its flat vector.
+
+Geometry (the hosted service's, checked against its parameter counts): every projection is a site of its own with its
+own A; the head has LoRA under `train_unembed`, also when embeddings are tied; embeddings, norms and routers have
+none. Experts use shared-outer LoRA: gate and up share A over the experts, down shares B. `W' = W + (alpha / rank) B
+A`.
+
+Sites that read the same input form a group. A group's A matrices lie stacked, so that one product serves all its sites.
+
+Legend: R rank, E experts, I inputs and O outputs of a site, S sites of a group.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from hone.engine.models.config import ModelConfig
+from hone.protocol.types import LoraConfig
+
+ALPHA = 32.0
+"""The protocol has no alpha; 32 is the documented default of the hosted service's adapters."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One projection of the base model that gets a LoRA pair."""
+
+    name: str
+    """Module path in the Hugging Face checkpoint."""
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class SiteGroup:
+    """Sites with one common input."""
+
+    name: str
+    sites: tuple[Site, ...]
+    a_experts: int = 0
+    """0: A is shared (or the group is dense); else every expert has its own."""
+    b_experts: int = 0
+
+    @property
+    def inputs(self) -> int:
+        return self.sites[0].inputs
+
+
+@dataclass(frozen=True)
+class GroupWeights:
+    """One adapter's matrices for one group, as views."""
+
+    a: Tensor
+    """[S*R, I], or [E, S*R, I]"""
+    b: tuple[Tensor, ...]
+    """per site [O, R], or [E, O, R]"""
+
+    def expert(self, e: int) -> "GroupWeights":
+        return GroupWeights(
+            self.a[e] if self.a.ndim == 3 else self.a, tuple(b[e] if b.ndim == 3 else b for b in self.b)
+        )
+
+
+def site_groups(config: ModelConfig, lora: LoraConfig) -> tuple[SiteGroup, ...]:
+    """The groups that an adapter of this kind trains, in the order of the flat vector."""
+    hidden, groups = config.hidden_size, []
+    q_size, kv_size = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    for i in range(config.layers):
+        layer = f"model.layers.{i}"
+        if lora.train_attn:
+            attention = f"{layer}.self_attn"
+            qkv = (("q_proj", q_size), ("k_proj", kv_size), ("v_proj", kv_size))
+            groups.append(SiteGroup(f"{layer}.qkv", tuple(Site(f"{attention}.{n}", hidden, size) for n, size in qkv)))
+            groups.append(SiteGroup(f"{layer}.o", (Site(f"{attention}.o_proj", q_size, hidden),)))
+        if lora.train_mlp and config.is_moe(i):
+            size, experts, mlp = config.expert_intermediate_size, config.experts, f"{layer}.mlp.experts"
+            gate_up = (Site(f"{mlp}.w1", hidden, size), Site(f"{mlp}.w3", hidden, size))
+            groups.append(SiteGroup(f"{layer}.gate_up", gate_up, b_experts=experts))
+            groups.append(SiteGroup(f"{layer}.down", (Site(f"{mlp}.w2", size, hidden),), a_experts=experts))
+        elif lora.train_mlp:
+            size, mlp = config.intermediate_size, f"{layer}.mlp"
+            gate_up = (Site(f"{mlp}.gate_proj", hidden, size), Site(f"{mlp}.up_proj", hidden, size))
+            groups.append(SiteGroup(f"{layer}.gate_up", gate_up))
+            groups.append(SiteGroup(f"{layer}.down", (Site(f"{mlp}.down_proj", size, hidden),)))
+    if lora.train_unembed:
+        groups.append(SiteGroup("head", (Site("model.unembed_tokens", hidden, config.vocab_size),)))
+    return tuple(groups)
+
+
+@dataclass(frozen=True)
+class _Block:
+    offset: int
+    shape: tuple[int, ...]
+
+    def of(self, flat: Tensor) -> Tensor:
+        return flat[self.offset : self.offset + math.prod(self.shape)].view(self.shape)
+
+
+class LoraLayout:
+    """Maps an adapter's flat vector to matrices. Equal configurations have equal layouts."""
+
+    def __init__(self, config: ModelConfig, lora: LoraConfig) -> None:
+        self.rank = lora.rank
+        self.scale = ALPHA / lora.rank
+        self.groups = {group.name: group for group in site_groups(config, lora)}
+        self._a: dict[str, _Block] = {}
+        self._b: dict[str, tuple[_Block, ...]] = {}
+        offset = 0
+        for group in self.groups.values():
+            experts = (group.a_experts,) if group.a_experts else ()
+            block = _Block(offset, (*experts, len(group.sites) * lora.rank, group.inputs))
+            offset += math.prod(block.shape)
+            self._a[group.name], blocks = block, []
+            for site in group.sites:
+                experts = (group.b_experts,) if group.b_experts else ()
+                blocks.append(_Block(offset, (*experts, site.outputs, lora.rank)))
+                offset += math.prod(blocks[-1].shape)
+            self._b[group.name] = tuple(blocks)
+        self.size = offset
+
+    def views(self, flat: Tensor) -> dict[str, GroupWeights]:
+        """The matrices in `flat` [size], by group; they share its memory."""
+        return {
+            name: GroupWeights(self._a[name].of(flat), tuple(block.of(flat) for block in self._b[name]))
+            for name in self.groups
+        }
+
+    def site_views(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """The matrices in `flat` by site name: A [R, I] or [E, R, I], and B [O, R] or [E, O, R]."""
+        sites = {}
+        for name, weights in self.views(flat).items():
+            parts = weights.a.split(self.rank, dim=-2)
+            for site, a, b in zip(self.groups[name].sites, parts, weights.b, strict=True):
+                sites[site.name] = (a, b)
+        return sites
+
+    @cached_property
+    def site_names(self) -> tuple[str, ...]:
+        return tuple(site.name for group in self.groups.values() for site in group.sites)

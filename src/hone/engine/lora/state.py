@@ -1,0 +1,55 @@
+"""What an adapter is while it trains: one flat fp32 vector per role."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from hone.engine.lora.layout import GroupWeights, LoraLayout
+from hone.engine.models.config import ModelConfig
+from hone.protocol.types import LoraConfig
+
+
+class AdapterState:
+    """Weights, moments, step count and the gradient gathered so far, of one adapter.
+
+    `gradient` is None while nothing has been gathered: an idle adapter holds no buffer.
+    """
+
+    def __init__(self, model_config: ModelConfig, lora: LoraConfig) -> None:
+        self.lora = lora
+        self.layout = LoraLayout(model_config, lora)
+        self.weights = torch.zeros(self.layout.size)
+        self.moment1 = torch.zeros(self.layout.size)
+        self.moment2 = torch.zeros(self.layout.size)
+        self.steps = 0
+        self.gradient: Tensor | None = None
+        self.weight_views = self.layout.views(self.weights)
+        self._gradient_views: dict[str, GroupWeights] | None = None
+
+    def gradient_views(self) -> dict[str, GroupWeights]:
+        """The gradient by group, zeros if none was gathered yet."""
+        if self.gradient is None:
+            self.gradient = torch.zeros(self.layout.size)
+            self._gradient_views = None
+        if self._gradient_views is None:
+            self._gradient_views = self.layout.views(self.gradient)
+        return self._gradient_views
+
+    def set_gradient(self, gradient: Tensor | None) -> None:
+        self.gradient, self._gradient_views = gradient, None
+
+
+def new_adapter(model_config: ModelConfig, lora: LoraConfig) -> AdapterState:
+    """A fresh adapter: A ~ U(-1/sqrt(inputs), 1/sqrt(inputs)), B = 0 (Hu et al. 2021; bounds as PEFT's default).
+
+    Every site draws from a generator keyed by (seed, site), so the values do not depend on rank order, flags or other
+    sites.
+    """
+    state = AdapterState(model_config, lora)
+    for site, (a, _) in state.layout.site_views(state.weights).items():
+        key = hashlib.blake2b(f"{lora.seed}:{site}".encode(), digest_size=7).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(key, "big"))
+        bound = a.shape[-1] ** -0.5
+        a.uniform_(-bound, bound, generator=generator)
+    return state

@@ -1,0 +1,89 @@
+"""The decoder: tokens to hidden states, for every supported architecture.
+
+It works on packed rows: T tokens of any number of sequences and adapters, without padding. Who attends to whom is the
+business of `attend`, which adapter applies where that of `lora`; so training, prefill and decoding are this one
+forward with different views.
+
+Legend: T tokens, h hidden size, H heads, K key-value heads, d head size, M intermediate size.
+"""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hone.engine import rowwise
+from hone.engine.lora.batch import LoraBatch
+from hone.engine.lora.linear import project
+from hone.engine.models.config import ModelConfig
+from hone.engine.models.norm import rms_norm
+from hone.engine.models.rope import rope_tables, rotate
+from hone.engine.models.weights import DenseMlp, LayerWeights, ModelWeights, MoeMlp
+
+
+class Attend(Protocol):
+    def __call__(self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
+        """Causal attention of one layer, [T, H*d]; may also store keys and values."""
+        ...
+
+
+class Decoder:
+    """A frozen base model."""
+
+    def __init__(self, config: ModelConfig, weights: ModelWeights) -> None:
+        self.config = config
+        self.weights = weights
+        self._cos, self._sin = rope_tables(config, weights.embedding.device)
+
+    def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch) -> Tensor:
+        """Final normalised hidden states, [T, h]. With gradients enabled the result can be differentiated down to the
+        adapters."""
+        x_Th = F.embedding(tokens_T, self.weights.embedding)
+        if torch.is_grad_enabled():
+            x_Th.requires_grad_()  # so that autograd visits the first layer's adapters too
+        cos_Td, sin_Td = self._cos[positions_T], self._sin[positions_T]
+        for i, layer in enumerate(self.weights.layers):
+            x_Th = x_Th + self._attention(
+                i, layer, self._norm(x_Th, layer.attention_norm), cos_Td, sin_Td, attend, lora
+            )
+            x_Th = x_Th + self._mlp(i, layer.mlp, self._norm(x_Th, layer.mlp_norm), lora)
+        return self._norm(x_Th, self.weights.final_norm)
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return rms_norm(x, weight, self.config.rms_norm_eps)
+
+    def _attention(
+        self, i: int, layer: LayerWeights, x_Th: Tensor, cos_Td: Tensor, sin_Td: Tensor, attend: Attend, lora: LoraBatch
+    ) -> Tensor:
+        heads, kv_heads = self.config.heads, self.config.kv_heads
+        qkv = project(x_Th, layer.qkv, lora.segments(f"model.layers.{i}.qkv"))
+        # queries and keys get the same treatment, so they stay one tensor until they part
+        qk, v = qkv.view(x_Th.shape[0], -1, self.config.head_dim).split([heads + kv_heads, kv_heads], dim=1)
+        if layer.qk_norm is not None:
+            qk = self._norm(qk, layer.qk_norm)
+        q, k = rotate(qk, cos_Td, sin_Td).split([heads, kv_heads], dim=1)
+        mixed = attend(i, q, k, v)
+        return project(mixed, layer.o, lora.segments(f"model.layers.{i}.o"))
+
+    def _mlp(self, i: int, mlp: DenseMlp | MoeMlp, x_Th: Tensor, lora: LoraBatch) -> Tensor:
+        if isinstance(mlp, MoeMlp):
+            return self._experts(i, mlp, x_Th, lora)
+        gate_TM, up_TM = project(x_Th, mlp.gate_up, lora.segments(f"model.layers.{i}.gate_up")).chunk(2, dim=-1)
+        return project(F.silu(gate_TM) * up_TM, mlp.down, lora.segments(f"model.layers.{i}.down"))
+
+    def _experts(self, i: int, mlp: MoeMlp, x_Th: Tensor, lora: LoraBatch) -> Tensor:
+        """Top-k routing in fp32; every expert is a dense MLP over the tokens that chose it."""
+        scores_TE = torch.softmax(rowwise.linear(x_Th, mlp.router).float(), dim=-1)
+        share_Tk, chosen_Tk = scores_TE.topk(self.config.experts_per_token, dim=-1)
+        if self.config.norm_topk_prob:
+            share_Tk = share_Tk / share_Tk.sum(dim=-1, keepdim=True)
+        out_Th = torch.zeros_like(x_Th)
+        for e in chosen_Tk.unique().tolist():
+            rows, slots = (chosen_Tk == e).nonzero(as_tuple=True)
+            up_segments = lora.expert_segments(f"model.layers.{i}.gate_up", e, rows)
+            down_segments = lora.expert_segments(f"model.layers.{i}.down", e, rows)
+            gate, up = project(x_Th[rows], mlp.gate_up[e], up_segments).chunk(2, dim=-1)
+            y = project(F.silu(gate) * up, mlp.down[e], down_segments)
+            out_Th = out_Th.index_add(0, rows, y * share_Tk[rows, slots, None].to(y.dtype))
+        return out_Th

@@ -1,0 +1,62 @@
+"""One loaded base model: the decoder, its tokenizer, and what the server wants to know about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from hone.engine.contract import BaseModel, ModelSource
+from hone.engine.models.config import ModelConfig, read_config
+from hone.engine.models.decoder import Decoder
+from hone.engine.models.weights import count_parameters, load_weights
+from hone.errors import UserError
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    directory: Path
+    config: ModelConfig
+    decoder: Decoder
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Only stop strings need it, so it is read on first use."""
+        file = self.directory / "tokenizer.json"
+        if not file.is_file():
+            raise UserError(
+                f"stop strings need a tokenizer, and {self.directory} has no tokenizer.json; give stop token ids"
+            )
+        return Tokenizer.from_file(str(file))
+
+    def describe(self, name: str) -> BaseModel:
+        return BaseModel(
+            name=name,
+            directory=str(self.directory),
+            architecture=self.config.architecture,
+            max_context=self.config.max_context,
+            vocab_size=self.config.vocab_size,
+            parameters=count_parameters(self.config, self.decoder.weights),
+        )
+
+
+def load_model(source: ModelSource, dtype: torch.dtype = torch.float32) -> LoadedModel:
+    directory = source.directory.resolve()
+    if not directory.is_dir():
+        raise UserError(f"model {source.name!r}: {source.directory} is not a directory")
+    config = read_config(directory)
+    return LoadedModel(directory, config, Decoder(config, load_weights(directory, config, dtype)))
+
+
+def load_models(sources: Sequence[ModelSource]) -> dict[str, LoadedModel]:
+    """All of them by name; one directory under several names is loaded once."""
+    by_directory: dict[Path, LoadedModel] = {}
+    models = {}
+    for source in sources:
+        real = source.directory.resolve()
+        if real not in by_directory:
+            by_directory[real] = load_model(source)
+        models[source.name] = by_directory[real]
+    return models

@@ -1,0 +1,93 @@
+"""The engine process: `python -m hone.engine.process FD`, with FD an inherited socket to the API process.
+
+Frames in both directions: four bytes of length (little-endian), then one encoded message. First the `StartUp` arrives
+and the description of the loaded models goes back under ticket 0; then `(ticket, operation)` one way and `(ticket,
+result or error)` the other. When the socket closes, the process ends.
+"""
+
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+LENGTH = struct.Struct("<I")
+STATS = "stats"
+"""A message that is answered with the seconds spent computing."""
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the API process decides when to stop
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would take the API process's core
+
+    import torch  # only now: the wait policy is read when the library loads
+
+    from hone.engine import wire
+    from hone.engine.contract import ModelSource
+    from hone.engine.loop import EngineLoop, Limits
+    from hone.engine.models.load import load_models
+    from hone.errors import HoneError
+
+    connection, sending = socket.socket(fileno=int(sys.argv[1])), threading.Lock()
+
+    def send(ticket: int, message: Any) -> None:
+        data = wire.encode((ticket, message))
+        try:
+            with sending:
+                connection.sendall(LENGTH.pack(len(data)) + data)
+        except OSError:
+            os._exit(0)  # nobody is listening any more
+
+    start = wire.decode(_receive(connection))
+    torch.set_num_threads(start["threads"] or max(1, (os.cpu_count() or 2) - 1))
+    try:
+        models = load_models([ModelSource(name, Path(path)) for name, path in start["sources"]])
+    except HoneError as error:
+        send(0, error)
+        return 1
+    loop = EngineLoop(models, Limits(**start["limits"]), send)
+    send(0, tuple(model.describe(name) for name, model in models.items()))
+    threading.Thread(target=_read, args=(connection, loop, send), name="reader", daemon=True).start()
+    loop.run()
+    return 0
+
+
+def _read(connection: socket.socket, loop: Any, send: Any) -> None:
+    from hone.engine import wire
+    from hone.engine.loop import CLOSE
+
+    while frame := _receive(connection):
+        ticket, message = wire.decode(frame)
+        if message == STATS:
+            send(ticket, loop.compute_seconds)
+        else:
+            loop.put(ticket, message)
+    loop.put(0, CLOSE)
+
+
+def _receive(connection: socket.socket) -> bytes:
+    """One frame; empty when the other side is gone."""
+    head = _exactly(connection, LENGTH.size)
+    return _exactly(connection, LENGTH.unpack(head)[0]) if head else b""
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        try:
+            part = connection.recv(min(size - len(parts), 1 << 20))
+        except OSError:
+            return b""
+        if not part:
+            return b""
+        parts += part
+    return bytes(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

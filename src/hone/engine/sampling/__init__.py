@@ -1,0 +1,1 @@
+"""Continuous batching: prompts join and sequences leave the running batch at every step."""

@@ -1,0 +1,141 @@
+"""One sample request and its sequences, from arrival to result."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hone.engine.contract import Sample
+from hone.engine.models.load import LoadedModel
+from hone.engine.sampling.stops import StopRule
+from hone.engine.sampling.version import AdapterVersion
+from hone.errors import UserError
+from hone.protocol.types import SampledSequence, SampleResult, StopReason, TopkLogprobs
+
+MASKED_LOGPROB = -99999.0
+"""The protocol's mark of a top-k cell that was not computed."""
+
+
+@dataclass(eq=False)
+class SampleRequest:
+    """What the sampler holds of one `Sample` operation."""
+
+    ticket: int
+    operation: Sample
+    version: AdapterVersion | None
+    stop: StopRule
+    max_tokens: int
+    waiting: list[int]
+    """Indices of the samples that have not started, next one last."""
+    prompt_blocks: list[int] = field(default_factory=list)
+    first_logits_1V: Tensor | None = None
+    """Logits after the prompt, from which every sample draws its first token."""
+    prompt_logprobs: np.ndarray | None = None
+    topk_prompt_logprobs: TopkLogprobs | None = None
+    finished: dict[int, SampledSequence] = field(default_factory=dict)
+
+    @property
+    def prompt_length(self) -> int:
+        return len(self.operation.prompt)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.finished) == self.operation.num_samples
+
+    def result(self) -> SampleResult:
+        return SampleResult(
+            sequences=tuple(self.finished[i] for i in range(self.operation.num_samples)),
+            prompt_logprobs=self.prompt_logprobs,
+            topk_prompt_logprobs=self.topk_prompt_logprobs,
+        )
+
+
+@dataclass(eq=False)
+class RunningSequence:
+    """One sample while it is being generated."""
+
+    request: SampleRequest
+    index: int
+    blocks: list[int]
+    uniforms: np.random.Generator
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    topk: list[tuple[list[int], list[float]]] = field(default_factory=list)
+
+    @property
+    def position(self) -> int:
+        """Of the newest token, which has not been fed to the model yet."""
+        return self.request.prompt_length + len(self.tokens) - 1
+
+    def stop_reason(self) -> StopReason | None:
+        if self.request.stop.ends(self.tokens):
+            return "stop"
+        return "length" if len(self.tokens) >= self.request.max_tokens else None
+
+    def finish(self, reason: StopReason) -> None:
+        k = self.request.operation.topk_sample_logprobs
+        topk = None
+        if k:
+            ids = np.array([row[0] for row in self.topk], np.int32).reshape(-1, k)
+            topk = TopkLogprobs(ids, np.array([row[1] for row in self.topk], np.float32).reshape(-1, k))
+        self.request.finished[self.index] = SampledSequence(
+            np.array(self.tokens, np.int32), np.array(self.logprobs, np.float32), reason, topk
+        )
+
+
+def uniform_stream(seed: int, index: int) -> np.random.Generator:
+    """The uniform numbers of sample `index`: counter-based, so they depend on nothing else."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed & (2**64 - 1), index], np.uint64)))
+
+
+def check_sample(op: Sample, model: LoadedModel, capacity: int) -> int:
+    """`UserError` unless the request can be served; returns the most tokens that each sample may have.
+
+    `capacity` is the number of tokens that the cache holds at all.
+    """
+    params, config = op.params, model.config
+    if not len(op.prompt):
+        raise UserError("prompt is empty; it needs at least one token")
+    if op.prompt.min() < 0 or op.prompt.max() >= config.vocab_size:
+        bad = op.prompt[(op.prompt < 0) | (op.prompt >= config.vocab_size)][0]
+        raise UserError(f"prompt holds token {bad}; this model's vocabulary is 0..{config.vocab_size - 1}")
+    limit = min(config.max_context, capacity)
+    room = limit - len(op.prompt)
+    max_tokens = room if params.max_tokens is None else params.max_tokens
+    if max_tokens < 1 or max_tokens > room:
+        wanted = "at least one new token" if params.max_tokens is None else f"max_tokens {params.max_tokens}"
+        raise UserError(
+            f"prompt has {len(op.prompt)} tokens and asks for {wanted}; together they must fit the context of {limit} "
+            "tokens, and max_tokens must be at least 1"
+        )
+    if op.num_samples < 1:
+        raise UserError(f"num_samples must be at least 1, found {op.num_samples}")
+    if not np.isfinite(params.temperature) or params.temperature < 0:
+        raise UserError(f"temperature must be a finite number of at least 0, found {params.temperature}")
+    if not 0 < params.top_p <= 1:
+        raise UserError(f"top_p must be above 0 and at most 1, found {params.top_p}")
+    if params.top_k < 1 and params.top_k != -1:
+        raise UserError(f"top_k must be -1 (off) or at least 1, found {params.top_k}")
+    for name, k in (
+        ("topk_prompt_logprobs", op.topk_prompt_logprobs),
+        ("topk_sample_logprobs", op.topk_sample_logprobs),
+    ):
+        if not 0 <= k <= config.vocab_size:
+            raise UserError(f"{name} must be between 0 and the vocabulary's {config.vocab_size}, found {k}")
+    return max_tokens
+
+
+def score_prompt(request: SampleRequest, logprobs_PV: Tensor) -> None:
+    """Fill in the prompt's log-probabilities; row i of `logprobs_PV` predicts token i + 1."""
+    op = request.operation
+    if op.prompt_logprobs:
+        following = torch.from_numpy(op.prompt[1:].astype(np.int64))
+        scored = logprobs_PV[:-1].gather(1, following[:, None]).squeeze(1)
+        request.prompt_logprobs = np.concatenate([[np.nan], scored.numpy()]).astype(np.float32)
+    if op.topk_prompt_logprobs:
+        k = op.topk_prompt_logprobs
+        best = logprobs_PV[:-1].topk(k, dim=-1)
+        ids = np.concatenate([np.zeros((1, k)), best.indices.numpy()]).astype(np.int32)
+        logprobs = np.concatenate([np.full((1, k), MASKED_LOGPROB), best.values.numpy()]).astype(np.float32)
+        request.topk_prompt_logprobs = TopkLogprobs(ids, logprobs)

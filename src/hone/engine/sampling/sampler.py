@@ -1,0 +1,254 @@
+"""Generates for many requests and adapters at once on one base model.
+
+Every `step` lets waiting work join (prefill), then advances all running sequences by one token. What a sequence draws
+depends on its request alone: not on the batch it happens to be in, nor on when it joined.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PrefillAttention
+from hone.engine.contract import Sample
+from hone.engine.head import CHUNK_ELEMENTS
+from hone.engine.lora.batch import LoraBatch, LoraSpan
+from hone.engine.lora.linear import project
+from hone.engine.models.load import LoadedModel
+from hone.engine.rowwise import MIN_ROWS
+from hone.engine.sampling.blocks import BlockPool
+from hone.engine.sampling.draw import DrawSettings, draw
+from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample, score_prompt, uniform_stream
+from hone.engine.sampling.stops import StopRule
+from hone.engine.sampling.version import AdapterVersion
+from hone.protocol.types import SampleResult
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The running batch as arrays, valid until a sequence joins or leaves. The last rows may be padding on block 0."""
+
+    sequences: list[RunningSequence]
+    blocks_BN: np.ndarray
+    lora: LoraBatch
+    settings: DrawSettings
+
+
+class Sampler:
+    def __init__(self, model: LoadedModel, max_rows: int, cache_tokens: int, prefill_tokens: int) -> None:
+        """`max_rows` sequences run at once; `prefill_tokens` bounds the prompts that join in one step, so that the
+        running sequences do not wait longer."""
+        config = model.config
+        self._model, self._max_rows, self._prefill_tokens = model, max_rows, prefill_tokens
+        blocks = cache_tokens // BLOCK + 1
+        self._pool = BlockPool(blocks)
+        self._cache = KeyValueCache(config.layers, blocks, config.kv_heads, config.head_dim)
+        self._waiting: deque[SampleRequest] = deque()
+        self._started: deque[SampleRequest] = deque()
+        self._running: list[RunningSequence] = []
+        self._rows: _Rows | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting or self._started or self._running)
+
+    def add(self, ticket: int, op: Sample, version: AdapterVersion | None) -> None:
+        """Queue a request; `UserError` if it can never be served."""
+        max_tokens = check_sample(op, self._model, self._pool.size * BLOCK)
+        strings = any(isinstance(s, str) for s in op.params.stop or ())
+        stop = StopRule(op.params.stop, self._model.config.eos_token_ids, self._model.tokenizer if strings else None)
+        waiting = list(reversed(range(op.num_samples)))
+        self._waiting.append(SampleRequest(ticket, op, version, stop, max_tokens, waiting))
+
+    def cancel(self, ticket: int) -> None:
+        """Forget a request; fine if it is finished or unknown."""
+        for queue in (self._waiting, self._started):
+            for request in [r for r in queue if r.ticket == ticket]:
+                self._pool.release(request.prompt_blocks)
+                queue.remove(request)
+        for sequence in [s for s in self._running if s.request.ticket == ticket]:
+            self._leave(sequence)
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[int, SampleResult]]:
+        """Advance everything by one token; the requests that this finished, by ticket."""
+        self._prefill()
+        done = [*self._start(), *self._decode()]
+        return [(request.ticket, request.result()) for request in done]
+
+    # --- joining -----------------------------------------------------------------------------------------------------
+
+    def _prefill(self) -> None:
+        """Run the prompts of waiting requests while rows, cache and `prefill_tokens` allow."""
+        joining: list[SampleRequest] = []
+        room, rows = self._prefill_tokens, self._max_rows - len(self._running)
+        # prompts that joined earlier start all their samples first, and every prompt joins only with blocks
+        # for one sample of each left over: so whoever is next can always start once the running sequences
+        # have ended
+        reserved = 0
+        while self._waiting and not self._started and rows > 0:
+            request = self._waiting[0]
+            reserved += self._blocks_per_sample(request)
+            if self._prompt_blocks(request) + reserved > self._pool.free or (joining and request.prompt_length > room):
+                break
+            self._waiting.popleft()
+            request.prompt_blocks = self._pool.take(self._prompt_blocks(request))
+            joining.append(request)
+            room -= request.prompt_length
+            rows -= request.operation.num_samples
+        if joining:
+            # one adapter side by side, equal lengths side by side: fewer and larger products
+            joining.sort(key=lambda r: (r.operation.version or "", r.prompt_length))
+            self._run_prompts(joining)
+            self._started.extend(joining)
+
+    def _run_prompts(self, requests: list[SampleRequest]) -> None:
+        lengths = [r.prompt_length for r in requests]
+        tokens_T = torch.from_numpy(np.concatenate([r.operation.prompt for r in requests]).astype(np.int64))
+        positions_T = torch.cat([torch.arange(n) for n in lengths])
+        slots_T = torch.from_numpy(
+            np.concatenate([_slots(r.prompt_blocks, n) for r, n in zip(requests, lengths, strict=True)])
+        )
+        starts = np.cumsum([0, *lengths]).tolist()
+        lora = LoraBatch(_spans([r.version for r in requests], starts))
+        attend = PrefillAttention(lengths, self._cache, slots_T)
+        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, lora)
+        for request, start, stop in zip(requests, starts, starts[1:], strict=False):
+            self._read_prompt(request, hidden_Th[start:stop])
+
+    def _read_prompt(self, request: SampleRequest, hidden_Ph: Tensor) -> None:
+        """Keep the logits after the prompt, and score the prompt itself if that was asked."""
+        lora = LoraBatch(_spans([request.version], [0, len(hidden_Ph)]))
+        op = request.operation
+        if op.prompt_logprobs or op.topk_prompt_logprobs:
+            size = max(1, CHUNK_ELEMENTS // self._model.config.vocab_size)
+            chunks = [hidden_Ph[i : i + size] for i in range(0, len(hidden_Ph), size)]
+            score_prompt(request, torch.cat([torch.log_softmax(self._logits(c, lora, len(c)), -1) for c in chunks]))
+        request.first_logits_1V = self._logits(hidden_Ph[-1:], lora, 1)
+
+    def _start(self) -> Iterator[SampleRequest]:
+        """Let the samples of prefilled requests draw their first token and join the batch."""
+        while self._started and len(self._running) < self._max_rows:
+            request = self._started[0]
+            if self._blocks_per_sample(request) > self._pool.free:
+                break
+            index = request.waiting.pop()
+            sequence = RunningSequence(request, index, [], uniform_stream(request.operation.seed, index))
+            sequence.blocks = self._fork_prompt(request)
+            if not request.waiting:
+                self._started.popleft()
+                self._pool.release(request.prompt_blocks)
+            self._running.append(sequence)
+            self._rows = None
+            assert request.first_logits_1V is not None
+            yield from self._extend([sequence], request.first_logits_1V)
+
+    def _fork_prompt(self, request: SampleRequest) -> list[int]:
+        """Full blocks of the prompt are shared; the one that will be written to is copied."""
+        full = request.prompt_length // BLOCK
+        shared, own = request.prompt_blocks[:full], self._pool.take(self._blocks_per_sample(request))
+        self._pool.share(shared)
+        if request.prompt_length % BLOCK:
+            self._cache.copy_block(request.prompt_blocks[full], own[0])
+        return shared + own
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def _decode(self) -> Iterator[SampleRequest]:
+        if not self._running:
+            return
+        rows = self._rows = self._rows or self._arrange()
+        count, padding = len(rows.sequences), len(rows.blocks_BN) - len(rows.sequences)
+        positions = np.array([s.position for s in rows.sequences] + [0] * padding)
+        tokens_B = torch.tensor([s.tokens[-1] for s in rows.sequences] + [0] * padding)
+        blocks_BN = rows.blocks_BN[:, : positions.max() // BLOCK + 1]
+        slots = rows.blocks_BN[np.arange(len(positions)), positions // BLOCK] * BLOCK + positions % BLOCK
+        positions_B = torch.from_numpy(positions)
+        attend = DecodeAttention(
+            self._cache, torch.from_numpy(np.ascontiguousarray(blocks_BN)), torch.from_numpy(slots), positions_B
+        )
+        hidden_Bh = self._model.decoder.forward(tokens_B, positions_B, attend, rows.lora)
+        logits_BV = self._logits(hidden_Bh, rows.lora, len(hidden_Bh))[:count]
+        yield from self._extend(rows.sequences, logits_BV, rows.settings)
+
+    def _extend(
+        self, sequences: list[RunningSequence], logits_BV: Tensor, settings: DrawSettings | None = None
+    ) -> Iterator[SampleRequest]:
+        """Draw one token for each sequence; those that end leave the batch."""
+        uniforms_B = torch.tensor([s.uniforms.random() for s in sequences], dtype=torch.float64)
+        draws = draw(logits_BV, settings or _draw_settings(sequences), uniforms_B)
+        for row, sequence in enumerate(sequences):
+            sequence.tokens.append(draws.tokens[row])
+            sequence.logprobs.append(draws.logprobs[row])
+            if k := sequence.request.operation.topk_sample_logprobs:
+                best = draws.logprobs_BV[row].topk(k)
+                sequence.topk.append((best.indices.tolist(), best.values.tolist()))
+            reason = sequence.stop_reason()
+            if reason is not None:
+                sequence.finish(reason)
+                self._leave(sequence)
+                if sequence.request.complete:
+                    yield sequence.request
+
+    def _arrange(self) -> _Rows:
+        """Sort the running sequences by adapter and lay out the arrays that stay the same until somebody joins or
+        leaves."""
+        self._running.sort(key=lambda s: s.request.operation.version or "")
+        sequences = list(self._running)
+        widest = max(len(s.blocks) for s in sequences)
+        blocks_BN = np.zeros((max(len(sequences), MIN_ROWS), widest), np.int64)
+        for row, sequence in enumerate(sequences):
+            blocks_BN[row, : len(sequence.blocks)] = sequence.blocks
+        # the padding rows go with the last adapter, so that its products need no padding of their own
+        starts = [*range(len(sequences)), len(blocks_BN)]
+        lora = LoraBatch(_spans([s.request.version for s in sequences], starts))
+        return _Rows(sequences, blocks_BN, lora, _draw_settings(sequences))
+
+    def _leave(self, sequence: RunningSequence) -> None:
+        self._running.remove(sequence)
+        self._pool.release(sequence.blocks)
+        self._rows = None
+
+    # --- sizes -------------------------------------------------------------------------------------------------------
+
+    def _logits(self, hidden_Th: Tensor, lora: LoraBatch, rows: int) -> Tensor:
+        return project(hidden_Th, self._model.decoder.weights.head, lora.segments("head"))[:rows]
+
+    def _prompt_blocks(self, request: SampleRequest) -> int:
+        return -(-request.prompt_length // BLOCK)
+
+    def _blocks_per_sample(self, request: SampleRequest) -> int:
+        """Beyond the prompt's full blocks, for the longest that the sample may get: so no sequence ever runs out."""
+        return -(-(request.prompt_length + request.max_tokens) // BLOCK) - request.prompt_length // BLOCK
+
+
+def _slots(blocks: list[int], length: int) -> np.ndarray:
+    positions = np.arange(length)
+    slots: np.ndarray = np.array(blocks)[positions // BLOCK] * BLOCK + positions % BLOCK
+    return slots
+
+
+def _spans(versions: list[AdapterVersion | None], starts: list[int]) -> list[LoraSpan]:
+    """Neighbouring parts of one adapter become one span; parts of the base model none."""
+    spans: list[LoraSpan] = []
+    for i, version in enumerate(versions):
+        if version is None:
+            continue
+        start, stop = starts[i], starts[i + 1]
+        if spans and spans[-1].weights is version.weights and spans[-1].stop == start:
+            start = spans.pop().start
+        spans.append(LoraSpan(start, stop, version.weights, None, version.scale))
+    return spans
+
+
+def _draw_settings(sequences: list[RunningSequence]) -> DrawSettings:
+    params = [s.request.operation.params for s in sequences]
+    greedy = [p.temperature == 0 for p in params]
+    return DrawSettings(
+        temperature_B1=torch.tensor([[p.temperature or 1.0] for p in params]),
+        greedy_B=torch.tensor(greedy),
+        top_k=[p.top_k for p in params],
+        top_p=[p.top_p for p in params],
+    )

@@ -1,0 +1,29 @@
+"""An immutable copy of an adapter's weights, prepared for sampling."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hone.engine.lora.layout import GroupWeights, LoraLayout
+
+
+@dataclass(frozen=True)
+class AdapterVersion:
+    weights: dict[str, GroupWeights]
+    scale: float
+
+
+def make_version(layout: LoraLayout, flat: Tensor) -> AdapterVersion:
+    """Prepare `flat`, which the version keeps and nobody may change any more.
+
+    A group's B matrices become one block-diagonal matrix over its stacked A's: one product instead of one per site,
+    which is what decoding a few rows is bound by. Groups of experts stay as they are.
+    """
+    views = layout.views(flat)
+    fused = {name: g if layout.groups[name].b_experts else _fuse(g) for name, g in views.items()}
+    return AdapterVersion(fused, layout.scale)
+
+
+def _fuse(group: GroupWeights) -> GroupWeights:
+    return group if len(group.b) == 1 else GroupWeights(group.a, (torch.block_diag(*group.b),))

@@ -1,0 +1,65 @@
+"""One pass over a packed batch: forward, losses, backward. A training step reads top to bottom here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hone.engine.attention import PackedAttention
+from hone.engine.batch import PackedPiece, Piece, pack
+from hone.engine.head import Head, HeadAdapter
+from hone.engine.lora.batch import LoraBatch, LoraSpan
+from hone.engine.lora.state import AdapterState
+from hone.engine.losses import evaluate
+from hone.engine.models.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class PieceResult:
+    loss: float
+    logprobs: tuple[np.ndarray, ...]
+    """In the order of the piece's data."""
+
+
+def run_pieces(decoder: Decoder, pieces: Sequence[Piece], adapters: Mapping[str, AdapterState]) -> list[PieceResult]:
+    """Compute the pieces' losses; those with `backward` add to the gradients of their adapters.
+
+    Either all pieces want a backward pass or none does. Each piece's outputs and gradients are, bit for bit, what
+    they would be alone.
+    """
+    backward = pieces[0].backward
+    with torch.set_grad_enabled(backward):
+        batch = pack(pieces)
+        lora = LoraBatch([_span(packed, adapters[packed.piece.adapter]) for packed in batch.pieces])
+        hidden = decoder.forward(batch.tokens_T, batch.positions_T, PackedAttention(batch.lengths), lora)
+    hidden_Th = hidden.detach()
+    dhidden_Th = torch.empty_like(hidden_Th) if backward else None
+
+    results = []
+    with torch.no_grad():
+        for packed in batch.pieces:
+            rows = slice(packed.start, packed.stop)
+            head = Head(decoder.weights.head, _head_adapter(packed.piece, adapters[packed.piece.adapter]))
+            logprobs = head.logprobs(hidden_Th[rows], packed.targets)
+            with torch.enable_grad():
+                loss = evaluate(packed.piece.loss_fn, logprobs, packed.inputs, packed.piece.settings, backward)
+            if dhidden_Th is not None:
+                head.backward(hidden_Th[rows], packed.targets, loss.dlogprobs, dhidden_Th[rows])
+            lengths = [len(d.tokens) for d in packed.piece.data]
+            results.append(PieceResult(loss.value, tuple(part.numpy() for part in logprobs.split(lengths))))
+    if dhidden_Th is not None:
+        hidden.backward(dhidden_Th)
+    return results
+
+
+def _span(packed: PackedPiece, adapter: AdapterState) -> LoraSpan:
+    gradients = adapter.gradient_views() if packed.piece.backward else None
+    return LoraSpan(packed.start, packed.stop, adapter.weight_views, gradients, adapter.layout.scale)
+
+
+def _head_adapter(piece: Piece, adapter: AdapterState) -> HeadAdapter | None:
+    if "head" not in adapter.weight_views:
+        return None
+    gradients = adapter.gradient_views()["head"] if piece.backward else None
+    return HeadAdapter(adapter.weight_views["head"], gradients, adapter.layout.scale)

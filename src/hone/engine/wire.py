@@ -1,0 +1,63 @@
+"""Contract objects as bytes, for the socket between API process and engine: msgpack, arrays as raw memory."""
+
+import dataclasses
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from hone import errors
+from hone.engine import contract
+from hone.protocol import types
+
+_CLASSES: dict[str, type] = {
+    cls.__name__: cls
+    for module in (contract, types)
+    for cls in vars(module).values()
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls)
+}
+_ERRORS: dict[str, type[errors.HoneError]] = {
+    cls.__name__: cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.HoneError)
+}
+_ARRAY = 1
+_CLASS, _ERROR = "@", "@error"
+
+
+def encode(message: Any) -> bytes:
+    """Frozen dataclasses of the contract, its errors, arrays and plain values, nested in any way."""
+    packed: bytes = msgpack.packb(message, default=_to_plain, use_bin_type=True)
+    return packed
+
+
+def decode(data: bytes) -> Any:
+    """The inverse of `encode`; sequences come back as tuples, arrays read-only."""
+    return msgpack.unpackb(data, object_hook=_from_plain, ext_hook=_from_ext, use_list=False, raw=False)
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        head = msgpack.packb([value.dtype.str, value.shape])
+        return msgpack.ExtType(_ARRAY, bytes([len(head)]) + head + np.ascontiguousarray(value).tobytes())
+    if dataclasses.is_dataclass(value):
+        fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        return {_CLASS: type(value).__name__, "fields": fields}
+    if isinstance(value, errors.HoneError):
+        return {_ERROR: type(value).__name__, "message": str(value)}
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot cross to the engine")
+
+
+def _from_plain(value: dict[str, Any]) -> Any:
+    if _CLASS in value:
+        return _CLASSES[value[_CLASS]](*value["fields"])
+    if _ERROR in value:
+        return _ERRORS[value[_ERROR]](value["message"])
+    return value
+
+
+def _from_ext(code: int, data: bytes) -> Any:
+    if code != _ARRAY:
+        raise ValueError(f"unknown extension {code} from the engine's socket")
+    dtype, shape = msgpack.unpackb(data[1 : 1 + data[0]])
+    return np.frombuffer(data, dtype=np.dtype(dtype), offset=1 + data[0]).reshape(shape)

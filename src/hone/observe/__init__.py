@@ -1,0 +1,1 @@
+"""Seeing what Hone does: logs, metrics, progress."""

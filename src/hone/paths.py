@@ -1,0 +1,47 @@
+"""Where things live on disk. Everything is under one data directory, and paths in the database are relative to it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def default_data_dir() -> Path:
+    share = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(share) / "hone"
+
+
+@dataclass(frozen=True)
+class DataDirectory:
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "hone.sqlite"
+
+    @property
+    def api_key(self) -> Path:
+        return self.root / "api_key"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one server that uses the directory."""
+        return self.root / "lock"
+
+    @property
+    def snapshots(self) -> Path:
+        """The newest state of every live model, for recovery."""
+        return self.root / "snapshots"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What users saved."""
+        return self.root / "checkpoints"
+
+    def resolve(self, relative: str) -> Path:
+        return self.root / relative
+
+    def make(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.snapshots.mkdir(exist_ok=True)
+        self.checkpoints.mkdir(exist_ok=True)
+

@@ -1,0 +1,1 @@
+"""The Tinker protocol as plain data: no torch, no web framework, no SQL."""

@@ -1,0 +1,60 @@
+"""Request bodies: read within bounds, and answers as JSON."""
+
+import json
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hone.errors import UserError
+from hone.protocol import codec, requests
+from hone.protocol.futures import Outcome
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body, unpacked; 413 as soon as it grows over `limit`."""
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise HTTPException(413, f"the body is larger than {limit} bytes; see HONE_MAX_BODY_BYTES")
+        chunks.append(chunk)
+    body = b"".join(chunks)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding == "identity":
+        return body
+    if encoding != "zstd":
+        raise HTTPException(415, f"Content-Encoding {encoding!r} is not supported; use zstd or none")
+    return codec.decompress(body, limit)
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body as a JSON object."""
+    body = await read_body(request, request.app.state.service.settings.max_body_bytes)
+    try:
+        fields = json.loads(body)
+    except ValueError as error:
+        raise UserError(f"the body is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise UserError(f"the body must be a JSON object, found {type(fields).__name__}")
+    return fields
+
+
+async def read(request: Request, body_type: type[requests.BodyT]) -> requests.BodyT:
+    """The body as a `body_type`."""
+    return requests.parse(body_type, await read_json(request))
+
+
+def integer(request: Request, name: str, default: int, maximum: int) -> int:
+    """A query parameter in 0..maximum."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal():
+        raise UserError(f"query parameter {name} is {text!r}; it must be a whole number of at least 0")
+    return min(int(text), maximum)
+
+
+def answer(outcome: Outcome) -> Response:
+    return Response(outcome.content, media_type=outcome.media_type)

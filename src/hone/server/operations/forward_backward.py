@@ -1,0 +1,38 @@
+"""Gradients of a loss, or with `forward_only` its outputs alone."""
+
+import asyncio
+
+from hone.engine import contract
+from hone.protocol import codec
+from hone.protocol.futures import PROTOBUF, Outcome
+from hone.protocol.types import ForwardBackwardResult
+from hone.server.journal import Entry
+from hone.server.operations.handler import Concluded, Context
+from hone.server.provenance import check_provenance
+
+LARGE_BYTES = 1 << 18
+"""From this size on decoding leaves the event loop, where it would hold up everybody else's requests."""
+
+
+class ForwardBackward:
+    def repeats(self, entry: Entry, context: Context) -> bool:
+        return not codec.parse_forward_backward(entry.payload).forward_only
+
+    async def prepare(self, entry: Entry, context: Context) -> contract.ForwardBackward:
+        if len(entry.payload) > LARGE_BYTES:
+            body = await asyncio.to_thread(_decode, entry.payload)
+        else:
+            body = _decode(entry.payload)
+        if body.loss_fn == "stable_reinforce":
+            await check_provenance(body.data, entry.lane, context.journal)
+        return contract.ForwardBackward(entry.lane, body.data, body.loss_fn, body.loss_config, body.forward_only)
+
+    async def conclude(
+        self, entry: Entry, operation: contract.ForwardBackward, result: ForwardBackwardResult, context: Context
+    ) -> Concluded:
+        return Concluded(Outcome(codec.encode_forward_backward(result), PROTOBUF))
+
+
+def _decode(payload: bytes) -> codec.ForwardBackwardBody:
+    return codec.decode_forward_backward(codec.parse_forward_backward(payload))
+

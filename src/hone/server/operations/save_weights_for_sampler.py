@@ -1,0 +1,87 @@
+"""An immutable version to sample from: under a name, or unnamed together with a sampling session.
+
+The kind `inflight` is served as a version of its own: the new client samples these weights, older clients keep theirs.
+"""
+
+import json
+import time
+
+from sqlalchemy import Connection
+
+from hone.engine import contract
+from hone.errors import UserError
+from hone.protocol import requests
+from hone.protocol.futures import success
+from hone.protocol.uris import CheckpointPath, check_name
+from hone.server.journal import Entry
+from hone.server.operations.handler import Concluded, Context
+from hone.server.operations.save_weights import checkpoint_directory
+from hone.server.ids import sampler_id, session_of
+from hone.server.store import Checkpoint, Sampler, insert_sampler, name_in_use, put_checkpoint
+from hone.storage.atomic import remove_tree
+
+UNNAMED = ".unnamed"
+"""No name that users may choose starts with a dot."""
+
+
+class SaveWeightsForSampler:
+    def repeats(self, entry: Entry, context: Context) -> bool:
+        """The answer came when the copy was in memory; the engine may have ended before it was on disk."""
+        return not context.data.resolve(checkpoint_directory(_path(entry, _body(entry)), entry)).exists()
+
+    async def prepare(self, entry: Entry, context: Context) -> contract.Publish:
+        body = _body(entry)
+        path = _path(entry, body)
+        if body.path is not None and await context.store.has_checkpoint(path) and not await _answered(entry, context):
+            raise name_in_use(path)
+        version = checkpoint_directory(path, entry)
+        remove_tree(context.data.resolve(version))
+        return contract.Publish(entry.lane, version, str(context.data.resolve(version)))
+
+    async def conclude(self, entry: Entry, operation: contract.Publish, result: None, context: Context) -> Concluded:
+        body = _body(entry)
+        run = await context.store.run(entry.lane)
+        if body.path is None:
+            assert body.sampling_session_seq_id is not None
+            session_id = session_of(entry.lane)
+            made = sampler_id(session_id, body.sampling_session_seq_id)
+            sampler = Sampler(made, session_id, run.base_model, None, operation.version, ephemeral=True)
+
+            def write_sampler(connection: Connection) -> list[str]:
+                insert_sampler(connection, sampler)
+                return []
+
+            return Concluded(success({"sampling_session_id": made, "type": "save_weights_for_sampler"}), write_sampler)
+
+        path, now = _path(entry, body), time.time()
+        checkpoint = Checkpoint(
+            path=path,
+            created_at=now,
+            directory=operation.version,
+            size_bytes=None,  # still being written
+            public=False,
+            expires_at=None if body.ttl_seconds is None else now + body.ttl_seconds,
+            user_metadata=body.user_metadata,
+            base_model=run.base_model,
+            lora=run.lora,
+        )
+
+        def write_checkpoint(connection: Connection) -> list[str]:
+            return put_checkpoint(connection, checkpoint, overwrite=False)
+
+        return Concluded(success({"path": str(path), "type": "save_weights_for_sampler"}), write_checkpoint)
+
+
+def _body(entry: Entry) -> requests.SaveWeightsForSampler:
+    body = requests.parse(requests.SaveWeightsForSampler, json.loads(entry.payload))
+    if (body.path is None) == (body.sampling_session_seq_id is None):
+        raise UserError("give either path, for a named checkpoint, or sampling_session_seq_id, for an unnamed one")
+    return body
+
+
+def _path(entry: Entry, body: requests.SaveWeightsForSampler) -> CheckpointPath:
+    return CheckpointPath(entry.lane, "sampler_weights", UNNAMED if body.path is None else check_name(body.path))
+
+
+async def _answered(entry: Entry, context: Context) -> bool:
+    return await context.journal.outcome(entry.request_id) is not None

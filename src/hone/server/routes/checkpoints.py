@@ -1,0 +1,92 @@
+"""Checkpoints: listed, published, given a time to live, deleted.
+
+A checkpoint's id is two segments of a URL, `<kind>/<name>`.
+"""
+
+import time
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from hone.errors import UserError
+from hone.protocol import requests, responses
+from hone.protocol.uris import KINDS, CheckpointPath
+from hone.server.bodies import integer, read
+from hone.server.service import Service
+from hone.server.store import Checkpoint
+from hone.storage.atomic import remove_tree, tree_size
+
+
+async def list_all(request: Request) -> JSONResponse:
+    service: Service = request.app.state.service
+    offset, limit = integer(request, "offset", 0, 2**31), integer(request, "limit", 100, 10000)
+    page, total = await service.store.checkpoints(None, offset, limit)
+    cursor: responses.Cursor = {"offset": offset, "limit": limit, "total_count": total}
+    return JSONResponse({"checkpoints": [described(found, service) for found in page], "cursor": cursor})
+
+
+async def list_of_run(request: Request) -> JSONResponse:
+    service: Service = request.app.state.service
+    run = await service.store.run(request.path_params["run_id"])
+    page, _ = await service.store.checkpoints(run.id)
+    return JSONResponse({"checkpoints": [described(found, service) for found in page]})
+
+
+async def delete(request: Request) -> Response:
+    service: Service = request.app.state.service
+    path = _path(request)
+    await service.store.checkpoint(path)
+    directory = await service.store.delete_checkpoint(path)
+    if directory is not None:
+        service.versions.drop(directory)
+        remove_tree(service.data.resolve(directory))
+    return Response(status_code=204)
+
+
+async def publish(request: Request) -> Response:
+    """Publishing twice is fine: the client would repeat a refusal for minutes."""
+    service: Service = request.app.state.service
+    await service.store.change_checkpoint(_path(request), {"public": request.method == "POST"})
+    return Response(status_code=204)
+
+
+async def set_ttl(request: Request) -> Response:
+    service: Service = request.app.state.service
+    seconds = (await read(request, requests.SetTtl)).ttl_seconds
+    expires_at = None if seconds is None else time.time() + seconds
+    await service.store.change_checkpoint(_path(request), {"expires_at": expires_at})
+    return Response(status_code=204)
+
+
+def described(checkpoint: Checkpoint, service: Service) -> responses.Checkpoint:
+    size = checkpoint.size_bytes
+    return {
+        "checkpoint_id": checkpoint.path.checkpoint_id,
+        "checkpoint_type": checkpoint.path.checkpoint_type,
+        "time": responses.timestamp(checkpoint.created_at),
+        "tinker_path": str(checkpoint.path),
+        "size_bytes": tree_size(service.data.resolve(checkpoint.directory)) if size is None else size,
+        "public": checkpoint.public,
+        "user_metadata": checkpoint.user_metadata,
+        "expires_at": None if checkpoint.expires_at is None else responses.timestamp(checkpoint.expires_at),
+    }
+
+
+def _path(request: Request) -> CheckpointPath:
+    run_id, kind, name = (request.path_params[part] for part in ("run_id", "kind", "name"))
+    if kind not in KINDS:
+        raise UserError(f"checkpoint {kind}/{name} has no such kind; allowed are {', '.join(KINDS)}")
+    return CheckpointPath(run_id, kind, name)
+
+
+_OF_RUN = "/training_runs/{run_id}/checkpoints"
+_ONE = _OF_RUN + "/{kind}/{name}"
+
+routes = [
+    Route("/checkpoints", list_all),
+    Route(_OF_RUN, list_of_run),
+    Route(_ONE + "/publish", publish, methods=["POST", "DELETE"]),
+    Route(_ONE + "/ttl", set_ttl, methods=["PUT"]),
+    Route(_ONE, delete, methods=["DELETE"]),
+]

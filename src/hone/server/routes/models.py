@@ -1,0 +1,51 @@
+"""Models: made new or from a checkpoint, and described."""
+
+import secrets
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from hone.protocol import requests, responses
+from hone.server import ids
+from hone.server.bodies import read, read_json
+from hone.server.journal import Entry, canonical
+from hone.server.service import Service
+
+
+async def create(request: Request) -> JSONResponse:
+    return await submit_creation(request, "create_model", await read_json(request))
+
+
+async def submit_creation(request: Request, kind: str, fields: dict[str, Any]) -> JSONResponse:
+    """A model's operation 0."""
+    service: Service = request.app.state.service
+    address = requests.parse(requests.ModelAddress, fields)
+    await service.sessions.check_open(address.session_id)
+    lane = ids.model_id(address.session_id, address.model_seq_id)
+    entry = Entry(lane, 0, kind, canonical(fields), lora_seed(fields))
+    return JSONResponse({"request_id": await service.worker.submit(entry), "model_id": lane})
+
+
+async def get_info(request: Request) -> JSONResponse:
+    service: Service = request.app.state.service
+    body = await read(request, requests.GetInfo)
+    run = await service.store.run(body.model_id)
+    model = service.models.get(run.base_model)
+    return JSONResponse(
+        responses.get_info(run.id, run.base_model, model.architecture if model else "unknown", run.lora.rank)
+    )
+
+
+def lora_seed(fields: dict[str, Any]) -> int:
+    """The seed that the client gave, or one drawn now, once, for this and every replay."""
+    config = fields.get("lora_config")
+    seed = config.get("seed") if isinstance(config, dict) else None
+    return seed % 2**63 if isinstance(seed, int) else secrets.randbits(31)
+
+
+routes = [
+    Route("/create_model", create, methods=["POST"]),
+    Route("/get_info", get_info, methods=["POST"]),
+]

@@ -1,0 +1,91 @@
+"""Lets clients on this machine load the tokenizer of a served model by its name, with no hub.
+
+Clients look a tokenizer up under the model's id in the local Hugging Face cache, `models--<org>--<name>/`:
+`refs/main` names a snapshot and `snapshots/<40 hex digits>/` holds its files. Entries made here carry a marker with their
+owner; what somebody else put into the cache is never touched.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from hone.engine.contract import BaseModel
+from hone.paths import DataDirectory
+from hone.storage.atomic import remove_tree, write_text
+
+log = logging.getLogger(__name__)
+
+MARKER = ".hone"
+FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+
+def hub_cache() -> Path:
+    """Where the client's libraries look, by their own rules."""
+    if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(cache).expanduser()
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(home).expanduser() / "hub"
+
+
+def lookup_id(name: str) -> str:
+    """The id under which the client looks for the tokenizer of a model it only knows the name of."""
+    name = name.split(":")[0]
+    if name.startswith("meta-llama/Llama-3"):
+        return "thinkingmachineslabinc/meta-llama-3-instruct-tokenizer"
+    return "/".join(name.split("/")[:2])
+
+
+def publish_tokenizers(models: Iterable[BaseModel], data: DataDirectory) -> list[Path]:
+    """Make entries for all models that have none; returns those that are ours."""
+    entries = []
+    for model in models:
+        for hub_id in dict.fromkeys([model.name.split(":")[0], lookup_id(model.name)]):
+            try:
+                entry = _publish(hub_id, Path(model.directory), data)
+            except OSError as error:
+                log.warning("the tokenizer of %s cannot be offered to clients: %s", hub_id, error)
+            else:
+                entries += [entry] if entry else []
+    return entries
+
+
+def withdraw_tokenizers(entries: Iterable[Path], data: DataDirectory) -> None:
+    """Remove the entries that are still ours: another server may have taken one over."""
+    for entry in entries:
+        marker = entry / MARKER
+        if marker.is_file() and marker.read_text(encoding="utf-8") == str(data.root):
+            remove_tree(entry)
+
+
+def _publish(hub_id: str, directory: Path, data: DataDirectory) -> Path | None:
+    entry = hub_cache() / f"models--{hub_id.replace('/', '--')}"
+    if entry.exists() and not (entry / MARKER).exists():
+        return None
+    files = [directory / name for name in FILES if (directory / name).is_file()]
+    digest = hashlib.sha1(usedforsecurity=False)
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    snapshot = entry / "snapshots" / digest.hexdigest()
+    snapshot.mkdir(parents=True, exist_ok=True)
+    write_text(entry / MARKER, str(data.root))
+    for file in files:
+        shutil.copyfile(file, snapshot / file.name)
+    (entry / "refs").mkdir(exist_ok=True)
+    write_text(entry / "refs" / "main", snapshot.name)
+    return entry

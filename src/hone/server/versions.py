@@ -1,0 +1,96 @@
+"""Sampler versions in the engine's memory: there when needed, read from disk when they were not, bounded in number.
+
+A version is named by its directory, relative to the data directory: `checkpoints/<run>/<kind>/<name>@<number>`.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hone.engine.contract import DropVersion, LoadVersion
+from hone.errors import UserError
+from hone.paths import DataDirectory
+from hone.server.recovery import EngineKeeper
+
+
+@dataclass
+class _Loaded:
+    ready: "asyncio.Future[Any]"
+    generation: int
+    users: int = 0
+
+
+class Versions:
+    def __init__(
+        self, keeper: EngineKeeper, data: DataDirectory, capacity: int, republish: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """`republish` rebuilds a run, and with it the versions that an engine took along before they were on disk."""
+        self._keeper = keeper
+        self._data = data
+        self._capacity = capacity
+        self._republish = republish
+        self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
+
+    def publishing(self, version: str, ready: "asyncio.Future[Any]") -> None:
+        """The engine is making this version itself."""
+        self._loaded[version] = _Loaded(ready, self._keeper.generation)
+
+    @asynccontextmanager
+    async def hold(self, version: str, base_model: str) -> AsyncIterator[None]:
+        """Have the version in the engine's memory for the time of the block."""
+        loaded = self._current(version)
+        if loaded is None:
+            if not self._data.resolve(version).exists():
+                await self._republish(version.split("/")[1])
+            loaded = self._current(version) or self._load(version, base_model)
+        self._loaded.move_to_end(version)
+        loaded.users += 1
+        try:
+            await asyncio.shield(loaded.ready)
+            self._evict()
+            yield
+        except Exception:
+            if loaded.ready.done() and (loaded.ready.cancelled() or loaded.ready.exception() is not None):
+                self._forget(version, loaded)  # so that the next one tries again
+            raise
+        finally:
+            loaded.users -= 1
+
+    def drop(self, version: str) -> None:
+        """Release a version for good."""
+        if self._current(version) is not None:
+            self._keeper.submit(DropVersion(version)).add_done_callback(_ignore)
+        self._loaded.pop(version, None)
+
+    def _current(self, version: str) -> _Loaded | None:
+        loaded = self._loaded.get(version)
+        return loaded if loaded is not None and loaded.generation == self._keeper.generation else None
+
+    def _load(self, version: str, base_model: str) -> _Loaded:
+        directory = self._data.resolve(version)
+        if not directory.exists():
+            raise UserError(f"the weights of {version} are gone: they were deleted, or their session finished")
+        ready = self._keeper.submit(LoadVersion(version, base_model, str(directory)))
+        ready.add_done_callback(_ignore)
+        self._loaded[version] = _Loaded(ready, self._keeper.generation)
+        return self._loaded[version]
+
+    def _forget(self, version: str, loaded: _Loaded) -> None:
+        if self._loaded.get(version) is loaded:
+            del self._loaded[version]
+
+    def _evict(self) -> None:
+        for version, loaded in list(self._loaded.items()):
+            if len(self._loaded) <= self._capacity:
+                return
+            if not loaded.users and self._data.resolve(version).exists():
+                self.drop(version)
+
+
+def _ignore(future: "asyncio.Future[Any]") -> None:
+    """Whoever holds the version sees its failure; nobody else needs to."""
+    if not future.cancelled():
+        future.exception()

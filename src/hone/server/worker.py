@@ -1,0 +1,86 @@
+"""All models at work: one lane each, opened when an operation comes for it or an earlier server left some behind."""
+
+import asyncio
+from itertools import groupby
+
+from hone.errors import NotFoundError
+from hone.paths import DataDirectory
+from hone.server.journal import Entry
+from hone.server.lane import Lane, Shared
+from hone.storage.atomic import remove_tree
+
+STOP_SECONDS = 5.0
+"""How long a stopping server waits for running operations; what is not answered then goes on after the next start."""
+
+
+class Worker:
+    def __init__(self) -> None:
+        self._lanes: dict[str, Lane] = {}
+        self._opening = asyncio.Lock()
+        self.shared: Shared
+
+    async def submit(self, entry: Entry) -> str:
+        """Accept an operation of a model; returns its request id, the same for the same submission."""
+        lane = await self._lane(entry.lane, is_new=entry.seq_id == 0)
+        return await asyncio.shield(self._accept(lane, entry))
+
+    async def _accept(self, lane: Lane, entry: Entry) -> str:
+        if await self.shared.journal.accept(entry):
+            self.shared.futures.expect(entry.request_id)
+            lane.offer(entry)
+        return entry.request_id
+
+    async def resume(self, entries: list[Entry]) -> None:
+        """Take up what an earlier server accepted and did not answer."""
+        for model_id, of_model in groupby(entries, key=lambda entry: entry.lane):
+            lane = await self._lane(model_id, is_new=True)
+            for entry in of_model:
+                if entry.seq_id <= lane.submitted:
+                    lane.resume(entry)
+                else:
+                    lane.offer(entry)
+
+    async def rebuilt(self, model_id: str) -> None:
+        """Wait until the engine has this model, and every version that the model publishes on the way there."""
+        try:
+            lane = await self._lane(model_id, is_new=False)
+        except NotFoundError:
+            return
+        await lane.rebuilt()
+
+    async def end_session(self, session_id: str) -> None:
+        """Finish the session's models and drop them, with everything that only recovery would need."""
+        for model_id in (await self.shared.context.store.session(session_id)).run_ids:
+            lane = await self._lane(model_id, is_new=False)
+            await lane.end()
+            del self._lanes[model_id]
+
+    async def stop(self) -> None:
+        """Snapshot what can be in short time, then stop; the journal has the rest."""
+        lanes = list(self._lanes.values())
+        if lanes:
+            await asyncio.wait([asyncio.create_task(lane.covered()) for lane in lanes], timeout=STOP_SECONDS)
+        for lane in lanes:
+            await lane.stop()
+
+    async def _lane(self, model_id: str, is_new: bool) -> Lane:
+        if model_id in self._lanes:
+            return self._lanes[model_id]
+        async with self._opening:
+            if model_id not in self._lanes:
+                snapshot_seq = -1
+                try:
+                    snapshot_seq = (await self.shared.context.store.run(model_id)).snapshot_seq
+                except NotFoundError:
+                    if not is_new:
+                        raise NotFoundError(f"model_id {model_id!r} is unknown on this server") from None
+                answered = await self.shared.journal.last_finished(model_id)
+                self._lanes[model_id] = Lane(model_id, self.shared, max(snapshot_seq, answered))
+        return self._lanes[model_id]
+
+
+def remove_orphans(data: DataDirectory, wanted: set[str]) -> None:
+    """Remove snapshots that no model names: a server that was killed left them half-way."""
+    for directory in data.snapshots.iterdir():
+        if f"snapshots/{directory.name}" not in wanted:
+            remove_tree(directory)

@@ -1,0 +1,81 @@
+"""Every environment variable that Hone reads, declared once. Loading this is cheap: the standard library only."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hone.errors import UserError
+
+MIB = 1 << 20
+
+
+def variable(name: str, default: Any) -> Any:
+    return field(default=default, metadata={"name": name})
+
+
+@dataclass(frozen=True)
+class Settings:
+    data_dir: Path | None = variable("HONE_DATA_DIR", None)
+    """Where everything is kept. Unset: `~/.local/share/hone` (or under XDG_DATA_HOME)."""
+    api_key: str | None = variable("HONE_API_KEY", None)
+    """The key that clients must send, instead of the one made on first start; TINKER_API_KEY comes after it."""
+    database_url: str | None = variable("HONE_DATABASE_URL", None)
+    """An SQLAlchemy URL. Unset: an SQLite file in the data directory."""
+    sqlite_synchronous: str = variable("HONE_SQLITE_SYNCHRONOUS", "NORMAL")
+    """NORMAL survives a crash of any process; FULL also a power cut, for one disk flush per group of requests."""
+    threads: int | None = variable("HONE_THREADS", None)
+    """Threads that the engine computes with. Unset: all cores but one."""
+    long_poll_seconds: float = variable("HONE_LONG_POLL_SECONDS", 30.0)
+    """How long a poll for a result is held; clients give up after 45."""
+    gap_seconds: float = variable("HONE_GAP_SECONDS", 120.0)
+    """How long requests wait for one with a lower sequence number before they fail: a client may die between chunks."""
+    max_body_bytes: int = variable("HONE_MAX_BODY_BYTES", 256 * MIB)
+    """Largest request body, unpacked. Raising it lets one request take that much memory."""
+    metadata_only_bytes: int = variable("HONE_METADATA_ONLY_BYTES", 4 * MIB)
+    """Results from this size on are announced before they are sent, to clients that ask for it."""
+    snapshot_operations: int = variable("HONE_SNAPSHOT_OPERATIONS", 256)
+    """A model is snapshotted when more operations than this would have to be computed again after a crash."""
+    snapshot_bytes: int = variable("HONE_SNAPSHOT_BYTES", 128 * MIB)
+    """The same for the bytes of their requests, which the journal keeps until a snapshot covers them."""
+    snapshot_seconds: float = variable("HONE_SNAPSHOT_SECONDS", 30.0)
+    """The same for the age of the oldest of them. Lower: faster recovery, more writing."""
+    idle_seconds: float = variable("HONE_IDLE_SECONDS", 5.0)
+    """A model that has had no work for this long is snapshotted."""
+    loaded_versions: int = variable("HONE_LOADED_VERSIONS", 64)
+    """Sampler versions kept in the engine's memory; others are read from disk when they are next sampled from."""
+    result_grace_seconds: float = variable("HONE_RESULT_GRACE_SECONDS", 30.0)
+    """How long a finished result stays in memory; after that it is read from the database."""
+    result_retention_hours: float = variable("HONE_RESULT_RETENTION_HOURS", 24.0 * 7)
+    """How long results can be retrieved at all."""
+    publish_tokenizers: bool = variable("HONE_PUBLISH_TOKENIZERS", True)
+    """Lay the served models' tokenizers into the local Hugging Face cache, so that clients on this machine find them."""
+    log_level: str = variable("HONE_LOG_LEVEL", "INFO")
+    """DEBUG, INFO, WARNING or ERROR."""
+
+
+def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    given = {}
+    for entry in fields(Settings):
+        text = environment.get(entry.metadata["name"], "")
+        if text:
+            given[entry.name] = _convert(entry.metadata["name"], text, str(entry.type), entry.default)
+    given.setdefault("api_key", environment.get("TINKER_API_KEY") or None)
+    return Settings(**given)
+
+
+def _convert(name: str, text: str, kind: str, default: object) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
+        if "Path" in kind:
+            return Path(text)
+        if "int" in kind:
+            return int(text)
+        if "float" in kind:
+            return float(text)
+    except (ValueError, KeyError):
+        wanted = "1, true, 0 or false" if isinstance(default, bool) else "a number"
+        raise UserError(f"{name} is {text!r}; it must be {wanted}") from None
+    return text

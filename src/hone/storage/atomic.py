@@ -1,0 +1,34 @@
+"""Files that appear under their name only when they are complete."""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace `path` by a file with this text, durable and readable only as `mode` says from its first moment on."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory if it is there; its name is gone at once, whatever happens during the removal."""
+    doomed = path.with_name(f".{path.name}.{secrets.token_hex(4)}.removed")
+    try:
+        path.rename(doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def tree_size(path: Path) -> int | None:
+    """Bytes of the files under `path`; None if there is no such directory."""
+    if not path.is_dir():
+        return None
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

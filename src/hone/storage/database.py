@@ -1,0 +1,100 @@
+"""One thread that owns the database. Work that waits while a transaction commits shares the next one (group commit)."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+
+from hone.storage.migrations import upgrade
+
+T = TypeVar("T")
+
+MAX_GROUP = 256
+"""Jobs in one transaction: enough to share a commit, few enough that nobody waits long."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    work: Callable[[Connection], Any]
+    done: "Future[Any]"
+
+
+class Database:
+    """Jobs take effect in the order of the `run` calls; each takes effect as a whole or not at all."""
+
+    def __init__(self, url: str, sqlite_synchronous: str = "NORMAL") -> None:
+        self._engine = _connectable(url, sqlite_synchronous)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        upgrade(self._engine)
+        self._thread = threading.Thread(target=self._write, name="database", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Callable[[Connection], T]) -> "asyncio.Future[T]":
+        """Do `work` on the database thread; the future is done once its transaction is committed."""
+        done: Future[T] = Future()
+        self._jobs.put(_Job(work, done))
+        return asyncio.wrap_future(done)
+
+    def close(self) -> None:
+        """Finish the jobs under way, then close."""
+        self._jobs.put(None)
+        self._thread.join()
+        self._engine.dispose()
+
+    def _write(self) -> None:
+        with self._engine.connect() as connection:
+            while (first := self._jobs.get()) is not None:
+                group = [first]
+                closing = False
+                while len(group) < MAX_GROUP and not self._jobs.empty():
+                    job = self._jobs.get()
+                    if job is None:
+                        closing = True
+                        break
+                    group.append(job)
+                _commit(connection, group)
+                if closing:
+                    return
+
+
+def _commit(connection: Connection, group: list[_Job]) -> None:
+    finished: list[tuple[_Job, Any]] = []
+    try:
+        with connection.begin():
+            for job in group:
+                try:
+                    with connection.begin_nested():
+                        finished.append((job, job.work(connection)))
+                except Exception as error:
+                    job.done.set_exception(error)
+    except Exception as error:  # the commit itself failed, so nothing of the group happened
+        for job, _ in finished:
+            job.done.set_exception(error)
+        return
+    for job, result in finished:
+        job.done.set_result(result)
+
+
+def _connectable(url: str, sqlite_synchronous: str) -> Engine:
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: Any, _: Any) -> None:
+            # The driver's own transaction handling breaks savepoints; SQLAlchemy's `begin` below takes its place.
+            connection.isolation_level = None
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={sqlite_synchronous}")
+            connection.execute("PRAGMA busy_timeout=10000")
+            connection.execute("PRAGMA foreign_keys=ON")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from hone.cli import doctor
+from hone.cli.main import main
+from hone.settings import Settings
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> doctor.Setup:
+    return doctor.Setup(Settings(), tmp_path / "data", tmp_path / "model")
+
+
+def test_a_failed_check_says_what_to_do_and_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unwell(setup: doctor.Setup) -> str:
+        raise doctor.Unwell("it is broken", "Mend it.")
+
+    def crashes(setup: doctor.Setup) -> str:
+        raise ValueError("a bug")
+
+    checks = {"broken": unwell, "crashing": crashes, "fine": lambda setup: "as it should be"}
+    monkeypatch.setattr(doctor, "CHECKS", checks)
+    assert main(["doctor", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False
+    assert [check["ok"] for check in report["checks"]] == [False, False, True]
+    assert report["checks"][0]["advice"] == "Mend it."
+    assert "a bug" in report["checks"][1]["found"]
+    assert main(["doctor"]) == 1
+    assert "2 of 3 checks failed" in capsys.readouterr().out
+
+
+def test_disk_looks_at_the_place_where_the_data_will_be(setup: doctor.Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "GiB free" in doctor.check_disk(setup)
+    assert not setup.data_dir.exists(), "a check leaves nothing behind"
+    monkeypatch.setattr(doctor, "LEAST_DISK_GIB", 1e9)
+    with pytest.raises(doctor.Unwell):
+        doctor.check_disk(setup)
+
+
+def test_database_is_opened_written_and_read(setup: doctor.Setup) -> None:
+    assert "sqlite" in doctor.check_database(setup)
+
+
+def test_a_database_that_cannot_be_opened_is_explained(tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/no/such/folder/hone.sqlite")
+    with pytest.raises(doctor.Unwell) as fault:
+        doctor.check_database(doctor.Setup(settings, tmp_path, tmp_path))
+    assert "HONE_DATABASE_URL" in fault.value.advice
+
+
+def test_a_missing_model_is_explained(setup: doctor.Setup) -> None:
+    with pytest.raises(doctor.Unwell, match="is missing"):
+        doctor.check_tokenizer(setup)
+
+
+def test_everything_works_here_and_one_step_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["doctor", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert code == 0, report
+    assert [check["check"] for check in report["checks"]] == list(doctor.CHECKS)
+    assert "->" in report["checks"][-1]["found"]
