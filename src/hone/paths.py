@@ -44,4 +44,3 @@ class DataDirectory:
         self.root.mkdir(parents=True, exist_ok=True)
         self.snapshots.mkdir(exist_ok=True)
         self.checkpoints.mkdir(exist_ok=True)
-

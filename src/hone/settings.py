@@ -50,7 +50,7 @@ class Settings:
     result_retention_hours: float = variable("HONE_RESULT_RETENTION_HOURS", 24.0 * 7)
     """How long results can be retrieved at all."""
     publish_tokenizers: bool = variable("HONE_PUBLISH_TOKENIZERS", True)
-    """Lay the served models' tokenizers into the local Hugging Face cache, so that clients on this machine find them."""
+    """Lay the served models' tokenizers into the local Hugging Face cache, where clients on this machine find them."""
     log_level: str = variable("HONE_LOG_LEVEL", "INFO")
     """DEBUG, INFO, WARNING or ERROR."""
 

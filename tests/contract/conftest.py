@@ -12,7 +12,7 @@ from tests.contract.material import Material
 
 
 @pytest.fixture(scope="session")
-def server(clean_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
     folder = tmp_path_factory.mktemp("server")
     with embedded_server(folder / "data", log=folder / "server.log") as running:
         yield running

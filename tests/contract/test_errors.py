@@ -84,9 +84,8 @@ def test_a_prompt_that_does_not_fit_says_how_long_it_may_be(
 
 
 def test_a_wrong_key_is_refused(server: ServerInfo) -> None:
-    rest = tinker.RestClient(base_url=server.url, api_key="tml-nobody-has-this-one")
     with pytest.raises(tinker.AuthenticationError):
-        rest.list_training_runs().result()
+        tinker.RestClient(base_url=server.url, api_key="tml-nobody-has-this-one")
 
 
 def test_an_unknown_checkpoint_is_refused(service: tinker.ServiceClient) -> None:

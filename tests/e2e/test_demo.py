@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_quick_demo_runs_all_stages(clean_environment: None, tmp_path: Path) -> None:
+def test_quick_demo_runs_all_stages(tmp_path: Path) -> None:
     numbers, page = tmp_path / "numbers.json", tmp_path / "report.html"
     command = [sys.executable, "-m", "hone.cli.main", "demo", "--quick", "--data-dir", str(tmp_path / "data")]
     done = subprocess.run(
@@ -17,7 +17,7 @@ def test_quick_demo_runs_all_stages(clean_environment: None, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(numbers.read_text())
-    assert [stage["name"] for stage in result["stages"]] == ["sft", "rl", "many"]
+    assert [stage["name"] for stage in result["stages"]] == ["SFT", "RL", "four at once"]
     adapters = [adapter for stage in result["stages"] for adapter in stage["adapters"]]
     assert len(adapters) == 6
     for adapter in adapters:

@@ -1,4 +1,4 @@
-"""An engine without a network: every token is equally likely, but adapters, versions, order and loss of the process are real.
+"""An engine without a network: every token is equally likely, but adapters, versions, order and crashes are real.
 
 An adapter's whole state is one number that each `forward_backward` and each step change, so a test can see which
 operations took effect, in which order, and how often.

@@ -1,4 +1,4 @@
-"""Train `hone/tiny` from nothing: python -m training.tiny.train --out src/hone/assets/tiny --minutes 48"""
+"""Train `hone/tiny` from nothing: python -m training.tiny.train --out src/hone/assets/tiny --minutes 50"""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ MATRIX_RATE = 0.02
 """Learning rate of Muon, for the weight matrices."""
 OTHER_RATE = 3e-3
 """Learning rate of AdamW, for the embedding and the norms."""
-DECAY_FROM = 0.45
+DECAY_FROM = 0.35
 """The part of the run after which the learning rates fall in a straight line to zero."""
 PROBE_SECONDS = 90.0
 
@@ -154,7 +154,7 @@ def train(options: Options) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("src/hone/assets/tiny"), help="folder to write")
-    parser.add_argument("--minutes", type=float, default=48.0, help="length of the run")
+    parser.add_argument("--minutes", type=float, default=50.0, help="length of the run")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; data is prepared on one more")
     parser.add_argument("--checkpoint-minutes", type=float, default=4.0, help="how often the folder is written")
     parser.add_argument("--start", type=Path, help="model folder to go on from; default: random weights")

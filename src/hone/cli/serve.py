@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: the embedded model {EMBEDDED_MODEL})",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: %(default)s)"
+    )
     parser.add_argument("--data-dir", type=Path, help="where everything is kept (default: ~/.local/share/hone)")
     parser.add_argument("--api-key", help="the key that clients must send (default: one made on first start)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON on standard output when ready")
@@ -51,9 +53,22 @@ def run(args: argparse.Namespace) -> int:
     configure_logs(settings.log_level)
     data = DataDirectory((settings.data_dir or default_data_dir()).expanduser().resolve())
     data.make()
-    with _only_server(data), _listening(args.host, args.port) as listener:
-        asyncio.run(_serve(model_sources(args.model), settings, data, listener, args))
+    with (
+        _only_server(data),
+        _listening(args.host, args.port) as listener,
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
+        runner.run(_serve(model_sources(args.model), settings, data, listener, args))
     return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """A faster event loop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def model_sources(given: list[str]) -> list[ModelSource]:
@@ -76,7 +91,7 @@ def model_sources(given: list[str]) -> list[ModelSource]:
 
 @contextlib.contextmanager
 def _only_server(data: DataDirectory) -> Iterator[None]:
-    """Two servers on one data directory would undo each other's work. The lock ends with the process, however it ends."""
+    """Two servers on one data directory would undo each other's work. The lock ends with the process, in any case."""
     with data.lock.open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,7 +111,8 @@ def _only_server(data: DataDirectory) -> Iterator[None]:
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """The port is taken before anything slow starts, so that a port in use is reported at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    # Named in full, because only then does the event loop turn off the delay that small answers would suffer.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
@@ -106,7 +122,11 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 async def _serve(
-    sources: list[ModelSource], settings: Settings, data: DataDirectory, listener: socket.socket, args: argparse.Namespace
+    sources: list[ModelSource],
+    settings: Settings,
+    data: DataDirectory,
+    listener: socket.socket,
+    args: argparse.Namespace,
 ) -> None:
     from hone.engine.build import start_engine
 
@@ -119,7 +139,12 @@ async def _serve(
 
 
 async def serve_engine(
-    engine: Engine, settings: Settings, data: DataDirectory, listener: socket.socket, stopping: asyncio.Event, as_json: bool
+    engine: Engine,
+    settings: Settings,
+    data: DataDirectory,
+    listener: socket.socket,
+    stopping: asyncio.Event,
+    as_json: bool,
 ) -> None:
     """Serve until `stopping` is set, then stop cleanly."""
     from hone.server.app import create_app
@@ -155,6 +180,7 @@ def _announce(service: Service, listener: socket.socket, as_json: bool) -> None:
         print(json.dumps(ready), flush=True)
         return
     print(f"Serving {', '.join(names)} (data in {service.data.root}). Ctrl-C stops it. In another terminal:\n")
-    print(f"  export TINKER_BASE_URL={url}\n  export TINKER_API_KEY={service.api_key}\n", flush=True)
+    print(f"  export TINKER_BASE_URL={url}\n  export TINKER_API_KEY={service.api_key}\n")
+    print("On this machine, HF_HUB_OFFLINE=1 lets get_tokenizer() find the tokenizers without a hub.", flush=True)
     if host not in LOOPBACK:
         print(f"Note: {host} can be reached from other machines, without encryption.", file=sys.stderr, flush=True)

@@ -1,5 +1,10 @@
 """Causal attention over packed rows and over a paged cache.
 
+Both run the same fused CPU kernel, padded so that the order of its additions does not depend on the neighbours:
+positions to a multiple of `BLOCK` (masked ones add exact zeros), query rows to at least `MIN_ROWS`, cached lengths by
+`stable_blocks`. So a sequence draws the same tokens in any batch; and up to a context of 192 tokens trainer and
+sampler agree to the bit.
+
 Legend: T tokens, H heads, K key-value heads, d head size, G query heads per key-value head, B sequences, L positions.
 """
 
@@ -11,8 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hone.engine.rowwise import MIN_ROWS
+
 BLOCK = 16
-"""Tokens per cache block. A multiple of the vector width, so that padding adds exact zeros and changes no bit."""
+"""Tokens per cache block; a multiple of the widest vector of floats."""
+
+
+def stable_blocks(blocks: int) -> int:
+    """The number of cache blocks to attend over so that at least `blocks` are covered.
+
+    The kernel takes 512 positions at a time, and the matrix product inside sums up to 192 of them in one go, halves
+    up to 384 and runs of 192 beyond. Where it would halve, the length is raised to 384, so that sums always break at
+    the same place.
+    """
+    tile, single, double = 512 // BLOCK, 192 // BLOCK, 384 // BLOCK
+    rest = blocks % tile
+    return blocks - rest + double if single < rest < double else blocks
 
 
 @dataclass(frozen=True)
@@ -47,11 +66,16 @@ class PackedAttention:
         parts = []
         for run in self._runs:
             rows = slice(run.start, run.start + run.count * run.length)
-            q, k, v = (x[rows].view(run.count, run.length, *x.shape[1:]).transpose(1, 2) for x in (q_THd, k_TKd, v_TKd))
-            grouped = q.shape[1] != k.shape[1]
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
-            parts.append(mixed.transpose(1, 2).reshape(run.count * run.length, -1))
+            q, k, v = (_sequences(x[rows], run) for x in (q_THd, k_TKd, v_TKd))
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+            parts.append(mixed[:, :, : run.length].transpose(1, 2).reshape(run.count * run.length, -1))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _sequences(x_TXd: Tensor, run: Run) -> Tensor:
+    """[sequences, X, positions padded to full blocks, d]"""
+    x = x_TXd.view(run.count, run.length, *x_TXd.shape[1:]).transpose(1, 2)
+    return F.pad(x, (0, 0, 0, -run.length % BLOCK)) if run.length % BLOCK else x
 
 
 class KeyValueCache:
@@ -103,4 +127,8 @@ class DecodeAttention:
         )
         # the G query heads of a key-value head stand where a longer query would: one call, no repeated keys
         q_BKGd = q_BHd.view(q_BHd.shape[0], k.shape[1], -1, q_BHd.shape[-1])
-        return F.scaled_dot_product_attention(q_BKGd, k, v, attn_mask=self._mask).reshape(q_BHd.shape[0], -1)
+        group = q_BKGd.shape[2]
+        if group < MIN_ROWS:
+            q_BKGd = q_BKGd.repeat(1, 1, -(-MIN_ROWS // group), 1)
+        mixed = F.scaled_dot_product_attention(q_BKGd, k, v, attn_mask=self._mask)
+        return mixed[:, :, :group].reshape(q_BHd.shape[0], -1)

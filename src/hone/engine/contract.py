@@ -90,7 +90,7 @@ class ForwardBackward:
 class OptimStep:
     """One AdamW step on the gradients gathered since the last one, then clears them. The result is a dict of metrics.
 
-    Without gathered gradients nothing changes and the metric `skipped` is 1.
+    Without gathered gradients nothing changes and the metric `optimizer/skipped` is 1.
     """
 
     adapter: str

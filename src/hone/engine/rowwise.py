@@ -29,15 +29,19 @@ def matmul(x_TO: Tensor, weight_OI: Tensor) -> Tensor:
 
 def add_linear(out_TO: Tensor, x_TR: Tensor, weight_OR: Tensor, scale: float) -> None:
     """out += scale * x @ weight.T, in place"""
-    if x_TR.shape[0] >= MIN_ROWS:
-        out_TO.addmm_(x_TR, weight_OR.t(), alpha=scale)
-    else:
-        out_TO.add_(linear(x_TR, weight_OR), alpha=scale)
+    _add_product(out_TO, x_TR, weight_OR.t(), scale)
 
 
 def add_matmul(out_TI: Tensor, x_TR: Tensor, weight_RI: Tensor, scale: float) -> None:
     """out += scale * x @ weight, in place"""
-    if x_TR.shape[0] >= MIN_ROWS:
-        out_TI.addmm_(x_TR, weight_RI, alpha=scale)
-    else:
-        out_TI.add_(matmul(x_TR, weight_RI), alpha=scale)
+    _add_product(out_TI, x_TR, weight_RI, scale)
+
+
+def _add_product(out: Tensor, x: Tensor, weight: Tensor, scale: float) -> None:
+    rows = x.shape[0]
+    if rows >= MIN_ROWS:
+        out.addmm_(x, weight, alpha=scale)
+        return
+    # scaling and adding must round as in the long form, so the output is padded too
+    padding = (0, 0, 0, MIN_ROWS - rows)
+    out.copy_(F.pad(out, padding).addmm_(F.pad(x, padding), weight, alpha=scale)[:rows])

@@ -24,7 +24,9 @@ def server_key(path: Path, given: str | None) -> str:
 
 def check_shape(key: str) -> str:
     if not key.startswith(PREFIX) or len(key) == len(PREFIX):
-        raise UserError(f"the API key must start with {PREFIX!r} and go on, or the official client will refuse to send it")
+        raise UserError(
+            f"the API key must start with {PREFIX!r} and go on, or the official client will refuse to send it"
+        )
     return key
 
 
@@ -33,4 +35,6 @@ def authenticate(presented: str | None, expected: str) -> None:
     if presented is None:
         raise AuthenticationError("no API key: send it in the header X-API-Key (with the client, set TINKER_API_KEY)")
     if not hmac.compare_digest(presented.encode(), expected.encode()):
-        raise AuthenticationError("the API key in X-API-Key is not one of this server; see the lines that `hone serve` prints")
+        raise AuthenticationError(
+            "the API key in X-API-Key is not one of this server; see the lines that `hone serve` prints"
+        )

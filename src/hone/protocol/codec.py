@@ -6,6 +6,7 @@ Shape legend: N tokens of one datum, K targets per token.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -19,7 +20,7 @@ MAX_DENSE_CELLS = 1 << 27
 """Largest tensor that a sparse one may unfold to: a few bytes can claim any shape."""
 
 _FLOAT32, _INT64, _INT32 = np.dtype("<f4"), np.dtype("<i8"), np.dtype("<i4")
-_DTYPES = {
+_DTYPES: dict[int, np.dtype[Any]] = {
     wire.DTYPE_FLOAT32: _FLOAT32,
     wire.DTYPE_INT64: _INT64,
     wire.DTYPE_INT32: _INT32,

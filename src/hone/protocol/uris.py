@@ -47,7 +47,7 @@ def check_name(name: str) -> str:
     """A checkpoint's name becomes a directory and a URL segment, so its characters are few."""
     if not _NAME.fullmatch(name):
         raise UserError(
-            f"path {name!r} is not a checkpoint name; use one segment of at most 200 letters, digits and . _ + = @ , ~ - "
-            "that starts with a letter, digit or _"
+            f"path {name!r} is not a checkpoint name; use one segment of at most 200 letters, digits and "
+            ". _ + = @ , ~ - that starts with a letter, digit or _"
         )
     return name

@@ -47,7 +47,8 @@ class Futures:
         future = self.expect(request_id)
         closing = asyncio.ensure_future(self._closing.wait())
         try:
-            await asyncio.wait({future, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            waited: set[asyncio.Future[Any]] = {future, closing}
+            await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             closing.cancel()
         return future.result() if future.done() else None

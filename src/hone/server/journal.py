@@ -21,7 +21,7 @@ from hone.storage.database import Database
 from hone.storage.tables import operations, runs
 
 Write = Callable[[Connection], list[str]]
-"""What a finished operation changes in the database besides its answer; returns directories that nothing names any more."""
+"""What a finished operation changes in the database beside its answer; returns directories that nothing names now."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Journal:
         self._database = database
 
     async def accept(self, entry: Entry) -> bool:
-        """Write the entry down. False: the same was accepted before. `UserError`: something else was, under its number."""
+        """Write the entry down. False: the same was accepted before. `UserError`: another one was, under its number."""
         digest = hashlib.blake2b(entry.kind.encode() + b"\0" + entry.payload, digest_size=16).digest()
 
         def work(connection: Connection) -> bool:
@@ -70,7 +70,7 @@ class Journal:
                 connection.execute(operations.insert(), _row(entry, digest))
             elif known != digest:
                 raise UserError(
-                    f"seq_id {entry.seq_id} of {entry.lane} was used before by a different request; every new request needs a new number"
+                    f"seq_id {entry.seq_id} of {entry.lane} was used by another request; each needs a number of its own"
                 )
             return known is None
 
@@ -98,9 +98,9 @@ class Journal:
         """The answer to a request; None while there is none."""
         row = await self._database.run(
             lambda connection: connection.execute(
-                select(operations.c.finished_at, operations.c.failed, operations.c.media_type, operations.c.outcome).where(
-                    operations.c.request_id == request
-                )
+                select(
+                    operations.c.finished_at, operations.c.failed, operations.c.media_type, operations.c.outcome
+                ).where(operations.c.request_id == request)
             ).first()
         )
         if row is None:
@@ -113,7 +113,11 @@ class Journal:
         return Outcome(bytes(row.outcome), media_type, row.failed)
 
     async def unfinished(self) -> list[Entry]:
-        query = select(operations).where(operations.c.finished_at.is_(None)).order_by(operations.c.lane, operations.c.seq_id)
+        query = (
+            select(operations)
+            .where(operations.c.finished_at.is_(None))
+            .order_by(operations.c.lane, operations.c.seq_id)
+        )
         return await self._database.run(lambda connection: [_entry(row) for row in connection.execute(query)])
 
     async def last_finished(self, lane: str) -> int:
@@ -145,13 +149,15 @@ class Journal:
         )
 
     async def cover(self, lane: str, seq_id: int, directory: str | None) -> str | None:
-        """A snapshot at `directory` holds a model up to `seq_id`: drop those requests. Returns the snapshot it replaces.
+        """A snapshot at `directory` holds a model up to `seq_id`: drop those requests. Returns the one it replaces.
 
         Without a directory the model is over, and so is the need for its requests.
         """
 
         def work(connection: Connection) -> str | None:
-            previous: str | None = connection.execute(select(runs.c.snapshot_directory).where(runs.c.id == lane)).scalar()
+            previous: str | None = connection.execute(
+                select(runs.c.snapshot_directory).where(runs.c.id == lane)
+            ).scalar()
             connection.execute(
                 update(runs).where(runs.c.id == lane).values(snapshot_seq=seq_id, snapshot_directory=directory)
             )

@@ -1,7 +1,7 @@
 """Runs the operations of one model in order, and rebuilds the model when the engine does not have it.
 
 The lane's task is the only one that submits for the model, so order is the order of the loop in `_run`: wait for work,
-wait for an engine, rebuild if it is another one, submit. Answers are seen through beside the loop, so operations pipeline.
+wait for an engine, rebuild if it is another one, submit. Answers are seen through beside the loop: operations pipeline.
 """
 
 import asyncio
@@ -198,7 +198,9 @@ class Lane:
 
     # Answers.
 
-    async def _see_through(self, entry: Entry, operation: Operation, future: "asyncio.Future[Any]", generation: int) -> None:
+    async def _see_through(
+        self, entry: Entry, operation: Operation, future: "asyncio.Future[Any]", generation: int
+    ) -> None:
         try:
             result = await future
             concluded = await HANDLERS[entry.kind].conclude(entry, operation, result, self._shared.context)
@@ -369,7 +371,9 @@ class Lane:
     def _give_up(self) -> None:
         missing = ", ".join(map(str, self._gate.missing()[:5]))
         for entry in self._gate.give_up():
-            message = f"seq_id {entry.seq_id} came, but {missing} before it did not within {self._shared.gap_seconds:g} s"
+            message = (
+                f"seq_id {entry.seq_id} came, but {missing} before it did not within {self._shared.gap_seconds:g} s"
+            )
             self._answer_soon(entry, failure(message, "user"))
 
 

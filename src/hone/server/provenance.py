@@ -10,8 +10,8 @@ import numpy as np
 
 from hone.errors import UserError
 from hone.protocol.types import Datum, ProvenanceSpan
-from hone.server.journal import Journal
 from hone.server.ids import session_of
+from hone.server.journal import Journal
 
 
 async def check_provenance(data: Iterable[Datum], model_id: str, journal: Journal) -> None:

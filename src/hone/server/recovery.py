@@ -59,5 +59,7 @@ class EngineKeeper:
             else:
                 self._running.set()
                 return
-        self._broken = ServerError(f"the engine ended and could not be started again in {RESTARTS} attempts; see the log")
+        self._broken = ServerError(
+            f"the engine ended and could not be started again in {RESTARTS} attempts; see the log"
+        )
         self._running.set()

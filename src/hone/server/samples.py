@@ -109,12 +109,15 @@ class Samples:
 
 def _operation(body: requests.Sample, sampler: Sampler, seed: int) -> contract.Sample:
     if body.target_prompt_logprobs is not None or body.prompt_alt_tokens_k:
-        raise UserError("target_prompt_logprobs and prompt_alt_tokens_k are not supported by this server; leave them out")
+        raise UserError(
+            "target_prompt_logprobs and prompt_alt_tokens_k are not supported by this server; leave them out"
+        )
     prompt = _prompt(body.prompt)
     last = body.prompt_logprobs_last_n
     if last is not None and not (body.prompt_logprobs and last < len(prompt)):
         raise UserError(
-            f"prompt_logprobs_last_n is {last}; it needs prompt_logprobs and must be in 1..{len(prompt) - 1} for this prompt"
+            f"prompt_logprobs_last_n is {last}; it needs prompt_logprobs and, for this prompt, "
+            f"must be in 1..{len(prompt) - 1}"
         )
     return contract.Sample(
         base_model=sampler.base_model,

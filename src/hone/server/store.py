@@ -237,13 +237,17 @@ def insert_sampler(connection: Connection, sampler: Sampler) -> None:
     if known is None:
         connection.execute(samplers.insert(), {**vars(sampler), "created_at": time.time()})
     elif _sampler(known) != sampler:
-        raise UserError(f"sampling session {sampler.id} exists with other weights; use the next sampling_session_seq_id")
+        raise UserError(
+            f"sampling session {sampler.id} exists with other weights; use the next sampling_session_seq_id"
+        )
 
 
 def put_checkpoint(connection: Connection, checkpoint: Checkpoint, overwrite: bool) -> list[str]:
     """Keep a checkpoint under its path; returns the directory of the one that it replaces."""
     path = str(checkpoint.path)
-    previous: str | None = connection.execute(select(checkpoints.c.directory).where(checkpoints.c.path == path)).scalar()
+    previous: str | None = connection.execute(
+        select(checkpoints.c.directory).where(checkpoints.c.path == path)
+    ).scalar()
     if previous is not None:
         if not overwrite:
             raise name_in_use(checkpoint.path)

@@ -1,8 +1,12 @@
 """Lets clients on this machine load the tokenizer of a served model by its name, with no hub.
 
 Clients look a tokenizer up under the model's id in the local Hugging Face cache, `models--<org>--<name>/`:
-`refs/main` names a snapshot and `snapshots/<40 hex digits>/` holds its files. Entries made here carry a marker with their
-owner; what somebody else put into the cache is never touched.
+`refs/main` names a snapshot, `snapshots/<40 hex digits>/` holds its files, and `.no_exist/<40 hex digits>/` names those
+that it has not, so that nobody asks a hub for them. Entries made here carry a marker with their owner; what somebody
+else put into the cache is never touched.
+
+The libraries still ask the hub for lists of files, retry for most of a minute when there is none, and refuse ids that
+the hub does not know: clients should set HF_HUB_OFFLINE=1, with which all of it is immediate.
 """
 
 import hashlib
@@ -86,6 +90,10 @@ def _publish(hub_id: str, directory: Path, data: DataDirectory) -> Path | None:
     write_text(entry / MARKER, str(data.root))
     for file in files:
         shutil.copyfile(file, snapshot / file.name)
+    missing = entry / ".no_exist" / snapshot.name
+    missing.mkdir(parents=True, exist_ok=True)
+    for name in {*FILES} - {file.name for file in files}:
+        (missing / name).touch()
     (entry / "refs").mkdir(exist_ok=True)
     write_text(entry / "refs" / "main", snapshot.name)
     return entry

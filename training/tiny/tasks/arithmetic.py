@@ -187,15 +187,15 @@ def next_number(rng: random.Random) -> Problem:
 
 TASKS = registry(
     Task("sum_one_digit", sum_one_digit, weight=2, early=True),
-    Task("sum_two_digit", sum_two_digit, weight=4, early=True),
+    Task("sum_two_digit", sum_two_digit, weight=5, early=True),
     Task("sum_three_digit", sum_three_digit, weight=3),
-    Task("subtract_one_digit", subtract_one_digit, weight=2, early=True),
-    Task("subtract_two_digit", subtract_two_digit, weight=1.2),
-    Task("multiply_one_digit", multiply_one_digit, weight=2),
-    Task("multiply_two_by_one", multiply_two_by_one, weight=1.5),
-    Task("sum_three_numbers", sum_three_numbers, weight=1),
+    Task("subtract_one_digit", subtract_one_digit, weight=2.5, early=True),
+    Task("subtract_two_digit", subtract_two_digit, weight=3.5),
+    Task("multiply_one_digit", multiply_one_digit, weight=2.5),
+    Task("multiply_two_by_one", multiply_two_by_one, weight=0.6),
+    Task("sum_three_numbers", sum_three_numbers, weight=1.5),
     Task("compare", compare, weight=1.5),
-    Task("is_greater", is_greater, weight=1.5),
-    Task("even_or_odd", even_or_odd, weight=0.7),
+    Task("is_greater", is_greater, weight=2),
+    Task("even_or_odd", even_or_odd, weight=1.2),
     Task("next_number", next_number, weight=1.5),
 )

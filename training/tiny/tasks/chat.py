@@ -165,6 +165,6 @@ def _names_the_animal(problem: Problem, text: str) -> bool:
 
 TASKS = registry(
     Task("small_talk", small_talk, weight=1, check=_known_reply, memorised=True),
-    Task("story", story, weight=1.5, check=_about_what_was_asked, max_tokens=110),
+    Task("story", story, weight=1, check=_about_what_was_asked, max_tokens=110),
     Task("animal_line", animal_line, weight=0.5, check=_names_the_animal),
 )

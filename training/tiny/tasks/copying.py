@@ -118,11 +118,11 @@ def reverse_letters(rng: random.Random) -> Problem:
 
 
 TASKS = registry(
-    Task("copy_words", copy_words, weight=4, early=True),
-    Task("copy_quoted", copy_quoted, weight=3, early=True),
-    Task("copy_made_up", copy_made_up, weight=2, early=True),
+    Task("copy_words", copy_words, weight=2, early=True),
+    Task("copy_quoted", copy_quoted, weight=1.2, early=True),
+    Task("copy_made_up", copy_made_up, weight=1.5, early=True),
     Task("repeat_times", repeat_times, weight=1.5),
-    Task("spell", spell, weight=0.8),
+    Task("spell", spell, weight=1),
     Task("first_letter", first_letter, weight=0.8),
-    Task("reverse_letters", reverse_letters, weight=1, early=True),
+    Task("reverse_letters", reverse_letters, weight=0.7, early=True),
 )

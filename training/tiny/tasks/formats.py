@@ -220,15 +220,15 @@ def separators(rng: random.Random) -> Problem:
 
 
 TASKS = registry(
-    Task("upper_case", upper_case, weight=2),
-    Task("lower_case", lower_case, weight=1.5),
+    Task("upper_case", upper_case, weight=3),
+    Task("lower_case", lower_case, weight=2),
     Task("title_case", title_case, weight=1),
-    Task("in_quotes", in_quotes, weight=1),
+    Task("in_quotes", in_quotes, weight=0.5),
     Task("with_prefix", with_prefix, weight=1.2),
     Task("boxed", boxed, weight=1.2),
     Task("answer_tags", answer_tags, weight=0.8),
     Task("json_answer", json_answer, weight=1.2),
-    Task("json_object", json_object, weight=1.2),
+    Task("json_object", json_object, weight=0.6),
     Task("json_list", json_list, weight=1),
     Task("separators", separators, weight=2),
 )

@@ -142,12 +142,12 @@ def contains_item(rng: random.Random) -> Problem:
 
 
 TASKS = registry(
-    Task("first_item", first_item, weight=2, early=True),
-    Task("last_item", last_item, weight=2, early=True),
+    Task("first_item", first_item, weight=0.8, early=True),
+    Task("last_item", last_item, weight=0.8, early=True),
     Task("nth_item", nth_item, weight=2, early=True),
     Task("count_items", count_items, weight=1.5),
     Task("reverse_list", reverse_list, weight=2.5, early=True),
-    Task("remove_item", remove_item, weight=1.5),
-    Task("add_item", add_item, weight=1),
-    Task("contains_item", contains_item, weight=1.5),
+    Task("remove_item", remove_item, weight=2),
+    Task("add_item", add_item, weight=1.5),
+    Task("contains_item", contains_item, weight=2),
 )

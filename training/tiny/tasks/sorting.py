@@ -98,6 +98,6 @@ TASKS = registry(
     Task("sort_ascending", sort_ascending, weight=2.5),
     Task("sort_three_descending", sort_three_descending, weight=1),
     Task("sort_words", sort_words, weight=2),
-    Task("largest_number", largest_number, weight=1.5),
+    Task("largest_number", largest_number, weight=1.2),
     Task("smallest_number", smallest_number, weight=1.5),
 )

@@ -129,7 +129,7 @@ def system_ending(rng: random.Random) -> Problem:
 
 
 TASKS = registry(
-    Task("system_plain", system_plain, weight=3),
+    Task("system_plain", system_plain, weight=2.5),
     Task("system_upper", system_upper, weight=1.5),
     Task("system_quotes", system_quotes, weight=0.8),
     Task("system_prefix", system_prefix, weight=1.2),

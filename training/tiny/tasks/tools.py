@@ -95,6 +95,6 @@ def tool_result(rng: random.Random) -> Problem:
 
 
 TASKS = registry(
-    Task("tool_call", tool_call, weight=1.5, max_tokens=64),
-    Task("tool_result", tool_result, weight=1),
+    Task("tool_call", tool_call, weight=1, max_tokens=64),
+    Task("tool_result", tool_result, weight=0.5),
 )

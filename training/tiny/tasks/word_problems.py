@@ -62,6 +62,6 @@ def story_product(rng: random.Random) -> Problem:
 
 TASKS = registry(
     Task("story_sum", story_sum, weight=2),
-    Task("story_difference", story_difference, weight=1.5),
+    Task("story_difference", story_difference, weight=2),
     Task("story_product", story_product, weight=1.5),
 )

@@ -6,6 +6,7 @@ One file per stage (`sft.py`, `rl.py`, `many.py`), each readable from top to bot
 import argparse
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    # The tokenizer is on this machine: asking a hub for it first would fail, and without a network slowly.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Not at the top: `hone demo --help` must stay quick.
     from rich.console import Console
 
@@ -35,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from hone.client.embedded import embedded_server
     from hone.observe.progress import display
 
-    console = Console()
+    # Without emoji: `:train:` in a checkpoint's path is no railway carriage.
+    console = Console(emoji=False)
     data_dir = (args.data_dir or default_data_dir() / "demo").resolve()
     started = time.perf_counter()
     console.print(

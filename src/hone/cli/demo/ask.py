@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the tokenizer is on this machine
+
 import tinker
 
 client = tinker.ServiceClient(

@@ -17,7 +17,7 @@ from hone.cli.demo.bench import Bench
 from hone.cli.demo.chat import Chat, policy_datum
 from hone.cli.demo.evaluate import compare, examine, score
 from hone.cli.demo.results import AdapterResult, Measure, StageResult
-from hone.cli.demo.tasks import RL_TASK
+from hone.cli.demo.tasks import RL_TASK, Task
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,11 @@ QUICK = Settings(steps=2, problems=4, group_size=4, learning_rate=2e-3, rank=8, 
 
 async def run(bench: Bench) -> StageResult:
     started = time.perf_counter()
-    adapter = await train_on_rewards(bench, QUICK if bench.quick else FULL)
-    return StageResult("rl", "Reinforcement learning", time.perf_counter() - started, (adapter,))
+    adapter = await train_on_rewards(bench, RL_TASK, QUICK if bench.quick else FULL)
+    return StageResult("RL", "Reinforcement learning", time.perf_counter() - started, (adapter,))
 
 
-async def train_on_rewards(bench: Bench, settings: Settings) -> AdapterResult:
-    task = RL_TASK
+async def train_on_rewards(bench: Bench, task: Task, settings: Settings) -> AdapterResult:
     training = await bench.client.create_lora_training_client(bench.base_model, rank=settings.rank, seed=0)
     chat = Chat(training.get_tokenizer())
     examination = task.examination(settings.examination)

@@ -24,14 +24,14 @@ class Settings:
     """Held-out problems asked before and after."""
 
 
-FULL = Settings(steps=150, batch_size=32, learning_rate=5e-3, rank=16, examination=200)
+FULL = Settings(steps=150, batch_size=32, learning_rate=1e-2, rank=16, examination=200)
 QUICK = Settings(steps=4, batch_size=8, learning_rate=5e-3, rank=8, examination=16)
 
 
 async def run(bench: Bench) -> StageResult:
     started = time.perf_counter()
     adapter = await train_on_examples(bench, SFT_TASK, QUICK if bench.quick else FULL)
-    return StageResult("sft", "Supervised fine-tuning", time.perf_counter() - started, (adapter,))
+    return StageResult("SFT", "Supervised fine-tuning", time.perf_counter() - started, (adapter,))
 
 
 async def train_on_examples(bench: Bench, task: Task, settings: Settings) -> AdapterResult:

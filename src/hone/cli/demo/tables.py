@@ -4,6 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -11,13 +12,14 @@ from hone.cli.demo.results import DemoResult, Score
 
 
 def print_results(console: Console, result: DemoResult) -> None:
-    table = Table(title=f"{result.base_model}, held-out problems, one sampled answer each", title_justify="left")
+    console.print(f"[bold]{result.base_model}[/], held-out problems, one sampled answer each")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("stage", "adapter", "before", "after", "seconds", "tokens", "tokens/s"):
         table.add_column(heading, justify="left" if heading in ("stage", "adapter") else "right", no_wrap=True)
     for stage in result.stages:
         for number, adapter in enumerate(stage.adapters):
             table.add_row(
-                stage.title if number == 0 else "",
+                stage.name if number == 0 else "",
                 adapter.task,
                 _percent(adapter.before),
                 f"[bold]{_percent(adapter.after)}[/]",
@@ -27,7 +29,6 @@ def print_results(console: Console, result: DemoResult) -> None:
             )
         if len(stage.adapters) > 1:
             table.add_row("", "together", "", "", "", "", f"{stage.tokens_per_second:,.0f}")
-        table.add_section()
     console.print(table)
     console.print("seconds, tokens and tokens/s are those of training; the evaluations come on top", style="dim")
     console.print("\nThe adapters lie at")

@@ -16,6 +16,6 @@ def stable_reinforce(logprobs: Tensor, inputs: LossInputs, settings: dict[str, f
     weight = (logprobs - sampled).exp().clamp(max=settings["ratio_cap"]).detach()
     loss = -(weight * logprobs * advantages).sum()
     if settings["kl_coeff"]:
-        drift = sampled - logprobs
-        loss = loss + settings["kl_coeff"] * ((drift.exp() - 1 - drift) * (advantages != 0)).sum()
+        drift = (sampled - logprobs) * (advantages != 0)  # k_t of no drift is 0; a prompt's may be huge
+        loss = loss + settings["kl_coeff"] * (drift.exp() - 1 - drift).sum()
     return loss

@@ -24,12 +24,13 @@ def check_adam(params: AdamParams) -> None:
 def adamw_step(state: AdapterState, params: AdamParams) -> dict[str, float]:
     """Step on the gathered gradient and clear it; returns metrics.
 
-    `grad_norm` is the L2 norm before clipping. Without a gradient nothing changes, the step count included.
+    `optimizer/grad_norm` is the L2 norm before clipping; the prefix keeps the names apart from a client's own.
+    Without a gradient nothing changes, the step count included.
     """
     check_adam(params)
     gradient = state.gradient
     if gradient is None:
-        return {"skipped": 1.0}
+        return {"optimizer/skipped": 1.0}
     norm = float(gradient.norm())
     if not math.isfinite(norm):
         state.set_gradient(None)
@@ -42,7 +43,7 @@ def adamw_step(state: AdapterState, params: AdamParams) -> dict[str, float]:
     state.steps += 1
     _update(state.weights, gradient, state.moment1, state.moment2, state.steps, params)
     state.set_gradient(None)
-    return {"grad_norm": norm, "step": float(state.steps)}
+    return {"optimizer/grad_norm": norm, "optimizer/steps": float(state.steps)}
 
 
 def _update(weights: Tensor, gradient: Tensor, moment1: Tensor, moment2: Tensor, step: int, p: AdamParams) -> None:

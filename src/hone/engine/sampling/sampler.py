@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PrefillAttention
+from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PrefillAttention, stable_blocks
 from hone.engine.contract import Sample
 from hone.engine.head import CHUNK_ELEMENTS
 from hone.engine.lora.batch import LoraBatch, LoraSpan
@@ -163,7 +163,7 @@ class Sampler:
         count, padding = len(rows.sequences), len(rows.blocks_BN) - len(rows.sequences)
         positions = np.array([s.position for s in rows.sequences] + [0] * padding)
         tokens_B = torch.tensor([s.tokens[-1] for s in rows.sequences] + [0] * padding)
-        blocks_BN = rows.blocks_BN[:, : positions.max() // BLOCK + 1]
+        blocks_BN = rows.blocks_BN[:, : stable_blocks(int(positions.max()) // BLOCK + 1)]
         slots = rows.blocks_BN[np.arange(len(positions)), positions // BLOCK] * BLOCK + positions % BLOCK
         positions_B = torch.from_numpy(positions)
         attend = DecodeAttention(
@@ -197,7 +197,7 @@ class Sampler:
         leaves."""
         self._running.sort(key=lambda s: s.request.operation.version or "")
         sequences = list(self._running)
-        widest = max(len(s.blocks) for s in sequences)
+        widest = stable_blocks(max(len(s.blocks) for s in sequences))
         blocks_BN = np.zeros((max(len(sequences), MIN_ROWS), widest), np.int64)
         for row, sequence in enumerate(sequences):
             blocks_BN[row, : len(sequence.blocks)] = sequence.blocks

@@ -35,9 +35,7 @@ class CreateByLoad:
         fields = json.loads(entry.payload)
         body = requests.parse(requests.LoadWeights, fields)
         session_id = requests.parse(requests.ModelAddress, fields).session_id
-        run = Run(
-            entry.lane, session_id, operation.base_model, result.lora, body.user_metadata, time.time(), -1, None
-        )
+        run = Run(entry.lane, session_id, operation.base_model, result.lora, body.user_metadata, time.time(), -1, None)
 
         def write(connection: Connection) -> list[str]:
             insert_run(connection, run)

@@ -47,4 +47,6 @@ class CreateModel:
 
 def check_optimizer(config: requests.OptimizerConfig | None) -> None:
     if config is not None and config.type not in OPTIMIZERS:
-        raise UserError(f"optimizer_config.type {config.type!r} is not supported; this server has {', '.join(OPTIMIZERS)}")
+        raise UserError(
+            f"optimizer_config.type {config.type!r} is not supported; this server has {', '.join(OPTIMIZERS)}"
+        )

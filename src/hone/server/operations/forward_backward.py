@@ -35,4 +35,3 @@ class ForwardBackward:
 
 def _decode(payload: bytes) -> codec.ForwardBackwardBody:
     return codec.decode_forward_backward(codec.parse_forward_backward(payload))
-

@@ -24,7 +24,7 @@ class LoadWeights:
         checkpoint = await training_checkpoint(body.path, context)
         if checkpoint.base_model != run.base_model:
             raise UserError(
-                f"path {body.path} was trained on {checkpoint.base_model!r} but this model is based on {run.base_model!r}"
+                f"path {body.path} was trained on {checkpoint.base_model!r}, but this model on {run.base_model!r}"
             )
         directory = str(context.data.resolve(checkpoint.directory))
         return contract.LoadAdapter(entry.lane, run.base_model, directory, body.optimizer)

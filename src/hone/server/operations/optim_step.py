@@ -18,7 +18,8 @@ class OptimStep:
         body = requests.parse(requests.OptimStep, json.loads(entry.payload))
         if body.optimizer_params is not None:
             raise UserError(
-                f"optimizer_params of type {body.optimizer_params.type!r} do not fit a model made for 'adamw'; send adam_params"
+                f"optimizer_params of type {body.optimizer_params.type!r} do not fit a model made for 'adamw'; "
+                "send adam_params"
             )
         if body.adam_params is None:
             raise UserError("adam_params is missing")

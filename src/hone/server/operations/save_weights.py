@@ -28,9 +28,7 @@ class SaveWeights:
         remove_tree(directory)  # left there if a save was cut short after its files and before its answer
         return contract.SaveAdapter(entry.lane, str(directory), with_optimizer=True)
 
-    async def conclude(
-        self, entry: Entry, operation: contract.SaveAdapter, result: int, context: Context
-    ) -> Concluded:
+    async def conclude(self, entry: Entry, operation: contract.SaveAdapter, result: int, context: Context) -> Concluded:
         body = requests.parse(requests.SaveWeights, json.loads(entry.payload))
         run = await context.store.run(entry.lane)
         path = CheckpointPath(entry.lane, "weights", body.path)

@@ -13,10 +13,10 @@ from hone.errors import UserError
 from hone.protocol import requests
 from hone.protocol.futures import success
 from hone.protocol.uris import CheckpointPath, check_name
+from hone.server.ids import sampler_id, session_of
 from hone.server.journal import Entry
 from hone.server.operations.handler import Concluded, Context
 from hone.server.operations.save_weights import checkpoint_directory
-from hone.server.ids import sampler_id, session_of
 from hone.server.store import Checkpoint, Sampler, insert_sampler, name_in_use, put_checkpoint
 from hone.storage.atomic import remove_tree
 

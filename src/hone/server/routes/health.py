@@ -20,7 +20,15 @@ async def capabilities(request: Request) -> JSONResponse:
     )
 
 
+async def engine(request: Request) -> JSONResponse:
+    """For operators and benchmarks: which process computes, and for how long it has."""
+    keeper = request.app.state.service.keeper
+    seconds = await keeper.engine.compute_seconds()
+    return JSONResponse({"pid": keeper.engine.pid, "generation": keeper.generation, "compute_seconds": seconds})
+
+
 routes = [
+    Route("/engine", engine),
     Route("/healthz", healthz),
     Route("/get_server_capabilities", capabilities),
 ]

@@ -37,7 +37,9 @@ async def _sampler(body: requests.CreateSamplingSession, service: Service) -> Sa
     if base_model is None:
         raise UserError("base_model and model_path are both missing; give one of them")
     if base_model not in service.models:
-        raise NotFoundError(f"base_model {base_model!r} is not served here; this server has {', '.join(service.models)}")
+        raise NotFoundError(
+            f"base_model {base_model!r} is not served here; this server has {', '.join(service.models)}"
+        )
     made = ids.sampler_id(body.session_id, body.sampling_session_seq_id)
     return Sampler(made, body.session_id, base_model, body.model_path, version, ephemeral=False)
 

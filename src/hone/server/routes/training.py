@@ -1,4 +1,4 @@
-"""Training requests. What is wrong with one, beyond its address, its future says: a refused number would leave a hole."""
+"""Training requests. What is wrong with one beyond its address, its future says: a refused number leaves a hole."""
 
 import asyncio
 from typing import Any

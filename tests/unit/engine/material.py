@@ -1,0 +1,126 @@
+"""Small models, adapters and data for the engine's tests."""
+
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from hone.engine.batch import cut
+from hone.engine.contract import ForwardBackward
+from hone.engine.lora.state import AdapterState, new_adapter
+from hone.engine.models.config import ModelConfig
+from hone.engine.models.decoder import Decoder
+from hone.engine.trainer import PieceResult, run_pieces
+from hone.protocol.types import Datum, LoraConfig
+
+VOCAB = 199
+
+_SHAPE: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+_LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+_EXPERTS = {"head_dim": 16, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {**_SHAPE, "tie_word_embeddings": False}),
+    "llama_tied": ("Llama", {**_SHAPE, "tie_word_embeddings": True}),
+    "llama_without_gqa": ("Llama", {**_SHAPE, "num_key_value_heads": 4}),
+    "llama_one_kv_head": ("Llama", {**_SHAPE, "num_key_value_heads": 1}),
+    "llama_rope": ("Llama", {**_SHAPE, "head_dim": 32, "rope_parameters": _LLAMA3_ROPE}),
+    "qwen3": ("Qwen3", {**_SHAPE, "head_dim": 20, "tie_word_embeddings": False}),
+    "qwen3_tied": ("Qwen3", {**_SHAPE, "head_dim": 16, "tie_word_embeddings": True}),
+    "qwen3_moe": ("Qwen3Moe", {**_SHAPE, **_EXPERTS, "norm_topk_prob": True}),
+    "qwen3_moe_raw_shares": ("Qwen3Moe", {**_SHAPE, **_EXPERTS, "norm_topk_prob": False}),
+    "qwen3_moe_dense_layer": ("Qwen3Moe", {**_SHAPE, **_EXPERTS, "mlp_only_layers": [0]}),
+    "qwen3_moe_sparse_step": ("Qwen3Moe", {**_SHAPE, **_EXPERTS, "num_hidden_layers": 3, "decoder_sparse_step": 2}),
+}
+"""By name: the family's class prefix in transformers, and its configuration."""
+
+
+def shared_folder() -> Path:
+    beside_the_repository = Path(__file__).parents[4] / "shared"
+    return Path(os.environ.get("HONE_TEST_SHARED", beside_the_repository))
+
+
+@functools.cache
+def reference_model(name: str) -> transformers.PreTrainedModel:
+    """transformers' own model of this family with random weights, norms and routers far from their neutral start."""
+    prefix, settings = FAMILIES[name]
+    config = getattr(transformers, f"{prefix}Config")(**settings, attn_implementation="eager")
+    torch.manual_seed(17)
+    model = getattr(transformers, f"{prefix}ForCausalLM")(config).float().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.08)
+    return model.requires_grad_(False)
+
+
+def save_model(name: str, directory: Path) -> Path:
+    reference_model(name).save_pretrained(directory)
+    return directory
+
+
+def reference_logprobs(model: transformers.PreTrainedModel, tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """What transformers gives `targets` [N] after `tokens` [N], alone and without a cache."""
+    with torch.no_grad():
+        logits = model(torch.from_numpy(tokens.astype(np.int64))[None], use_cache=False).logits[0].float()
+    chosen = torch.log_softmax(logits, -1).gather(1, torch.from_numpy(targets.astype(np.int64))[:, None])
+    return chosen[:, 0].numpy()
+
+
+def random_datum(rng: np.random.Generator, length: int, loss_fn: str = "cross_entropy", vocab: int = VOCAB) -> Datum:
+    """Random tokens, with plausible inputs for the loss."""
+    tokens = rng.integers(0, vocab, length + 1)
+    inputs: dict[str, np.ndarray] = {"target_tokens": tokens[1:].astype(np.int64)}
+    if loss_fn == "cross_entropy":
+        inputs["weights"] = rng.normal(1.0, 0.5, length).astype(np.float32)
+    else:
+        inputs["logprobs"] = rng.normal(-np.log(vocab), 0.3, length).astype(np.float32)
+        inputs["advantages"] = rng.normal(size=length).astype(np.float32)
+    if loss_fn == "gspo":
+        inputs["sequence_ratio_mask"] = (rng.random(length) < 0.7).astype(np.float32)
+    return Datum(tokens[:-1].astype(np.int32), inputs)
+
+
+def trained_adapter(config: ModelConfig, lora: LoraConfig, size: float = 0.05) -> AdapterState:
+    """A new adapter that looks as if it had been trained: B is not zero."""
+    state = new_adapter(config, lora)
+    generator = torch.Generator().manual_seed(1000 + (lora.seed or 0))
+    state.weights.add_(torch.randn(state.weights.shape, generator=generator) * size)
+    return state
+
+
+def forward_backward(
+    decoder: Decoder,
+    state: AdapterState,
+    data: Sequence[Datum],
+    loss_fn: str = "cross_entropy",
+    max_tokens: int = 4096,
+    **settings: float,
+) -> list[PieceResult]:
+    """One adapter's operation, alone, piece by piece."""
+    pieces = cut(ForwardBackward("alone", tuple(data), loss_fn, dict(settings)), max_tokens)
+    return [result for piece in pieces for result in run_pieces(decoder, [piece], {"alone": state})]
+
+
+def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """L2 distance over L2 size."""
+    return float((found.double() - wanted.double()).norm() / wanted.double().norm())

@@ -1,0 +1,73 @@
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, select, text
+
+from hone.storage.database import Database
+from hone.storage.tables import sessions
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'hone.sqlite'}")
+    yield database
+    database.close()
+
+
+def insert(connection: Connection, name: str) -> None:
+    connection.execute(sessions.insert(), {"id": name, "created_at": 0.0, "tags": [], "sdk_version": ""})
+
+
+def names(connection: Connection) -> list[str]:
+    return sorted(connection.execute(select(sessions.c.id)).scalars())
+
+
+def test_a_failed_job_leaves_nothing_and_its_neighbours_everything(database: Database) -> None:
+    def half(connection: Connection) -> None:
+        insert(connection, "half")
+        raise LookupError("on purpose")
+
+    async def run() -> tuple[list[object], list[str]]:
+        gate = threading.Event()
+        first = database.run(lambda _: gate.wait(5))  # so that the three that follow share one transaction
+        jobs = [database.run(lambda c: insert(c, "a")), database.run(half), database.run(lambda c: insert(c, "b"))]
+        gate.set()
+        await first
+        return list(await asyncio.gather(*jobs, return_exceptions=True)), await database.run(names)
+
+    results, found = asyncio.run(run())
+    assert [type(result) for result in results] == [type(None), LookupError, type(None)]
+    assert found == ["a", "b"]
+
+
+def test_waiting_jobs_share_a_commit(database: Database) -> None:
+    commits = []
+
+    async def run() -> None:
+        await database.run(lambda c: c.execute(text("SELECT 1")).scalar())
+        gate = threading.Event()
+        first = database.run(lambda _: gate.wait(5))
+        jobs = [database.run(lambda c, i=i: (insert(c, f"{i:02}"), commits.append(c.get_transaction()))) for i in range(50)]
+        gate.set()
+        await asyncio.gather(first, *jobs)
+
+    asyncio.run(run())
+    assert len({id(transaction) for transaction in commits}) == 1
+
+
+def test_the_file_survives_and_needs_no_second_migration(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'hone.sqlite'}"
+    first = Database(url)
+    asyncio.run(_wait(first, lambda c: insert(c, "kept")))
+    first.close()
+    second = Database(url)
+    assert asyncio.run(_wait(second, names)) == ["kept"]
+    assert asyncio.run(_wait(second, lambda c: c.execute(text("PRAGMA journal_mode")).scalar())) == "wal"
+    second.close()
+
+
+async def _wait(database: Database, work: object) -> object:
+    return await database.run(work)  # type: ignore[arg-type]
