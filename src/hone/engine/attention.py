@@ -86,11 +86,13 @@ class KeyValueCache:
         # NumPy's zeros are mapped on first touch, torch's at once; zeros because masked garbage could be NaN
         self.keys = [torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(layers)]
         self.values = [torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(layers)]
+        self._key_slots = [keys.flatten(0, 1) for keys in self.keys]
+        self._value_slots = [values.flatten(0, 1) for values in self.values]
 
     def store(self, layer: int, slots_T: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> None:
         """Write rows to slots, numbered block * BLOCK + offset."""
-        self.keys[layer].flatten(0, 1).index_copy_(0, slots_T, k_TKd)
-        self.values[layer].flatten(0, 1).index_copy_(0, slots_T, v_TKd)
+        self._key_slots[layer].index_copy_(0, slots_T, k_TKd)
+        self._value_slots[layer].index_copy_(0, slots_T, v_TKd)
 
     def copy_block(self, source: int, target: int) -> None:
         for cache in (*self.keys, *self.values):

@@ -18,7 +18,7 @@ MAX_GROUP = 256
 """Jobs in one transaction: enough to share a commit, few enough that nobody waits long."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Job:
     work: Callable[[Connection], Any]
     done: "Future[Any]"
@@ -63,21 +63,25 @@ class Database:
 
 
 def _commit(connection: Connection, group: list[_Job]) -> None:
-    finished: list[tuple[_Job, Any]] = []
+    """Run a group in one transaction. Whoever no longer waits for a job does not keep it from taking effect."""
+    waited_for = [job for job in group if job.done.set_running_or_notify_cancel()]
+    results: dict[_Job, Any] = {}
+    errors: dict[_Job, Exception] = {}
     try:
         with connection.begin():
             for job in group:
                 try:
                     with connection.begin_nested():
-                        finished.append((job, job.work(connection)))
+                        results[job] = job.work(connection)
                 except Exception as error:
-                    job.done.set_exception(error)
+                    errors[job] = error
     except Exception as error:  # the commit itself failed, so nothing of the group happened
-        for job, _ in finished:
-            job.done.set_exception(error)
-        return
-    for job, result in finished:
-        job.done.set_result(result)
+        errors = {job: errors.get(job, error) for job in group}
+    for job in waited_for:
+        if job in errors:
+            job.done.set_exception(errors[job])
+        else:
+            job.done.set_result(results[job])
 
 
 def _connectable(url: str, sqlite_synchronous: str) -> Engine:

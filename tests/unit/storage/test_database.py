@@ -71,3 +71,18 @@ def test_the_file_survives_and_needs_no_second_migration(tmp_path: Path) -> None
 
 async def _wait(database: Database, work: object) -> object:
     return await database.run(work)  # type: ignore[arg-type]
+
+
+def test_a_job_nobody_waits_for_takes_effect_and_the_thread_goes_on(database: Database) -> None:
+    async def run() -> list[str]:
+        gate = threading.Event()
+        started = threading.Event()
+        running = database.run(lambda c: (started.set(), gate.wait(5), insert(c, "running")))
+        waiting = database.run(lambda c: insert(c, "waiting"))
+        started.wait(5)
+        running.cancel()
+        waiting.cancel()
+        gate.set()
+        return await database.run(names)
+
+    assert asyncio.run(run()) == ["running", "waiting"]

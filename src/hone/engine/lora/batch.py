@@ -26,13 +26,18 @@ class LoraBatch:
 
     def __init__(self, spans: Sequence[LoraSpan]) -> None:
         self._spans = tuple(spans)
+        self._segments: dict[str, list[Segment]] = {}
 
     def segments(self, group: str) -> list[Segment]:
-        return [
-            Segment(s.start, s.stop, s.weights[group], s.gradients[group] if s.gradients else None, s.scale)
-            for s in self._spans
-            if group in s.weights
-        ]
+        """Kept after the first call: a decoding batch asks again for every token."""
+        found = self._segments.get(group)
+        if found is None:
+            found = self._segments[group] = [
+                Segment(s.start, s.stop, s.weights[group], s.gradients[group] if s.gradients else None, s.scale)
+                for s in self._spans
+                if group in s.weights
+            ]
+        return found
 
     def expert_segments(self, group: str, expert: int, rows: Tensor) -> list[Segment]:
         """The segments of the batch that consists of the given rows (ascending) of this one, for one expert."""

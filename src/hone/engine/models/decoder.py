@@ -42,10 +42,10 @@ class Decoder:
         x_Th = F.embedding(tokens_T, self.weights.embedding)
         if torch.is_grad_enabled():
             x_Th.requires_grad_()  # so that autograd visits the first layer's adapters too
-        cos_Td, sin_Td = self._cos[positions_T], self._sin[positions_T]
+        cos_T1d, sin_T1d = self._cos[positions_T, None], self._sin[positions_T, None]
         for i, layer in enumerate(self.weights.layers):
             x_Th = x_Th + self._attention(
-                i, layer, self._norm(x_Th, layer.attention_norm), cos_Td, sin_Td, attend, lora
+                i, layer, self._norm(x_Th, layer.attention_norm), cos_T1d, sin_T1d, attend, lora
             )
             x_Th = x_Th + self._mlp(i, layer.mlp, self._norm(x_Th, layer.mlp_norm), lora)
         return self._norm(x_Th, self.weights.final_norm)
@@ -54,7 +54,14 @@ class Decoder:
         return rms_norm(x, weight, self.config.rms_norm_eps)
 
     def _attention(
-        self, i: int, layer: LayerWeights, x_Th: Tensor, cos_Td: Tensor, sin_Td: Tensor, attend: Attend, lora: LoraBatch
+        self,
+        i: int,
+        layer: LayerWeights,
+        x_Th: Tensor,
+        cos_T1d: Tensor,
+        sin_T1d: Tensor,
+        attend: Attend,
+        lora: LoraBatch,
     ) -> Tensor:
         heads, kv_heads = self.config.heads, self.config.kv_heads
         qkv = project(x_Th, layer.qkv, lora.segments(f"model.layers.{i}.qkv"))
@@ -62,7 +69,7 @@ class Decoder:
         qk, v = qkv.view(x_Th.shape[0], -1, self.config.head_dim).split([heads + kv_heads, kv_heads], dim=1)
         if layer.qk_norm is not None:
             qk = self._norm(qk, layer.qk_norm)
-        q, k = rotate(qk, cos_Td, sin_Td).split([heads, kv_heads], dim=1)
+        q, k = rotate(qk, cos_T1d, sin_T1d).split([heads, kv_heads], dim=1)
         mixed = attend(i, q, k, v)
         return project(mixed, layer.o, lora.segments(f"model.layers.{i}.o"))
 

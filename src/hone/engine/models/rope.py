@@ -19,10 +19,10 @@ def rope_tables(config: ModelConfig, device: torch.device | str = "cpu") -> tupl
     return torch.cat([angles.cos()] * 2, dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
-def rotate(x_THd: Tensor, cos_Td: Tensor, sin_Td: Tensor) -> Tensor:
+def rotate(x_THd: Tensor, cos_T1d: Tensor, sin_T1d: Tensor) -> Tensor:
     """Turn every head of `x` by its token's angles; the pairs are (i, i + d/2), as in the Hugging Face checkpoints."""
     swapped = x_THd.roll(x_THd.shape[-1] // 2, dims=-1)
-    return torch.addcmul(x_THd * cos_Td[:, None], swapped, sin_Td[:, None])
+    return torch.addcmul(x_THd * cos_T1d, swapped, sin_T1d)
 
 
 def _llama3(frequencies: Tensor, rope: Llama3Rope) -> Tensor:
