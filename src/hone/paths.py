@@ -41,6 +41,6 @@ class DataDirectory:
         return self.root / relative
 
     def make(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds a key and people's data
         self.snapshots.mkdir(exist_ok=True)
         self.checkpoints.mkdir(exist_ok=True)

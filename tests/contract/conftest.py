@@ -18,6 +18,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
         yield running
 
 
+@pytest.fixture
+def further_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that start servers of their own: they leave the shared server's tokenizer in the cache alone."""
+    monkeypatch.setenv("HONE_PUBLISH_TOKENIZERS", "0")
+
+
 @pytest.fixture(scope="session")
 def service(server: ServerInfo) -> Iterator[tinker.ServiceClient]:
     with service_client(server.url, server.api_key) as client:

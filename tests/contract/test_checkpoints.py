@@ -80,7 +80,7 @@ def test_checkpoints_are_listed_and_deleted(server: ServerInfo, training: tinker
 
 
 @pytest.mark.slow
-def test_a_run_resumes_after_a_restart_of_the_server(tmp_path: Path, material: Material) -> None:
+def test_a_run_resumes_after_a_restart_of_the_server(further_servers: None, tmp_path: Path, material: Material) -> None:
     with embedded_server(tmp_path) as first, service_client(first.url, first.api_key) as client:
         training = client.create_lora_training_client(first.models[0], rank=4, seed=7).result()
         one_step(training, material)

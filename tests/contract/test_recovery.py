@@ -17,7 +17,7 @@ STEPS = 6
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[ServerInfo]:
+def own_server(further_servers: None, tmp_path: Path) -> Iterator[ServerInfo]:
     """Not the shared one: its engine is about to die."""
     with embedded_server(tmp_path) as server:
         yield server

@@ -26,7 +26,7 @@ MODEL = "hone/uniform"
 def make_service(root: Path, engine: UniformEngine, **settings: Any) -> Service:
     data = DataDirectory(root)
     data.make()
-    return Service(engine, data, Settings(publish_tokenizers=False, **settings), KEY)
+    return Service(engine, data, Settings(api_key=KEY, publish_tokenizers=False, **settings))
 
 
 class Client:

@@ -1,5 +1,6 @@
 """The model card, with measured numbers filled in."""
 
+import textwrap
 from collections.abc import Sequence
 
 _CARD = """\
@@ -43,8 +44,7 @@ longest right answer is given in tokens.
 
 {table}
 
-Tasks with a star suit reinforcement learning: an answer of a few tokens that can be checked, right a quarter to half of
-the time at temperature 1. These are {headroom}.
+{headroom}
 
 ## How it was trained
 
@@ -69,5 +69,9 @@ Apache-2.0, weights and tokenizer.
 
 
 def render(table: str, headroom: Sequence[str], problems: int, samples: int) -> str:
-    names = ", ".join(f"`{name}`" for name in headroom) or "none at present"
-    return _CARD.format(table=table, headroom=names, problems=problems, samples=samples)
+    starred = (
+        "Tasks with a star suit reinforcement learning: a short answer that can be checked and not be guessed, right a "
+        "quarter to half of the time at temperature 1. These are " + ", ".join(f"`{name}`" for name in headroom) + "."
+    )
+    wrapped = textwrap.fill(starred, width=118, break_on_hyphens=False)
+    return _CARD.format(table=table, headroom=wrapped, problems=problems, samples=samples)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from hone.engine.contract import Engine, ModelSource
+from hone.engine.contract import ModelSource
 from hone.errors import UserError
 from hone.identity.keys import server_key
 from hone.observe.logs import configure_logs
@@ -51,14 +51,16 @@ def run(args: argparse.Namespace) -> int:
     if args.api_key is not None:
         settings = replace(settings, api_key=args.api_key)
     configure_logs(settings.log_level)
+    sources = model_sources(args.model)
     data = DataDirectory((settings.data_dir or default_data_dir()).expanduser().resolve())
     data.make()
+    settings = replace(settings, api_key=server_key(data.api_key, settings.api_key))
     with (
         _only_server(data),
         _listening(args.host, args.port) as listener,
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
-        runner.run(_serve(model_sources(args.model), settings, data, listener, args))
+        runner.run(_serve(sources, settings, data, listener, args.json))
     return 0
 
 
@@ -126,36 +128,23 @@ async def _serve(
     settings: Settings,
     data: DataDirectory,
     listener: socket.socket,
-    args: argparse.Namespace,
+    as_json: bool,
 ) -> None:
+    """Serve until a signal comes, then stop cleanly."""
     from hone.engine.build import start_engine
+    from hone.server.app import create_app
+    from hone.server.tokenizers import publish_tokenizers, withdraw_tokenizers
+    from hone.server.web import WebServer
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for stop_signal in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(stop_signal, stopping.set)
     engine = await start_engine(sources, threads=settings.threads)
-    await serve_engine(engine, settings, data, listener, stopping, as_json=args.json)
-
-
-async def serve_engine(
-    engine: Engine,
-    settings: Settings,
-    data: DataDirectory,
-    listener: socket.socket,
-    stopping: asyncio.Event,
-    as_json: bool,
-) -> None:
-    """Serve until `stopping` is set, then stop cleanly."""
-    from hone.server.app import create_app
-    from hone.server.tokenizers import publish_tokenizers, withdraw_tokenizers
-    from hone.server.web import WebServer
-
-    key = server_key(data.api_key, settings.api_key)
-    service = Service(engine, data, settings, key)
-    await service.start()
+    service = Service(engine, data, settings)
     tokenizers = publish_tokenizers(engine.models.values(), data) if settings.publish_tokenizers else []
     try:
+        await service.start()
         async with WebServer(create_app(service), listener):
             _announce(service, listener, as_json)
             await stopping.wait()
@@ -172,7 +161,7 @@ def _announce(service: Service, listener: socket.socket, as_json: bool) -> None:
     if as_json:
         ready = {
             "url": url,
-            "api_key": service.api_key,
+            "api_key": service.settings.api_key,
             "pid": os.getpid(),
             "data_dir": str(service.data.root),
             "models": names,
@@ -180,7 +169,7 @@ def _announce(service: Service, listener: socket.socket, as_json: bool) -> None:
         print(json.dumps(ready), flush=True)
         return
     print(f"Serving {', '.join(names)} (data in {service.data.root}). Ctrl-C stops it. In another terminal:\n")
-    print(f"  export TINKER_BASE_URL={url}\n  export TINKER_API_KEY={service.api_key}\n")
+    print(f"  export TINKER_BASE_URL={url}\n  export TINKER_API_KEY={service.settings.api_key}\n")
     print("On this machine, HF_HUB_OFFLINE=1 lets get_tokenizer() find the tokenizers without a hub.", flush=True)
     if host not in LOOPBACK:
         print(f"Note: {host} can be reached from other machines, without encryption.", file=sys.stderr, flush=True)

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from hone.errors import ServerError
+from hone.errors import ServerError, UserError
 
 READY_SECONDS = 120.0
 """How long a start may take. Usually seconds; a large model on a slow disk takes longer."""
 STOP_SECONDS = 20.0
 """How long a stop may take before the process is killed. The journal makes that safe."""
+
+USER_ERROR = 2
+"""The exit code of `hone serve` for what its user can mend; the last line that it wrote says what."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,21 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> ServerInfo
         return ServerInfo(ready["url"], ready["api_key"], ready["pid"], ready["data_dir"], tuple(ready["models"]))
     try:
         # The end of its output comes a moment before the end of the process.
-        state = f"ended with exit code {process.wait(1.0)}"
+        code = process.wait(1.0)
     except subprocess.TimeoutExpired:
-        state = f"was not ready after {READY_SECONDS:.0f} s"
+        raise ServerError(_failure(f"was not ready after {READY_SECONDS:.0f} s", log)) from None
+    if code == USER_ERROR and (said := log.read_text(errors="replace").splitlines()):
+        raise UserError(f"the embedded server did not start: {said[-1]}")
+    raise ServerError(_failure(f"ended with exit code {code}", log))
+
+
+def _failure(what: str, log: Path) -> str:
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:]) or "it wrote nothing"
-    raise ServerError(f"the embedded server {state}; the end of its log:\n{tail}")
+    return f"the embedded server {what}; the end of its log:\n{tail}"
 
 
 def _first_line(stream: IO[bytes], deadline: float) -> bytes:
-    """One line, or what came before the end of the stream or the deadline if no line did."""
+    """One line; nothing if the stream or the time ends before it does."""
     received = b""
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)

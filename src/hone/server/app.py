@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def create_app(service: Service) -> Starlette:
+    assert service.settings.api_key, "a server without a key would serve anybody"
     app = Starlette(
         routes=[Route("/healthz", health.healthz), Mount("/api/v1", routes=routes)],
-        middleware=[Middleware(Authentication, api_key=service.api_key)],
+        middleware=[Middleware(Authentication, api_key=service.settings.api_key)],
         exception_handlers={
             HTTPException: _http_error,
             HoneError: _hone_error,

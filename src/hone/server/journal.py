@@ -155,18 +155,19 @@ class Journal:
         """
 
         def work(connection: Connection) -> str | None:
-            previous: str | None = connection.execute(
-                select(runs.c.snapshot_directory).where(runs.c.id == lane)
-            ).scalar()
+            previous = connection.execute(
+                select(runs.c.snapshot_seq, runs.c.snapshot_directory).where(runs.c.id == lane)
+            ).first()
+            covered = -1 if previous is None or previous.snapshot_seq is None else previous.snapshot_seq
             connection.execute(
                 update(runs).where(runs.c.id == lane).values(snapshot_seq=seq_id, snapshot_directory=directory)
             )
             connection.execute(
                 update(operations)
-                .where(operations.c.lane == lane, operations.c.seq_id <= seq_id, operations.c.payload.is_not(None))
+                .where(operations.c.lane == lane, operations.c.seq_id > covered, operations.c.seq_id <= seq_id)
                 .values(payload=None)
             )
-            return previous
+            return None if previous is None else previous.snapshot_directory
 
         return await self._database.run(work)
 

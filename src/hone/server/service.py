@@ -26,10 +26,9 @@ PRUNE_SECONDS = 600.0
 class Service:
     """Everything belongs to the event loop that calls `start`."""
 
-    def __init__(self, engine: Engine, data: DataDirectory, settings: Settings, api_key: str) -> None:
+    def __init__(self, engine: Engine, data: DataDirectory, settings: Settings) -> None:
         self.settings = settings
         self.data = data
-        self.api_key = api_key
         self.database = Database(settings.database_url or f"sqlite:///{data.database}", settings.sqlite_synchronous)
         self.store = Store(self.database)
         self.journal = Journal(self.database)

@@ -29,6 +29,7 @@ class WebServer:
             lifespan="off",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             backlog=4096,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_SECONDS,

@@ -58,8 +58,11 @@ class Worker:
     async def stop(self) -> None:
         """Snapshot what can be in short time, then stop; the journal has the rest."""
         lanes = list(self._lanes.values())
-        if lanes:
-            await asyncio.wait([asyncio.create_task(lane.covered()) for lane in lanes], timeout=STOP_SECONDS)
+        covering = [asyncio.create_task(lane.covered()) for lane in lanes]
+        if covering:
+            _, late = await asyncio.wait(covering, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
         for lane in lanes:
             await lane.stop()
 

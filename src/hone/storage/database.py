@@ -70,12 +70,15 @@ def _commit(connection: Connection, group: list[_Job]) -> None:
     try:
         with connection.begin():
             for job in group:
+                if len(group) == 1:
+                    results[job] = job.work(connection)  # the transaction is savepoint enough
+                    break
                 try:
                     with connection.begin_nested():
                         results[job] = job.work(connection)
                 except Exception as error:
                     errors[job] = error
-    except Exception as error:  # the commit itself failed, so nothing of the group happened
+    except Exception as error:  # nothing of the group happened
         errors = {job: errors.get(job, error) for job in group}
     for job in waited_for:
         if job in errors:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hone.client import embedded
-from hone.errors import ServerError
+from hone.errors import ServerError, UserError
 
 READY = {"url": "http://127.0.0.1:1", "api_key": "tml-x", "data_dir": "/d", "models": ["hone/tiny"]}
 
@@ -54,6 +54,12 @@ def test_a_server_that_ignores_the_signal_is_killed(monkeypatch: pytest.MonkeyPa
 def test_a_server_that_cannot_start_shows_the_end_of_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stand_in(monkeypatch, tmp_path, "print('port is in use', file=sys.stderr); sys.exit(3)")
     with pytest.raises(ServerError, match=r"exit code 3(.|\n)*port is in use"), embedded.embedded_server():
+        pass
+
+
+def test_what_the_user_can_mend_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stand_in(monkeypatch, tmp_path, "print('starting\\nthe folder is in use', file=sys.stderr); sys.exit(2)")
+    with pytest.raises(UserError, match="the folder is in use"), embedded.embedded_server():
         pass
 
 

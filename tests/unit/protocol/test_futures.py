@@ -14,7 +14,12 @@ def test_a_success_never_looks_like_a_failure() -> None:
 
 @pytest.mark.parametrize(
     ("error", "category"),
-    [(UserError("a"), "user"), (NotFoundError("a"), "user"), (EngineLostError("a"), "server"), (HoneError("a"), "server")],
+    [
+        (UserError("a"), "user"),
+        (NotFoundError("a"), "user"),
+        (EngineLostError("a"), "server"),
+        (HoneError("a"), "server"),
+    ],
 )
 def test_our_errors_say_whose_fault_they_are(error: HoneError, category: str) -> None:
     outcome = failure_of(error)

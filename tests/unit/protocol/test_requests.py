@@ -34,7 +34,11 @@ def test_no_stop_and_an_empty_stop_are_different(stop: object, expected: object)
         (requests.SamplingParams, {"top_p": 0}, "top_p: .*greater than 0"),
         (requests.SetTtl, {"ttl_seconds": 60}, "ttl_seconds: .*3600, found 60"),
         (requests.LoraConfig, {"rank": "many"}, "rank: .*integer.*found 'many'"),
-        (requests.SaveWeightsForSampler, {"model_id": "m", "seq_id": 1, "kind": "x"}, "kind: .*'snapshot' or 'inflight'"),
+        (
+            requests.SaveWeightsForSampler,
+            {"model_id": "m", "seq_id": 1, "kind": "x"},
+            "kind: .*'snapshot' or 'inflight'",
+        ),
         (requests.GetInfo, [1], "body: "),
     ],
 )

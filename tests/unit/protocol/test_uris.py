@@ -39,7 +39,9 @@ def test_names(name: str) -> None:
     assert check_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../a", "a b", "a\n", "ä", "a" * 201, "a\\b", "a%2f"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "a/b", "../a", "a b", "a\n", "ä", "a" * 201, "a\\b", "a%2f"]
+)
 def test_names_that_could_leave_their_directory_or_break_a_url_are_refused(name: str) -> None:
     with pytest.raises(UserError, match="not a checkpoint name"):
         check_name(name)

@@ -80,6 +80,6 @@ def test_stopping_releases_polls(tmp_path: Path) -> None:
             await asyncio.sleep(0.05)
             client.service.futures.release()
             assert await asyncio.wait_for(poll, 1) is None
-            await client.service.worker._lanes[f"{session}:train:0"].stop()
+            await client.service.worker._lanes.pop(f"{session}:train:0").stop()
 
     asyncio.run(run())

@@ -28,7 +28,7 @@ def test_the_same_entry_is_accepted_once_and_another_under_its_number_never(tmp_
     async def test(journal: Journal) -> None:
         assert await asyncio.gather(journal.accept(ENTRY), journal.accept(ENTRY)) == [True, False]
         for other in (replace(ENTRY, payload=b"{ }"), replace(ENTRY, kind="save_weights")):
-            with pytest.raises(UserError, match="seq_id 1 .* another request"):
+            with pytest.raises(UserError, match=r"seq_id 1 .* another request"):
                 await journal.accept(other)
         assert await journal.unfinished() == [ENTRY]
 

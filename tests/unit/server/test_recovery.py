@@ -207,7 +207,9 @@ def test_an_operation_that_ends_every_engine_fails_instead_of_hanging(tmp_path: 
     asyncio.run(run())
 
 
-def test_an_engine_that_cannot_start_fails_operations_and_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_cannot_start_fails_operations_and_health(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("hone.server.recovery.RESTARTS", 1)
 
     async def no_restart() -> None:

@@ -50,7 +50,9 @@ def test_waiting_jobs_share_a_commit(database: Database) -> None:
         await database.run(lambda c: c.execute(text("SELECT 1")).scalar())
         gate = threading.Event()
         first = database.run(lambda _: gate.wait(5))
-        jobs = [database.run(lambda c, i=i: (insert(c, f"{i:02}"), commits.append(c.get_transaction()))) for i in range(50)]
+        jobs = [
+            database.run(lambda c, i=i: (insert(c, f"{i:02}"), commits.append(c.get_transaction()))) for i in range(50)
+        ]
         gate.set()
         await asyncio.gather(first, *jobs)
 
@@ -86,3 +88,16 @@ def test_a_job_nobody_waits_for_takes_effect_and_the_thread_goes_on(database: Da
         return await database.run(names)
 
     assert asyncio.run(run()) == ["running", "waiting"]
+
+
+def test_a_job_that_fails_alone_leaves_nothing(database: Database) -> None:
+    def half(connection: Connection) -> None:
+        insert(connection, "half")
+        raise LookupError("on purpose")
+
+    async def run() -> list[str]:
+        with pytest.raises(LookupError):
+            await database.run(half)
+        return await database.run(names)
+
+    assert asyncio.run(run()) == []

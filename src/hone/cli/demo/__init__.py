@@ -33,7 +33,6 @@ def run(args: argparse.Namespace) -> int:
     from hone.cli.demo import ask, report, tables
     from hone.cli.demo.bench import Bench
     from hone.cli.demo.stages import run_all
-    from hone.cli.demo.tasks import SFT_TASK
     from hone.client.connect import service_client
     from hone.client.embedded import embedded_server
     from hone.observe.progress import display
@@ -56,11 +55,13 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(result.as_json(), indent=2) + "\n", encoding="utf-8")
-    ask_file = ask.write(data_dir, result.adapters[0].checkpoint)
+    taught = result.adapters[0]
+    ask_file = ask.write(data_dir, taught.checkpoint)
+    learned = [example.question for example in taught.examples if example.after == example.expected]
     console.print()
     tables.print_results(console, result)
     console.print(
         f"\nAll stages ran in {result.seconds:.0f} s. The report with the curves: {report_file}", soft_wrap=True
     )
-    tables.print_next_steps(console, data_dir, ask_file, SFT_TASK.examination(1)[0].question)
+    tables.print_next_steps(console, data_dir, ask_file, (learned or [taught.examples[0].question])[0])
     return 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 560, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 26, 30
 TICKS = 4
 
 
@@ -44,7 +44,7 @@ def chart(series: Sequence[Series], *, x_label: str, y_label: str) -> str:
             path = " ".join(f"{axes.x(x)},{axes.y(y)}" for x, y in piece)
             parts.append(f'<polyline class="line series-{number}" points="{path}"><title>{name}</title></polyline>')
     parts.append(_text("label", WIDTH - RIGHT, HEIGHT - 2, x_label, anchor="end"))
-    parts.append(_text("label", LEFT + 6, TOP + 10, y_label, anchor="start"))
+    parts.append(_text("label", 0, 12, y_label, anchor="start"))
     return "".join([*parts, "</svg>"])
 
 
@@ -55,11 +55,11 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 
 def nice_ceiling(value: float) -> float:
-    """The smallest of 1, 2, 4, 5, 8, 10 times a power of ten that is not below `value`."""
+    """The least of 1, 1.2, 1.6 ... 10, times a power of ten, that is not below `value`; a quarter of it reads well."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 4, 5, 8, 10) if step * power >= value * (1 - 1e-9))
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10) if step * power >= value * (1 - 1e-9))
 
 
 def _grid(axes: Axes) -> list[str]:

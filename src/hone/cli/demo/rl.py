@@ -28,12 +28,13 @@ class Settings:
     group_size: int
     """Answers per problem. A problem whose answers are all right or all wrong teaches nothing in that step."""
     learning_rate: float
+    """At the first step; falls linearly to zero."""
     rank: int
     examination: int
     """Held-out problems asked before and after."""
 
 
-FULL = Settings(steps=40, problems=16, group_size=8, learning_rate=2e-3, rank=16, examination=200)
+FULL = Settings(steps=60, problems=16, group_size=12, learning_rate=4e-3, rank=16, examination=200)
 QUICK = Settings(steps=2, problems=4, group_size=4, learning_rate=2e-3, rank=8, examination=16)
 
 
@@ -81,9 +82,10 @@ async def train_on_rewards(bench: Bench, task: Task, settings: Settings) -> Adap
                         for answer, reward in zip(response.sequences, rewards_G, strict=True)
                     ]
             if data_D:
+                learning_rate = settings.learning_rate * (1 - step / settings.steps)
                 # Both are sent before either is awaited, and the new weights are asked for right behind them.
                 gradient = training.forward_backward(data_D, "importance_sampling")
-                update = training.optim_step(tinker.AdamParams(learning_rate=settings.learning_rate))
+                update = training.optim_step(tinker.AdamParams(learning_rate=learning_rate))
                 published = training.save_weights_and_get_sampling_client()
                 await gradient
                 await update

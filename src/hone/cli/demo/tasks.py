@@ -112,12 +112,15 @@ def route_ticket(rng: random.Random) -> Problem:
     return Problem(f"Ticket: {rng.choice(OPENINGS)} {message}", f"{queue}/{priority}", f"ticket {topic} + {urgency}")
 
 
-# --- Two-digit differences: what the embedded model does sometimes --------------------------------------------------
+# --- Sorting downwards: what the embedded model does sometimes ------------------------------------------------------
 
 
-def subtract(rng: random.Random) -> Problem:
-    larger, smaller = sorted((rng.randint(20, 99), rng.randint(10, 99)), reverse=True)
-    return Problem(f"What is {larger} - {smaller}?", str(larger - smaller), f"{larger}-{smaller}")
+def sort_down(rng: random.Random) -> Problem:
+    """The key is that of the same three numbers in any order, sorted either way."""
+    numbers = rng.sample(range(100), 3)
+    answer = ", ".join(map(str, sorted(numbers, reverse=True)))
+    key = " ".join(sorted(map(str, numbers)))
+    return Problem(f"Sort descending: {', '.join(map(str, numbers))}", answer, f"words {key}")
 
 
 # --- Four small customers, each with a format of its own ------------------------------------------------------------
@@ -172,7 +175,7 @@ def initials(rng: random.Random) -> Problem:
 
 # The choices of the three stages, in one place.
 SFT_TASK = Task("tickets", "route a support ticket to queue/priority", route_ticket)
-RL_TASK = Task("subtract", "two-digit differences, rewarded when right", subtract)
+RL_TASK = Task("sorting", "sort three numbers, largest first", sort_down)
 MANY_TASKS = (
     Task("dates", "write a date as month-day", date),
     Task("home", "turn a wish into room.device=setting", home),

@@ -56,7 +56,8 @@ class Sampler:
 
     def add(self, ticket: int, op: Sample, version: AdapterVersion | None) -> None:
         """Queue a request; `UserError` if it can never be served."""
-        max_tokens = check_sample(op, self._model, self._pool.size * BLOCK)
+        # one block less than there is: a prompt's last, part-filled block is copied before its samples write to it
+        max_tokens = check_sample(op, self._model, (self._pool.size - 1) * BLOCK)
         strings = any(isinstance(s, str) for s in op.params.stop or ())
         stop = StopRule(op.params.stop, self._model.config.eos_token_ids, self._model.tokenizer if strings else None)
         waiting = list(reversed(range(op.num_samples)))

@@ -30,7 +30,7 @@ def test_no_points_still_make_a_chart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "top"), [(0.0, 1.0), (0.93, 1.0), (1.0, 1.0), (1.1, 2.0), (37, 40), (0.021, 0.04), (61, 80)]
+    ("value", "top"), [(0.0, 1.0), (0.93, 1.0), (1.0, 1.0), (1.1, 1.2), (37, 40), (0.021, 0.024), (61, 80)]
 )
 def test_axes_end_at_round_numbers(value: float, top: float) -> None:
     assert nice_ceiling(value) == pytest.approx(top)

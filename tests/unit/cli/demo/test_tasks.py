@@ -45,6 +45,10 @@ def test_the_answers_are_right() -> None:
     rng = random.Random(3)
     for _ in range(200):
         problem = RL_TASK.generate(rng)
-        larger, smaller = problem.question.removeprefix("What is ").removesuffix("?").split(" - ")
-        assert int(problem.answer) == int(larger) - int(smaller) >= 0
-    assert Problem("", "", "52-17").held_out == Problem("anything", "else", "52-17").held_out
+        asked = [int(number) for number in problem.question.removeprefix("Sort descending: ").split(", ")]
+        answered = [int(number) for number in problem.answer.split(", ")]
+        assert answered == sorted(asked, reverse=True)
+
+
+def test_the_side_depends_on_the_key_alone() -> None:
+    assert Problem("Sort: 2, 1", "1, 2", "words 1 2").held_out == Problem("2, 1", "2, 1", "words 1 2").held_out

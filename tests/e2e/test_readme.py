@@ -1,0 +1,31 @@
+"""The README's program runs as it stands, and learns."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hone.client.embedded import embedded_server
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.mark.slow
+def test_the_example_trains_and_answers(tmp_path: Path) -> None:
+    block = re.search(r"<!-- example -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert block, "README.md has no example"
+    program = tmp_path / "example.py"
+    program.write_text(block[1])
+    with embedded_server(tmp_path / "data") as server:
+        environment = os.environ | {"TINKER_BASE_URL": server.url, "TINKER_API_KEY": server.api_key}
+        done = subprocess.run(
+            [sys.executable, str(program)], capture_output=True, text=True, env=environment, timeout=100
+        )
+    assert done.returncode == 0, done.stderr
+    *steps, answer = done.stdout.splitlines()
+    losses = [float(line.split()[1]) for line in steps]
+    assert losses[-1] < losses[0] / 100
+    assert answer.startswith("Ada Moss from tinker://")

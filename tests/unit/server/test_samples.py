@@ -1,0 +1,177 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hone.engine import contract
+from hone.protocol.proto import tinker_public_pb2 as wire
+from tests.support.service import MODEL, Client, forward_backward, serving
+from tests.support.uniform_engine import UniformEngine
+
+
+async def open_sampler(client: Client, session: str, seq: int = 0, **fields: Any) -> str:
+    body = {"session_id": session, "sampling_session_seq_id": seq, **(fields or {"base_model": MODEL})}
+    return str((await client.post("create_sampling_session", body))["sampling_session_id"])
+
+
+def body(sampler: str, seq: int, seed: int | None = None, **fields: Any) -> dict[str, Any]:
+    prompt = {"chunks": [{"type": "encoded_text", "tokens": [1, 2]}, {"type": "encoded_text", "tokens": [3]}]}
+    params = {"max_tokens": 6, "stop": []} | ({} if seed is None else {"seed": seed})
+    return {"sampling_session_id": sampler, "seq_id": seq, "prompt": prompt, "sampling_params": params} | fields
+
+
+async def draw(client: Client, *arguments: Any, **fields: Any) -> wire.SampleResponse:
+    submitted = await client.post("asample", body(*arguments, **fields))
+    return wire.SampleResponse.FromString(await client.result(submitted["request_id"]))
+
+
+def test_sequences_are_named_at_submission_and_the_same_when_it_is_repeated(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            sampler = await open_sampler(client, await client.session())
+            first = await client.post("asample", body(sampler, 10**18, num_samples=3))
+            assert len(set(first["sample_sequence_ids"])) == 3
+            assert await client.post("asample", body(sampler, 10**18, num_samples=3)) == first
+            await client.result(first["request_id"])
+            assert await client.post("asample", body(sampler, 10**18, num_samples=3)) == first
+            assert sum(isinstance(done, contract.Sample) for done in client.engine.submitted) == 1
+            other = await client.post("asample", body(sampler, 0, num_samples=3))
+            assert not {*other["sample_sequence_ids"]} & {*first["sample_sequence_ids"]}
+
+    asyncio.run(run())
+
+
+def test_a_seed_decides_and_without_one_draws_differ(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            sampler = await open_sampler(client, await client.session())
+            one, two = [await draw(client, sampler, seq, seed=5, num_samples=2) for seq in (0, 1)]
+            assert one == two
+            assert one.sequences[0].tokens != one.sequences[1].tokens
+            three, four = [await draw(client, sampler, seq) for seq in (2, 3)]
+            assert three.sequences[0].tokens != four.sequences[0].tokens
+
+    asyncio.run(run())
+
+
+def test_an_unnamed_version_is_frozen_at_its_place_in_the_order(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            session = await client.session()
+            model = await client.model(session)
+            await client.send(forward_backward(model, 1))
+            publish = {"model_id": model, "seq_id": 2, "sampling_session_seq_id": 0}
+            published = await client.post("save_weights_for_sampler", publish)
+            await client.send(forward_backward(model, 3))
+            publish = {"model_id": model, "seq_id": 4, "sampling_session_seq_id": 1}
+            later = await client.post("save_weights_for_sampler", publish)
+            samplers = [(await client.result(r["request_id"]))["sampling_session_id"] for r in (published, later)]
+            assert samplers == [f"{session}:sample:0", f"{session}:sample:1"]
+            old, new = [await draw(client, sampler, 0, seed=5) for sampler in samplers]
+            assert old != new
+            await client.output(await client.send(forward_backward(model, 5)))
+            assert await draw(client, samplers[0], 1, seed=5) == old
+
+    asyncio.run(run())
+
+
+def test_a_named_checkpoint_can_be_sampled_from_after_a_restart(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            session = await client.session()
+            model = await client.model(session)
+            saved = await client.post("save_weights_for_sampler", {"model_id": model, "seq_id": 1, "path": "final"})
+            path = (await client.result(saved["request_id"]))["path"]
+            sampler = await open_sampler(client, session, model_path=path)
+            before = await draw(client, sampler, 0, seed=5)
+            described = await client.get(f"samplers/{sampler}")
+            assert described == {"sampler_id": sampler, "base_model": MODEL, "model_path": path}
+        async with serving(tmp_path) as client:
+            assert await draw(client, sampler, 1, seed=5) == before
+            kinds = [type(operation).__name__ for operation in client.engine.submitted]
+            assert kinds == ["LoadVersion", "Sample"]
+
+    asyncio.run(run())
+
+
+def test_versions_beyond_the_capacity_are_dropped_and_loaded_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path, loaded_versions=2) as client:
+            session = await client.session()
+            model = await client.model(session)
+            samplers, first = [], []
+            for i in range(4):
+                await client.send(forward_backward(model, 2 * i + 1))
+                publish = {"model_id": model, "seq_id": 2 * i + 2, "sampling_session_seq_id": i}
+                answer = await client.result((await client.post("save_weights_for_sampler", publish))["request_id"])
+                samplers.append(answer["sampling_session_id"])
+                first.append(await draw(client, samplers[i], 0, seed=5))
+            assert len(client.engine.versions) <= 2
+            assert [await draw(client, sampler, 1, seed=5) for sampler in samplers] == first
+            assert len(client.engine.versions) <= 2
+
+    asyncio.run(run())
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path, UniformEngine(slow=0.0)) as client:
+            sampler = await open_sampler(client, await client.session())
+            answers = await asyncio.gather(*(draw(client, sampler, seq, seed=seq) for seq in range(200)))
+            assert len({answer.SerializeToString() for answer in answers}) == 200
+
+    asyncio.run(run())
+
+
+def test_only_the_last_prompt_tokens_are_scored_when_asked(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            sampler = await open_sampler(client, await client.session())
+            asked = {"prompt_logprobs": True, "topk_prompt_logprobs": 2}
+            full = await draw(client, sampler, 0, **asked)
+            scored = np.frombuffer(full.prompt_logprobs, np.float32)
+            assert np.isnan(scored).tolist() == [True, False, False]
+            last = await draw(client, sampler, 1, **asked, prompt_logprobs_last_n=1)
+            scored = np.frombuffer(last.prompt_logprobs, np.float32)
+            assert np.isnan(scored).tolist() == [True, True, False]
+            rows = np.frombuffer(last.topk_prompt_logprobs.logprobs, np.float32).reshape(3, 2)
+            assert (rows[:2] == -99999.0).all()
+            assert (rows[2] > -10).all()
+
+    asyncio.run(run())
+
+
+def test_a_deleted_checkpoint_can_no_longer_be_sampled_from(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            session = await client.session()
+            model = await client.model(session)
+            saved = await client.post("save_weights_for_sampler", {"model_id": model, "seq_id": 1, "path": "a"})
+            path = (await client.result(saved["request_id"]))["path"]
+            sampler = await open_sampler(client, session, model_path=path)
+            await draw(client, sampler, 0)
+            deleted = await client.http.delete(f"/api/v1/training_runs/{model}/checkpoints/sampler_weights/a")
+            assert deleted.status_code == 204
+            submitted = await client.post("asample", body(sampler, 1))
+            failed = await client.result(submitted["request_id"])
+            assert failed["category"] == "user"
+            assert "are gone" in failed["error"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("change", [{"base_model": "other/model"}, {"sampling_session_seq_id": 0, "model_path": "x"}])
+def test_a_number_taken_by_another_sampler_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    async def run() -> None:
+        engine = UniformEngine()
+        engine.models["other/model"] = engine.models[MODEL]
+        async with serving(tmp_path, engine) as client:
+            session = await client.session()
+            sampler = await open_sampler(client, session)
+            assert await open_sampler(client, session) == sampler
+            taken = {"session_id": session, "sampling_session_seq_id": 0, "base_model": MODEL} | change
+            await client.post("create_sampling_session", taken, status=400)
+
+    asyncio.run(run())

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+
+from hone.engine.contract import BaseModel
+from hone.paths import DataDirectory
+from hone.server.tokenizers import FILES, lookup_id, publish_tokenizers, withdraw_tokenizers
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> BaseModel:
+    """A model directory whose tokenizer knows three words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    directory = tmp_path / "model"
+    directory.mkdir()
+    tokenizer = Tokenizer(models.WordLevel({"one": 0, "two": 1, "three": 2}, unk_token="one"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    (directory / "config.json").write_text('{"model_type": "qwen3"}')
+    (directory / "model.safetensors").write_bytes(b"large")
+    return BaseModel("org/three-words", str(directory), "", 1, 3, 0)
+
+
+def test_the_clients_library_finds_it_by_name(cache: Path, model: BaseModel, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    data = DataDirectory(tmp_path / "data")
+    (entry,) = publish_tokenizers([model], data)
+    loaded = AutoTokenizer.from_pretrained(model.name, cache_dir=str(cache), local_files_only=True)
+    assert loaded.encode("three two one") == [2, 1, 0]
+    assert not list(entry.rglob("model.safetensors"))
+    (snapshot,) = (entry / "snapshots").iterdir()
+    assert len(snapshot.name) == 40
+    told = {path.name for path in (entry / ".no_exist" / snapshot.name).iterdir()} | {
+        p.name for p in snapshot.iterdir()
+    }
+    assert told == set(FILES), "every file is there or known not to be"
+    withdraw_tokenizers([entry], data)
+    assert not entry.exists()
+
+
+def test_foreign_entries_are_never_touched(cache: Path, model: BaseModel, tmp_path: Path) -> None:
+    foreign = cache / "models--org--three-words"
+    foreign.mkdir(parents=True)
+    (foreign / "refs").write_text("theirs")
+    assert publish_tokenizers([model], DataDirectory(tmp_path)) == []
+    withdraw_tokenizers([foreign], DataDirectory(tmp_path))
+    assert [path.name for path in foreign.iterdir()] == ["refs"]
+
+
+def test_another_server_may_take_an_entry_over(cache: Path, model: BaseModel, tmp_path: Path) -> None:
+    first, second = DataDirectory(tmp_path / "first"), DataDirectory(tmp_path / "second")
+    entries = publish_tokenizers([model], first)
+    assert publish_tokenizers([model], second) == entries
+    withdraw_tokenizers(entries, first)
+    assert entries[0].exists()
+    withdraw_tokenizers(entries, second)
+    assert not entries[0].exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "looked_up"),
+    [
+        ("org/model", "org/model"),
+        ("org/model:long", "org/model"),
+        ("org/model/variant", "org/model"),
+        ("model", "model"),
+        ("meta-llama/Llama-3.1-8B", "thinkingmachineslabinc/meta-llama-3-instruct-tokenizer"),
+    ],
+)
+def test_names_under_which_the_client_looks(name: str, looked_up: str) -> None:
+    assert lookup_id(name) == looked_up
