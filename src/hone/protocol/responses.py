@@ -50,12 +50,12 @@ class WeightsInfo(TypedDict):
     train_attn: bool
 
 
-def get_info(model_id: str, model_name: str, arch: str, lora_rank: int) -> dict[str, Any]:
+def get_info(model_id: str, model_name: str, arch: str, lora_rank: int, tokenizer_id: str) -> dict[str, Any]:
+    """`tokenizer_id`: what the client loads the tokenizer by, so it must be something that this client can find."""
     return {
         "type": "get_info",
         "model_id": model_id,
-        # The client loads the tokenizer by this id, so it must be one that it can find: the name it asked for.
-        "model_data": {"arch": arch, "model_name": model_name, "tokenizer_id": model_name},
+        "model_data": {"arch": arch, "model_name": model_name, "tokenizer_id": tokenizer_id},
         "is_lora": True,
         "lora_rank": lora_rank,
         "model_name": model_name,

@@ -150,7 +150,9 @@ def bad_data() -> dict[str, tuple[c.ForwardBackward, str]]:
     targets = good.loss_inputs["target_tokens"]
 
     def with_inputs(**inputs: np.ndarray) -> c.ForwardBackward:
-        return c.ForwardBackward("a", (good, replace(good, loss_inputs={**good.loss_inputs, **inputs})), "cross_entropy", {})
+        return c.ForwardBackward(
+            "a", (good, replace(good, loss_inputs={**good.loss_inputs, **inputs})), "cross_entropy", {}
+        )
 
     return {
         "unknown loss": (train("a", loss_fn="cross_entropy", loss_config={"x": 1.0}), "'x'"),
@@ -360,10 +362,8 @@ def test_a_datum_beyond_the_micro_batch_is_computed(engine: RunningLoop) -> None
 
 def test_targets_of_different_widths_may_share_an_operation(engine: RunningLoop) -> None:
     engine.ask(create("a"))
-    one, = train("a", lengths=(6,)).data
-    wide = Datum(
-        one.tokens, {"target_tokens": np.zeros((6, 3), np.int64), "weights": np.ones((6, 3), np.float32)}
-    )
+    (one,) = train("a", lengths=(6,)).data
+    wide = Datum(one.tokens, {"target_tokens": np.zeros((6, 3), np.int64), "weights": np.ones((6, 3), np.float32)})
     result = engine.ask(c.ForwardBackward("a", (one, wide, one), "cross_entropy", {}))
     assert [x.shape for x in result.logprobs] == [(6,), (6, 3), (6,)]
     np.testing.assert_array_equal(result.logprobs[0], result.logprobs[2])

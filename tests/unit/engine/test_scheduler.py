@@ -22,7 +22,9 @@ def piece(adapter: str, tokens: int, backward: bool = True) -> Piece:
 
 def a_pass(ticket: int, adapter: str, *tokens: int, backward: bool = True) -> Job:
     job = Job(ticket, ForwardBackward(adapter, (), "cross_entropy", {}, not backward))
-    return Job(ticket, job.operation) if not tokens else _with_pieces(job, [piece(adapter, n, backward) for n in tokens])
+    return (
+        Job(ticket, job.operation) if not tokens else _with_pieces(job, [piece(adapter, n, backward) for n in tokens])
+    )
 
 
 def _with_pieces(job: Job, pieces: list[Piece]) -> Job:

@@ -263,9 +263,7 @@ def test_a_pass_touches_nothing_but_the_gradient_of_its_own_adapter(moe: LoadedM
     bystander = trained_adapter(moe.config, LoraConfig(8, 9))
     bystander.set_gradient(torch.randn(bystander.layout.size))
     everyone = {**tenants.states, "bystander": bystander}
-    before = {
-        name: [x.clone() for x in (s.weights, s.moment1, s.moment2)] for name, s in everyone.items()
-    }
+    before = {name: [x.clone() for x in (s.weights, s.moment1, s.moment2)] for name, s in everyone.items()}
     gradient = bystander.gradient.clone() if bystander.gradient is not None else None
     base = copy.deepcopy(moe.decoder.weights)
     run_pieces(moe.decoder, [tenants.pieces["a"][0]], everyone)

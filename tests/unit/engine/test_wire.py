@@ -51,9 +51,7 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray):
         return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     if dataclasses.is_dataclass(a):
-        return type(a) is type(b) and all(
-            equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a)
-        )
+        return type(a) is type(b) and all(equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
     if isinstance(a, tuple):
@@ -102,7 +100,9 @@ def test_numbers_of_numpy_become_plain() -> None:
     assert equal(found, {"a": 0.5, "b": 3, "c": True})
 
 
-@pytest.mark.parametrize("name", [n for n, e in vars(errors).items() if isinstance(e, type) and issubclass(e, Exception)])
+@pytest.mark.parametrize(
+    "name", [n for n, e in vars(errors).items() if isinstance(e, type) and issubclass(e, Exception)]
+)
 def test_errors_keep_class_message_and_category(name: str) -> None:
     cls = getattr(errors, name)
     found = wire.decode(wire.encode(cls("what, where and “why”")))

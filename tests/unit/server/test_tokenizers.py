@@ -1,10 +1,14 @@
+import asyncio
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hone.engine.contract import BaseModel
 from hone.paths import DataDirectory
+from hone.server.app import create_app
 from hone.server.tokenizers import FILES, lookup_id, publish_tokenizers, withdraw_tokenizers
+from tests.support.service import KEY, MODEL, serving
 
 
 @pytest.fixture
@@ -78,3 +82,28 @@ def test_another_server_may_take_an_entry_over(cache: Path, model: BaseModel, tm
 )
 def test_names_under_which_the_client_looks(name: str, looked_up: str) -> None:
     assert lookup_id(name) == looked_up
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "is_local"),
+    [
+        ("127.0.0.1", {}, True),
+        ("::1", {}, True),
+        ("192.0.2.7", {}, False),
+        ("127.0.0.1", {"X-Forwarded-For": "x"}, False),
+    ],
+)
+def test_clients_on_this_machine_are_sent_to_the_models_directory(
+    tmp_path: Path, host: str, headers: dict[str, str], is_local: bool
+) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            model = await client.model(await client.session())
+            transport = httpx.ASGITransport(create_app(client.service), client=(host, 1))
+            key = {"X-API-Key": KEY}
+            async with httpx.AsyncClient(transport=transport, base_url="http://s", headers=headers | key) as http:
+                info = (await http.post("/api/v1/get_info", json={"model_id": model})).json()
+        directory = client.service.models[MODEL].directory
+        assert info["model_data"]["tokenizer_id"] == (directory if is_local else MODEL)
+
+    asyncio.run(run())

@@ -8,7 +8,7 @@ from hone.cli.demo.results import StageResult
 from hone.cli.demo.sft import Settings, train_on_examples
 from hone.cli.demo.tasks import MANY_TASKS
 
-FULL = Settings(steps=90, batch_size=16, learning_rate=8e-3, rank=8, examination=100)
+FULL = Settings(steps=120, batch_size=16, learning_rate=8e-3, rank=8, examination=100)
 QUICK = Settings(steps=3, batch_size=4, learning_rate=5e-3, rank=4, examination=8)
 
 

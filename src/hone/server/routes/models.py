@@ -1,5 +1,6 @@
 """Models: made new or from a checkpoint, and described."""
 
+import ipaddress
 import secrets
 from typing import Any
 
@@ -33,9 +34,17 @@ async def get_info(request: Request) -> JSONResponse:
     body = await read(request, requests.GetInfo)
     run = await service.store.run(body.model_id)
     model = service.models.get(run.base_model)
-    return JSONResponse(
-        responses.get_info(run.id, run.base_model, model.architecture if model else "unknown", run.lora.rank)
-    )
+    if model is None:
+        return JSONResponse(responses.get_info(run.id, run.base_model, "unknown", run.lora.rank, run.base_model))
+    # A client on this machine reads the model's own directory, at once and without a hub; others go by the name.
+    tokenizer_id = model.directory if _is_local(request) else model.name
+    return JSONResponse(responses.get_info(run.id, model.name, model.architecture, run.lora.rank, tokenizer_id))
+
+
+def _is_local(request: Request) -> bool:
+    if request.client is None or "x-forwarded-for" in request.headers:
+        return False  # a proxy on this machine speaks for clients elsewhere
+    return ipaddress.ip_address(request.client.host).is_loopback
 
 
 def lora_seed(fields: dict[str, Any]) -> int:

@@ -84,9 +84,7 @@ def test_the_cookbook_still_lists_these_counts(name: str) -> None:
     utils = pytest.importorskip("tinker_cookbook.hyperparam_utils")
     for flags in FLAGS:
         attn, mlp, unembed = flags
-        wanted = utils.get_lora_param_count(
-            name, lora_rank=8, train_attn=attn, train_mlp=mlp, train_unembed=unembed
-        )
+        wanted = utils.get_lora_param_count(name, lora_rank=8, train_attn=attn, train_mlp=mlp, train_unembed=unembed)
         assert size(PUBLIC[name][0], 8, *flags) == wanted
 
 

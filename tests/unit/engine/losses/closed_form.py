@@ -55,9 +55,7 @@ def policy_data(rng: np.random.Generator, lp: np.ndarray, spread: float, lengths
     sampled = lp + rng.normal(0, spread, lp.shape)
     advantages = rng.normal(size=lp.shape) * (rng.random(lp.shape) < 0.8)
     starts = np.cumsum([0, *lengths])
-    return [
-        datum(logprobs=sampled[a:b], advantages=advantages[a:b]) for a, b in zip(starts, starts[1:], strict=False)
-    ]
+    return [datum(logprobs=sampled[a:b], advantages=advantages[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
 
 
 def joined(data: Sequence[Datum], name: str) -> np.ndarray:

@@ -12,7 +12,5 @@ def test_value_and_gradient(settings: dict[str, float], beta: float) -> None:
     lp = -rng.exponential(2.0, 15)
     data = policy_data(rng, lp, 0.7, (5, 10))
     q, a = joined(data, "logprobs"), joined(data, "advantages")
-    found = assert_loss(
-        "dro", lambda x, now: float(-(x * a - 0.5 * beta * (x - q) ** 2).sum()), lp, data, **settings
-    )
+    found = assert_loss("dro", lambda x, now: float(-(x * a - 0.5 * beta * (x - q) ** 2).sum()), lp, data, **settings)
     np.testing.assert_allclose(found.dlogprobs.numpy(), -a + beta * (lp - q), atol=1e-5)

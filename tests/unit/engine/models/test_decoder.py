@@ -52,9 +52,7 @@ def test_scaled_positions_change_the_result(models: dict[str, LoadedModel]) -> N
     scaled = models["llama_rope"]
     assert scaled.config.rope_scaling is not None
     assert scaled.config.rope_scaling.original_context < 200 <= scaled.config.max_context
-    plain = Decoder(
-        type(scaled.config)(**{**vars(scaled.config), "rope_scaling": None}), scaled.decoder.weights
-    )
+    plain = Decoder(type(scaled.config)(**{**vars(scaled.config), "rope_scaling": None}), scaled.decoder.weights)
     (with_scaling,), (without,) = logprobs(scaled.decoder, [tokens]), logprobs(plain, [tokens])
     assert (with_scaling[100:] - without[100:]).abs().max() > 1e-3
 

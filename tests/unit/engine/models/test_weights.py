@@ -63,9 +63,7 @@ def test_a_checkpoint_in_several_files_is_one_model(model_directories: dict[str,
         assert torch.equal(a.mlp.down, b.mlp.down)
 
 
-def test_half_precision_files_become_full_precision_models(
-    model_directories: dict[str, Path], tmp_path: Path
-) -> None:
+def test_half_precision_files_become_full_precision_models(model_directories: dict[str, Path], tmp_path: Path) -> None:
     directory = model_directories["qwen3"]
     tensors = {n: t.bfloat16() for n, t in load_file(directory / "model.safetensors").items()}
     save_file(tensors, tmp_path / "model.safetensors")

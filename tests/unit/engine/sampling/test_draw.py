@@ -128,7 +128,10 @@ def test_rows_do_not_depend_on_each_other() -> None:
         alone = draw(
             logits[i : i + 1],
             DrawSettings(
-                mixed.temperature_B1[i : i + 1], mixed.greedy_B[i : i + 1], mixed.top_k[i : i + 1], mixed.top_p[i : i + 1]
+                mixed.temperature_B1[i : i + 1],
+                mixed.greedy_B[i : i + 1],
+                mixed.top_k[i : i + 1],
+                mixed.top_p[i : i + 1],
             ),
             uniforms[i : i + 1],
         )

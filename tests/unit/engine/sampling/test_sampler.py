@@ -112,9 +112,7 @@ def trainer_logprobs(
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 100])
 @pytest.mark.parametrize("family", ["qwen3", "llama_rope", "qwen3_moe"])
-def test_sampled_log_probabilities_are_the_trainers(
-    family: str, length: int, models: dict[str, LoadedModel]
-) -> None:
+def test_sampled_log_probabilities_are_the_trainers(family: str, length: int, models: dict[str, LoadedModel]) -> None:
     model = models[family]
     state = trained_adapter(model.config, LoraConfig(8, 1))
     version, prompt_T = make_version(state.layout, state.weights.clone()), prompt(length, length)
