@@ -61,7 +61,7 @@ class Datum:
 @dataclass(frozen=True)
 class SamplingParams:
     max_tokens: int | None = None
-    """None: up to the end of the context window."""
+    """None: up to the end of the context window, which ends longer ones too."""
     seed: int | None = None
     stop: tuple[str, ...] | tuple[int, ...] | None = None
     """None stops at the model's end-of-sequence tokens; an empty tuple stops at nothing but `max_tokens`."""

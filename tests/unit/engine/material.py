@@ -66,11 +66,12 @@ def reference_model(name: str) -> transformers.PreTrainedModel:
     prefix, settings = FAMILIES[name]
     config = getattr(transformers, f"{prefix}Config")(**settings, attn_implementation="eager")
     torch.manual_seed(17)
-    model = getattr(transformers, f"{prefix}ForCausalLM")(config).float().eval()
+    model: transformers.PreTrainedModel = getattr(transformers, f"{prefix}ForCausalLM")(config).float().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.08)
-    return model.requires_grad_(False)
+    model.requires_grad_(False)
+    return model
 
 
 def save_model(name: str, directory: Path) -> Path:
@@ -78,7 +79,7 @@ def save_model(name: str, directory: Path) -> Path:
     return directory
 
 
-def reference_logprobs(model: transformers.PreTrainedModel, tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def reference_logprobs(model: Any, tokens: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """What transformers gives `targets` [N] after `tokens` [N], alone and without a cache."""
     with torch.no_grad():
         logits = model(torch.from_numpy(tokens.astype(np.int64))[None], use_cache=False).logits[0].float()

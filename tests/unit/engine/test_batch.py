@@ -1,5 +1,7 @@
 """Cutting operations into pieces, and laying pieces side by side."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def test_pieces_keep_budget_order_and_every_datum(shapes: list[tuple[int, int]])
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=20))
 def test_pieces_are_as_large_as_the_budget_allows(lengths: list[int]) -> None:
     pieces = cut(operation([datum(n) for n in lengths]), 32)
-    for piece, following in zip(pieces, pieces[1:], strict=False):
+    for piece, following in pairwise(pieces):
         assert piece.tokens + lengths[min(following.places)] > 32
 
 

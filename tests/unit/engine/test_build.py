@@ -20,7 +20,7 @@ def start(directory: Path) -> None:
 
 
 def test_an_unknown_directory_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'mine'.*is not a directory"):
+    with pytest.raises(UserError, match=r"'mine'.*is not a directory"):
         start(tmp_path / "nowhere")
 
 

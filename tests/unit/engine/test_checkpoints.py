@@ -116,7 +116,7 @@ def test_an_image_does_not_follow_its_adapter(qwen3: LoadedModel, tmp_path: Path
 def test_a_model_of_another_shape_is_refused(models: dict[str, LoadedModel], tmp_path: Path) -> None:
     write_image(capture(used_adapter(models["qwen3"]), with_optimizer=False), "Qwen/some", tmp_path / "c")
     for other in ("qwen3_tied", "qwen3_moe"):
-        with pytest.raises(UserError, match="c was made for Qwen/some.*self_attn"):
+        with pytest.raises(UserError, match=r"c was made for Qwen/some.*self_attn"):
             read_adapter(tmp_path / "c", models[other].config, with_optimizer=False)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from hone.engine import contract as c
 from hone.engine import loop as loop_module
+from hone.engine import trainer
 from hone.engine.loop import CANCEL, CLOSE, EngineLoop, Limits
 from hone.engine.models.load import LoadedModel
 from hone.errors import ServerError, UserError
@@ -34,7 +35,8 @@ class RunningLoop:
 
     def submit(self, operation: Any) -> "Future[Any]":
         ticket = len(self._futures) + 1
-        self._futures[ticket] = future = Future()
+        future: Future[Any] = Future()
+        self._futures[ticket] = future
         self.loop.put(ticket, operation)
         return future
 
@@ -186,7 +188,7 @@ def test_a_pass_that_fails_half_way_leaves_the_gradient_as_it_was(
     if earlier:
         engine.ask(train("a", 1))
     before = bytes_of(engine, "a", tmp_path / "before")
-    plain, calls = loop_module.run_pieces, 0
+    plain, calls = trainer.run_pieces, 0
 
     def failing(*args: Any) -> Any:
         nonlocal calls
@@ -206,7 +208,7 @@ def test_a_pass_that_fails_half_way_leaves_the_gradient_as_it_was(
 
 
 def test_unknown_names_are_user_errors(engine: RunningLoop) -> None:
-    with pytest.raises(UserError, match="'nowhere' is not served here.*qwen3"):
+    with pytest.raises(UserError, match=r"'nowhere' is not served here.*qwen3"):
         engine.ask(create("a", model="nowhere"))
     with pytest.raises(UserError, match="'nowhere' is not served here"):
         engine.ask(sample(None, model="nowhere"))

@@ -185,7 +185,7 @@ def test_a_pass_over_targets_of_two_dimensions(qwen3: LoadedModel) -> None:
     assert relative_error(gradient, state.gradient) < 1e-5
 
 
-# --- several tenants -----------------------------------------------------------------------------------------------------
+# --- several tenants -------------------------------------------------------------------------------------------------
 
 
 class Tenants:

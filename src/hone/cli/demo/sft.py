@@ -24,7 +24,7 @@ class Settings:
     """Held-out problems asked before and after."""
 
 
-FULL = Settings(steps=100, batch_size=32, learning_rate=1e-2, rank=16, examination=200)
+FULL = Settings(steps=140, batch_size=32, learning_rate=1e-2, rank=16, examination=200)
 QUICK = Settings(steps=4, batch_size=8, learning_rate=5e-3, rank=8, examination=16)
 
 

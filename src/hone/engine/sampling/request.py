@@ -100,15 +100,15 @@ def check_sample(op: Sample, model: LoadedModel, capacity: int) -> int:
     if op.prompt.min() < 0 or op.prompt.max() >= config.vocab_size:
         bad = op.prompt[(op.prompt < 0) | (op.prompt >= config.vocab_size)][0]
         raise UserError(f"prompt holds token {bad}; this model's vocabulary is 0..{config.vocab_size - 1}")
+    if params.max_tokens is not None and params.max_tokens < 1:
+        raise UserError(f"max_tokens must be at least 1, found {params.max_tokens}")
     limit = min(config.max_context, capacity)
     room = limit - len(op.prompt)
-    max_tokens = room if params.max_tokens is None else params.max_tokens
-    if max_tokens < 1 or max_tokens > room:
-        wanted = "at least one new token" if params.max_tokens is None else f"max_tokens {params.max_tokens}"
-        raise UserError(
-            f"prompt has {len(op.prompt)} tokens and asks for {wanted}; together they must fit the context of {limit} "
-            "tokens, and max_tokens must be at least 1"
-        )
+    if room < 1:
+        found = len(op.prompt)
+        raise UserError(f"prompt has {found} tokens; with at least one new token it must fit the context of {limit} tokens")
+    # a limit, not a wish: what ends at the context's border has stop reason "length", as at max_tokens
+    max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
     if op.num_samples < 1:
         raise UserError(f"num_samples must be at least 1, found {op.num_samples}")
     if not np.isfinite(params.temperature) or params.temperature < 0:

@@ -1,5 +1,7 @@
 """Which rows of a batch belong to which adapter, before and after tokens choose their experts."""
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +39,7 @@ def test_an_experts_matrices_are_its_own_where_they_are_not_shared() -> None:
 def test_every_chosen_row_keeps_its_adapter(lengths: list[int], data: st.DataObject) -> None:
     starts = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
     owner = [i for i, n in enumerate(lengths) for _ in range(n)]
-    batch = LoraBatch([span(a, b, float(i)) for i, (a, b) in enumerate(zip(starts, starts[1:], strict=False))])
+    batch = LoraBatch([span(a, b, float(i)) for i, (a, b) in enumerate(pairwise(starts))])
     rows = sorted(data.draw(st.sets(st.integers(0, len(owner) - 1)))) if owner else []
     found = {
         rows[place]: int(segment.scale)

@@ -103,11 +103,13 @@ def test_tenants_side_by_side_get_bit_for_bit_what_they_get_alone(first: int, be
 
     alone = [tenant(4, 1), tenant(3, 2)]
     parts = [(slice(0, first), alone[0]), (slice(first, None), alone[1])]
-    outs, dxs = [], []
+    outs: list[Tensor] = []
+    dxs: list[Tensor] = []
     for part, t in parts:
         x = rows[part].clone().requires_grad_()
         out = project(x, weight, [segment(t, 0, len(x))])
         out.backward(dout[part])
+        assert x.grad is not None
         outs.append(out.detach())
         dxs.append(x.grad)
 

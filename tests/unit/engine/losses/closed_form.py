@@ -1,6 +1,7 @@
 """Compares a loss with its formula, written again in float64 NumPy, in value and gradient."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def assert_loss(name: str, formula: Formula, lp: np.ndarray, data: Sequence[Datu
 
 
 def ratios(lp: np.ndarray, sampled: np.ndarray) -> np.ndarray:
-    return np.exp(lp - sampled)
+    return np.asarray(np.exp(lp - sampled))
 
 
 def policy_data(rng: np.random.Generator, lp: np.ndarray, spread: float, lengths: Sequence[int]) -> list[Datum]:
@@ -55,7 +56,7 @@ def policy_data(rng: np.random.Generator, lp: np.ndarray, spread: float, lengths
     sampled = lp + rng.normal(0, spread, lp.shape)
     advantages = rng.normal(size=lp.shape) * (rng.random(lp.shape) < 0.8)
     starts = np.cumsum([0, *lengths])
-    return [datum(logprobs=sampled[a:b], advantages=advantages[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
+    return [datum(logprobs=sampled[a:b], advantages=advantages[a:b]) for a, b in pairwise(starts)]
 
 
 def joined(data: Sequence[Datum], name: str) -> np.ndarray:

@@ -67,5 +67,5 @@ def test_settings_travel_with_the_pieces_complete() -> None:
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_an_unknown_setting_is_refused_by_name(name: str) -> None:
     data = (random_datum(np.random.default_rng(1), 4, name),)
-    with pytest.raises(UserError, match="'clip_medium'.*unknown"):
+    with pytest.raises(UserError, match=r"'clip_medium'.*unknown"):
         cut(ForwardBackward("a", data, name, {"clip_medium": 1.0}), 100)

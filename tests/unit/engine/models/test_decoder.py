@@ -47,7 +47,7 @@ def test_log_probabilities_are_those_of_transformers(name: str, models: dict[str
 
 
 def test_scaled_positions_change_the_result(models: dict[str, LoadedModel]) -> None:
-    """Guards the test above: were rope scaling without effect, agreement beyond the original context would say little."""
+    """Guards the test above: without an effect of rope scaling, agreement beyond the original context says little."""
     tokens = np.random.default_rng(3).integers(0, VOCAB, 200)
     scaled = models["llama_rope"]
     assert scaled.config.rope_scaling is not None

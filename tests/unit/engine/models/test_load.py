@@ -12,7 +12,7 @@ from tests.unit.engine.material import VOCAB
 
 
 def test_a_path_that_is_no_directory_is_refused_with_the_models_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'mine'.*nowhere is not a directory"):
+    with pytest.raises(UserError, match=r"'mine'.*nowhere is not a directory"):
         load_model(ModelSource("mine", tmp_path / "nowhere"))
 
 

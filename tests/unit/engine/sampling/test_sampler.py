@@ -96,7 +96,7 @@ def versions(adapters: dict[str, AdapterState]) -> dict[str, AdapterVersion]:
     return {name: make_version(state.layout, state.weights.clone()) for name, state in adapters.items()}
 
 
-# --- the right numbers ---------------------------------------------------------------------------------------------------
+# --- the right numbers -----------------------------------------------------------------------------------------------
 
 
 def trainer_logprobs(
@@ -104,7 +104,10 @@ def trainer_logprobs(
 ) -> np.ndarray:
     """Of every token after the first, prompt included, as a forward pass of the trainer gives them."""
     tokens = np.concatenate([prompt_T, sequence.tokens])
-    inputs = {"target_tokens": tokens[1:].astype(np.int64), "weights": np.ones(len(tokens) - 1, np.float32)}
+    inputs: dict[str, np.ndarray] = {
+        "target_tokens": tokens[1:].astype(np.int64),
+        "weights": np.ones(len(tokens) - 1, np.float32),
+    }
     datum = Datum(tokens[:-1], inputs)
     (piece,) = cut(ForwardBackward("a", (datum,), "cross_entropy", {}, forward_only=True), 4096)
     return run_pieces(model.decoder, [piece], {"a": state})[0].logprobs[0]
@@ -163,7 +166,7 @@ def test_temperature_scales_the_reported_distribution(qwen3: LoadedModel) -> Non
         assert abs(float(wanted[len(prompt_T) - 1 + i, int(token)]) - sequence.logprobs[i]) < 2e-5
 
 
-# --- equal seeds ---------------------------------------------------------------------------------------------------------
+# --- equal seeds -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +248,7 @@ def test_one_request_for_many_samples_is_many_requests_in_one(qwen3: LoadedModel
     assert tuple(other[0].tokens) not in {tuple(s.tokens) for s in many}
 
 
-# --- stopping ------------------------------------------------------------------------------------------------------------
+# --- stopping --------------------------------------------------------------------------------------------------------
 
 
 def test_max_tokens_is_a_length_stop(qwen3: LoadedModel) -> None:
@@ -303,7 +306,7 @@ def test_a_stop_string_over_several_tokens_ends_generation(with_tokenizer: Loade
     assert tried
 
 
-# --- what else a request may ask -----------------------------------------------------------------------------------------
+# --- what else a request may ask -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", [1, 2, 40])
@@ -316,7 +319,9 @@ def test_prompt_log_probabilities_and_their_masks(length: int, qwen3: LoadedMode
     assert result.prompt_logprobs.shape == (length,)
     assert np.isnan(result.prompt_logprobs[0])
     ids, logprobs = result.topk_prompt_logprobs.token_ids, result.topk_prompt_logprobs.logprobs
-    assert (ids.shape, ids.dtype, logprobs.shape, logprobs.dtype) == ((length, 5), np.int32, (length, 5), np.float32)
+    assert ids.shape == logprobs.shape == (length, 5)
+    assert ids.dtype == np.dtype(np.int32)
+    assert logprobs.dtype == np.dtype(np.float32)
     assert (logprobs[0] == MASKED_LOGPROB).all()
     if length == 1:
         return
@@ -347,7 +352,7 @@ def test_likeliest_tokens_of_every_sampled_position(qwen3: LoadedModel) -> None:
         assert logprobs[row][ids[row] == token] == logprob
 
 
-# --- space ---------------------------------------------------------------------------------------------------------------
+# --- space -----------------------------------------------------------------------------------------------------------
 
 
 def test_cancelling_frees_the_blocks_and_leaves_the_others_alone(qwen3: LoadedModel) -> None:
