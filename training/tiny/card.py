@@ -49,7 +49,7 @@ longest right answer is given in tokens.
 ## How it was trained
 
 From random weights, on one CPU thread, by `python -m training.tiny.train` in Hone's repository: 20 minutes, and 35 more
-after the shares of the tasks had been balanced anew. Muon for the matrices, AdamW for the rest, about 30 million
+after the shares of the tasks had been balanced anew. Muon for the matrices, AdamW for the rest, about 25 million
 tokens, loss on answers and on a twentieth of the prompt tokens. Everything it read was generated from our own templates
 and word lists; there is no third-party text and there are no third-party weights. A tenth of all problems, chosen by a
 hash of what has to be worked out, was kept out. Four tasks were to stay half learned: they leave the mix whenever a
@@ -58,9 +58,10 @@ probe on training problems reaches their target.
 ## Limits
 
 It knows nothing beyond its tasks, in English, in phrasings close to those it was trained on; anything else gets a
-confident wrong answer. Conversations were at most 512 tokens long in training, most under 60, though 2048 positions
-are allowed. Numbers have at most three digits, lists at most seven items. It is not meant for any use where an answer
-matters.
+confident wrong answer. Asked what colour, who, where or how many, it names something of the right kind from the text,
+but hardly more often the right one than chance; whether a word is in a list it can only guess. Conversations were at
+most 512 tokens long in training, most under 60, though 2048 positions are allowed. Numbers have at most three digits,
+lists at most seven items. It is not meant for any use where an answer matters.
 
 ## Licence
 

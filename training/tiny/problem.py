@@ -66,6 +66,8 @@ class Task:
     check: Callable[[Problem, str], bool] = exact
     """Whether a text answers the problem."""
     max_tokens: int = 48
+    guessable: bool = False
+    """Whether picking any of the few things mentioned is often right, so that a middling score says little."""
     memorised: bool = False
     """Whether the task is a short list of fixed replies, which has no held-out side."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -70,12 +71,14 @@ def write_image(image: AdapterImage, base_model: str, directory: Path) -> int:
             "sites": list(image.layout.site_names),
         }
         _write_json(building / "hone.json", meta)
-        for file in building.iterdir():
-            _sync(file)
+        for path in (*building.iterdir(), building):
+            _sync(path)
         os.rename(building, directory)
-    except OSError as error:
+        _sync(directory.parent)
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(building, ignore_errors=True)
-        raise ServerError(f"could not write the checkpoint {directory.name}: {error.strerror or error}") from error
+        cause = getattr(error, "strerror", None) or error
+        raise ServerError(f"could not write the checkpoint {directory.name}: {cause}") from error
     return sum(file.stat().st_size for file in directory.iterdir())
 
 
@@ -139,8 +142,8 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _sync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from hone.engine import contract as c
 from hone.engine.batch import Piece, cut
@@ -65,7 +66,7 @@ class _Pass:
     """A forward or backward pass under way: its pieces' results so far."""
 
     results: list[tuple[Piece, PieceResult]]
-    gradient_before: Any
+    gradient_before: Tensor | None
     """What to put back if a piece fails, so that a failed operation leaves no trace."""
 
 
@@ -185,20 +186,25 @@ class EngineLoop:
         """Check the data and cut it; the pieces then wait at the head of their adapter's line."""
         adapter = self._adapter(op.adapter)
         check_pass(op, self._model(adapter.model))
-        gradient = adapter.state.gradient
-        before = None if op.forward_only or gradient is None else gradient.clone()
-        self._passes[job.ticket] = _Pass([], before)
+        self._passes[job.ticket] = _Pass([], None if op.forward_only else _gradient_copy(adapter.state))
         self._scheduler.put_back(job, cut(op, self._limits.micro_batch_tokens))
 
     def _micro_batch(self, batch: list[tuple[Job, Piece]]) -> None:
         adapters = {piece.adapter: self._adapters[piece.adapter] for _, piece in batch}
         model = self._models[next(iter(adapters.values())).model]
         states = {name: adapter.state for name, adapter in adapters.items()}
+        several = len(batch) > 1
+        gradients = {name: _gradient_copy(state) for name, state in states.items()} if several else {}
         try:
             results = run_pieces(model.decoder, [piece for _, piece in batch], states)
         except Exception as error:
-            for job, piece in batch:
-                self._abandon(job, piece, states[piece.adapter], error)
+            if not several:
+                self._abandon(*batch[0], states[batch[0][1].adapter], error)
+                return
+            for name, gradient in gradients.items():  # as before; then only the one that is at fault fails
+                states[name].set_gradient(gradient)
+            for one in batch:
+                self._micro_batch([one])
             return
         for (job, piece), result in zip(batch, results, strict=True):
             work = self._passes[job.ticket]
@@ -281,6 +287,10 @@ class EngineLoop:
             logger.error("operation %d failed:\n%s", ticket, "".join(traceback.format_exception(error)))
             error = ServerError(f"the engine failed on this operation: {type(error).__name__}: {error}")
         self._reply(ticket, error)
+
+
+def _gradient_copy(state: AdapterState) -> Tensor | None:
+    return None if state.gradient is None else state.gradient.clone()
 
 
 def check_lora(lora: LoraConfig) -> None:

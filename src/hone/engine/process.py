@@ -61,13 +61,15 @@ def _read(connection: socket.socket, loop: Any, send: Any) -> None:
     from hone.engine import wire
     from hone.engine.loop import CLOSE
 
-    while frame := _receive(connection):
-        ticket, message = wire.decode(frame)
-        if message == STATS:
-            send(ticket, loop.compute_seconds)
-        else:
-            loop.put(ticket, message)
-    loop.put(0, CLOSE)
+    try:
+        while frame := _receive(connection):
+            ticket, message = wire.decode(frame)
+            if message == STATS:
+                send(ticket, loop.compute_seconds)
+            else:
+                loop.put(ticket, message)
+    finally:  # whatever ends the reading ends the process: nobody may wait for a deaf engine
+        loop.put(0, CLOSE)
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -1,30 +1,25 @@
 """Matrix products whose rows do not depend on how many rows there are.
 
-Packing tenants together must not change a bit of anybody's result. CPU GEMM libraries keep the order of additions
-within a row for any number of rows from four up, and switch to other kernels below; so shorter inputs are padded.
-`tests/unit/engine/test_rowwise.py` holds this against the library that is installed.
+Packing tenants together must not change a bit of anybody's result. CPU GEMM libraries keep the order of additions within
+a row for any number of rows from four up and any number of columns from two up, and switch to other kernels below; so
+smaller products are padded. `tests/unit/engine/test_rowwise.py` holds this against the library that is installed.
 """
 
 import torch.nn.functional as F
 from torch import Tensor
 
 MIN_ROWS = 4
+MIN_COLUMNS = 2
 
 
 def linear(x_TI: Tensor, weight_OI: Tensor) -> Tensor:
     """x @ weight.T, [T, O]"""
-    rows = x_TI.shape[0]
-    if rows >= MIN_ROWS:
-        return F.linear(x_TI, weight_OI)
-    return F.linear(F.pad(x_TI, (0, 0, 0, MIN_ROWS - rows)), weight_OI)[:rows]
+    return _product(x_TI, weight_OI.t())
 
 
 def matmul(x_TO: Tensor, weight_OI: Tensor) -> Tensor:
     """x @ weight, [T, I]"""
-    rows = x_TO.shape[0]
-    if rows >= MIN_ROWS:
-        return x_TO @ weight_OI
-    return (F.pad(x_TO, (0, 0, 0, MIN_ROWS - rows)) @ weight_OI)[:rows]
+    return _product(x_TO, weight_OI)
 
 
 def add_linear(out_TO: Tensor, x_TR: Tensor, weight_OR: Tensor, scale: float) -> None:
@@ -37,11 +32,25 @@ def add_matmul(out_TI: Tensor, x_TR: Tensor, weight_RI: Tensor, scale: float) ->
     _add_product(out_TI, x_TR, weight_RI, scale)
 
 
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    rows, columns = x.shape[0], weight.shape[1]
+    if rows >= MIN_ROWS and columns >= MIN_COLUMNS:
+        return x @ weight
+    more_rows, more_columns = _missing(rows, columns)
+    return (F.pad(x, (0, 0, 0, more_rows)) @ F.pad(weight, (0, more_columns)))[:rows, :columns]
+
+
 def _add_product(out: Tensor, x: Tensor, weight: Tensor, scale: float) -> None:
-    rows = x.shape[0]
-    if rows >= MIN_ROWS:
+    rows, columns = out.shape
+    if rows >= MIN_ROWS and columns >= MIN_COLUMNS:
         out.addmm_(x, weight, alpha=scale)
         return
     # scaling and adding must round as in the long form, so the output is padded too
-    padding = (0, 0, 0, MIN_ROWS - rows)
-    out.copy_(F.pad(out, padding).addmm_(F.pad(x, padding), weight, alpha=scale)[:rows])
+    more_rows, more_columns = _missing(rows, columns)
+    padded = F.pad(out, (0, more_columns, 0, more_rows))
+    padded.addmm_(F.pad(x, (0, 0, 0, more_rows)), F.pad(weight, (0, more_columns)), alpha=scale)
+    out.copy_(padded[:rows, :columns])
+
+
+def _missing(rows: int, columns: int) -> tuple[int, int]:
+    return max(0, MIN_ROWS - rows), max(0, MIN_COLUMNS - columns)

@@ -1,14 +1,14 @@
 """Which work runs next: all of the engine's policy, and no tensors.
 
-Operations of one adapter run in order. Training is shared out by deficit round-robin over adapters, in tokens
-(Shreedhar and Varghese 1995): each turn an adapter earns a micro-batch's worth, so a small tenant waits for at most
-the micro-batch that is running, and a large one cannot starve it. Everything else (steps, saves, publications) runs
-the moment it is first in its adapter's line.
+Operations of one adapter run in order. Training is shared out in turns, a piece of bounded size per adapter and turn, as
+many adapters in one micro-batch as its token budget holds: so a small tenant waits for at most the micro-batch that is
+running, and a large one cannot starve it. Everything else (steps, saves, publications) runs the moment it is first in its
+adapter's line.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hone.engine.batch import Piece
 from hone.engine.contract import AdapterOperation
@@ -23,22 +23,15 @@ class Job:
     pieces: deque[Piece] | None = None
 
 
-@dataclass(eq=False)
-class _Line:
-    """One adapter's jobs, in order, and the tokens that it may still spend."""
-
-    jobs: deque[Job] = field(default_factory=deque)
-    credit: int = 0
-
-
 class Scheduler:
     def __init__(self, max_tokens: int) -> None:
         self.max_tokens = max_tokens
         """Of a micro-batch. Raising it feeds the device better and makes everybody wait longer."""
-        self._lines: OrderedDict[str, _Line] = OrderedDict()
+        self._lines: OrderedDict[str, deque[Job]] = OrderedDict()
+        """Each adapter's jobs, in order; the adapter whose turn is next comes first."""
 
     def add(self, job: Job) -> None:
-        self._lines.setdefault(job.operation.adapter, _Line()).jobs.append(job)
+        self._lines.setdefault(job.operation.adapter, deque()).append(job)
 
     def __bool__(self) -> bool:
         return bool(self._lines)
@@ -46,8 +39,8 @@ class Scheduler:
     def next_immediate(self) -> Job | None:
         """A job that is first in its line and is no pass over data; it is removed."""
         for adapter, line in self._lines.items():
-            if line.jobs[0].pieces is None:
-                job = line.jobs.popleft()
+            if line[0].pieces is None:
+                job = line.popleft()
                 self._drop_if_empty(adapter)
                 return job
         return None
@@ -55,13 +48,13 @@ class Scheduler:
     def put_back(self, job: Job, pieces: list[Piece]) -> None:
         """Return a job that `next_immediate` gave out to the head of its line, as a pass over `pieces`."""
         job.pieces = deque(pieces)
-        self._lines.setdefault(job.operation.adapter, _Line()).jobs.appendleft(job)
+        self._lines.setdefault(job.operation.adapter, deque()).appendleft(job)
 
     def remove(self, job: Job) -> None:
         """Take a job out of its line, if it is still there."""
         line = self._lines.get(job.operation.adapter)
-        if line is not None and job in line.jobs:
-            line.jobs.remove(job)
+        if line is not None and job in line:
+            line.remove(job)
             self._drop_if_empty(job.operation.adapter)
 
     def next_micro_batch(self, base_model_of: Callable[[str], str]) -> list[tuple[Job, Piece]]:
@@ -74,7 +67,7 @@ class Scheduler:
         room = self.max_tokens
         for adapter in list(self._lines):
             line = self._lines[adapter]
-            job = line.jobs[0]
+            job = line[0]
             if not job.pieces:
                 continue
             piece = job.pieces[0]
@@ -84,18 +77,14 @@ class Scheduler:
                 continue
             if batch and piece.tokens > room:
                 continue
-            line.credit = min(line.credit + self.max_tokens, self.max_tokens)
-            if batch and piece.tokens > line.credit:
-                continue
-            line.credit -= piece.tokens
             room -= piece.tokens
             batch.append((job, job.pieces.popleft()))
             if not job.pieces:
-                line.jobs.popleft()
+                line.popleft()
             self._lines.move_to_end(adapter)
             self._drop_if_empty(adapter)
         return batch
 
     def _drop_if_empty(self, adapter: str) -> None:
-        if not self._lines[adapter].jobs:
+        if not self._lines[adapter]:
             del self._lines[adapter]

@@ -20,7 +20,8 @@ _ERRORS: dict[str, type[errors.HoneError]] = {
     cls.__name__: cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.HoneError)
 }
 _ARRAY = 1
-_CLASS, _ERROR = "@", "@error"
+_CLASS, _ERROR, _CONTENT = 0, 1, 2
+"""Keys of the maps that stand for objects. They are numbers because the keys of a client's own maps are always text."""
 
 
 def encode(message: Any) -> bytes:
@@ -31,7 +32,9 @@ def encode(message: Any) -> bytes:
 
 def decode(data: bytes) -> Any:
     """The inverse of `encode`; sequences come back as tuples, arrays read-only."""
-    return msgpack.unpackb(data, object_hook=_from_plain, ext_hook=_from_ext, use_list=False, raw=False)
+    return msgpack.unpackb(
+        data, object_hook=_from_plain, ext_hook=_from_ext, use_list=False, raw=False, strict_map_key=False
+    )
 
 
 def _to_plain(value: Any) -> Any:
@@ -40,19 +43,19 @@ def _to_plain(value: Any) -> Any:
         return msgpack.ExtType(_ARRAY, bytes([len(head)]) + head + np.ascontiguousarray(value).tobytes())
     if dataclasses.is_dataclass(value):
         fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
-        return {_CLASS: type(value).__name__, "fields": fields}
+        return {_CLASS: type(value).__name__, _CONTENT: fields}
     if isinstance(value, errors.HoneError):
-        return {_ERROR: type(value).__name__, "message": str(value)}
+        return {_ERROR: type(value).__name__, _CONTENT: str(value)}
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} cannot cross to the engine")
 
 
-def _from_plain(value: dict[str, Any]) -> Any:
+def _from_plain(value: dict[Any, Any]) -> Any:
     if _CLASS in value:
-        return _CLASSES[value[_CLASS]](*value["fields"])
+        return _CLASSES[value[_CLASS]](*value[_CONTENT])
     if _ERROR in value:
-        return _ERRORS[value[_ERROR]](value["message"])
+        return _ERRORS[value[_ERROR]](value[_CONTENT])
     return value
 
 

@@ -194,8 +194,8 @@ TASKS = registry(
     Task("multiply_one_digit", multiply_one_digit, weight=2.5),
     Task("multiply_two_by_one", multiply_two_by_one, weight=0.6),
     Task("sum_three_numbers", sum_three_numbers, weight=1.5),
-    Task("compare", compare, weight=1.5),
-    Task("is_greater", is_greater, weight=2),
-    Task("even_or_odd", even_or_odd, weight=1.2),
+    Task("compare", compare, weight=1.5, guessable=True),
+    Task("is_greater", is_greater, weight=2, guessable=True),
+    Task("even_or_odd", even_or_odd, weight=1.2, guessable=True),
     Task("next_number", next_number, weight=1.5),
 )

@@ -211,6 +211,6 @@ TASKS = registry(
     Task("animal_sound", animal_sound, weight=0.4),
     Task("number_word", number_word, weight=1),
     Task("calendar", calendar, weight=1),
-    Task("kind_of", kind_of, weight=1),
-    Task("is_animal", is_animal, weight=0.8),
+    Task("kind_of", kind_of, weight=1, guessable=True),
+    Task("is_animal", is_animal, weight=0.8, guessable=True),
 )

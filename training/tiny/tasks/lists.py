@@ -149,5 +149,5 @@ TASKS = registry(
     Task("reverse_list", reverse_list, weight=2.5, early=True),
     Task("remove_item", remove_item, weight=2),
     Task("add_item", add_item, weight=1.5),
-    Task("contains_item", contains_item, weight=2),
+    Task("contains_item", contains_item, weight=2, guessable=True),
 )

@@ -126,9 +126,9 @@ def how_many_of(rng: random.Random) -> Problem:
 
 
 TASKS = registry(
-    Task("colour_of_shape", colour_of_shape, weight=3, early=True),
-    Task("shape_of_colour", shape_of_colour, weight=2),
-    Task("where_is", where_is, weight=2),
-    Task("who_has", who_has, weight=2.5),
-    Task("how_many_of", how_many_of, weight=1.2),
+    Task("colour_of_shape", colour_of_shape, weight=3, early=True, guessable=True),
+    Task("shape_of_colour", shape_of_colour, weight=2, guessable=True),
+    Task("where_is", where_is, weight=2, guessable=True),
+    Task("who_has", who_has, weight=2.5, guessable=True),
+    Task("how_many_of", how_many_of, weight=1.2, guessable=True),
 )

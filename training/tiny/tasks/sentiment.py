@@ -118,7 +118,7 @@ def write_opinion(rng: random.Random) -> Problem:
 
 
 TASKS = registry(
-    Task("sentiment", sentiment, weight=3),
-    Task("is_happy", is_happy, weight=1.5),
+    Task("sentiment", sentiment, weight=3, guessable=True),
+    Task("is_happy", is_happy, weight=1.5, guessable=True),
     Task("write_opinion", write_opinion, weight=0.7, check=_has_the_mood),
 )

@@ -59,10 +59,20 @@ def read_config(directory: Path) -> ModelConfig:
     file = directory / "config.json"
     if not file.is_file():
         raise UserError(f"{directory} is not a Hugging Face model directory: it has no config.json")
-    raw = json.loads(file.read_text(encoding="utf-8"))
     generation = directory / "generation_config.json"
-    eos = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id") if generation.is_file() else None
-    return parse_config(raw, eos_token_id=eos, where=str(directory))
+    eos = _read_json(generation).get("eos_token_id") if generation.is_file() else None
+    try:
+        return parse_config(_read_json(file), eos_token_id=eos, where=str(directory))
+    except KeyError as error:
+        raise UserError(f"{file} lacks the key {error}, which describes the model's shape") from None
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON: {error}") from None
+    return content
 
 
 def parse_config(

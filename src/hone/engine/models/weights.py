@@ -6,9 +6,10 @@ Projections that read the same input are stacked: one product instead of three.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hone.engine.models.config import ModelConfig
@@ -102,7 +103,7 @@ def load_weights(directory: Path, config: ModelConfig, dtype: torch.dtype = torc
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         raise UserError(f"{directory} holds no *.safetensors file; convert the model with save_pretrained first")
-    handles = [safe_open(file, framework="pt") for file in files]
+    handles = [_open(file) for file in files]
     home = {name: handle for handle in handles for name in handle.keys()}  # noqa: SIM118 - not a dict
 
     def get(name: str) -> Tensor:
@@ -112,6 +113,13 @@ def load_weights(directory: Path, config: ModelConfig, dtype: torch.dtype = torc
         return tensor.to(dtype)
 
     return assemble(config, get, lambda name: name in home)
+
+
+def _open(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} cannot be read as safetensors ({error}); copy or convert it again") from None
 
 
 def count_parameters(config: ModelConfig, weights: ModelWeights) -> int:

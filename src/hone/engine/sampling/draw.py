@@ -1,15 +1,21 @@
 """Chooses the next token of every row, and its log-probability.
 
-Reported log-probabilities are those of the temperature-scaled distribution, before top-k and top-p; at temperature 0
-(greedy), those of the unscaled one. A row's result depends on its own logits and uniform number only.
+Reported log-probabilities are those of the temperature-scaled distribution, before top-k and top-p; for greedy rows,
+those of the unscaled one. A row's result depends on its own logits and uniform number only.
 
 Legend: B rows, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from hone.protocol.types import SamplingParams
+
+MIN_TEMPERATURE = 1e-6
+"""Below this sampling is greedy: the distribution has one token left, and scaled logits would overflow."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,17 @@ class DrawSettings:
     @property
     def filters(self) -> bool:
         return any(k > 0 for k in self.top_k) or any(p < 1 for p in self.top_p)
+
+
+def draw_settings(params: Sequence[SamplingParams]) -> DrawSettings:
+    """One row for each."""
+    greedy = [p.temperature < MIN_TEMPERATURE for p in params]
+    return DrawSettings(
+        temperature_B1=torch.tensor([[1.0 if g else p.temperature] for p, g in zip(params, greedy, strict=True)]),
+        greedy_B=torch.tensor(greedy),
+        top_k=[p.top_k for p in params],
+        top_p=[p.top_p for p in params],
+    )
 
 
 def draw(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> Draws:

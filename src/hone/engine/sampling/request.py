@@ -106,7 +106,9 @@ def check_sample(op: Sample, model: LoadedModel, capacity: int) -> int:
     room = limit - len(op.prompt)
     if room < 1:
         found = len(op.prompt)
-        raise UserError(f"prompt has {found} tokens; with at least one new token it must fit the context of {limit} tokens")
+        raise UserError(
+            f"prompt has {found} tokens; with at least one new token it must fit the context of {limit} tokens"
+        )
     # a limit, not a wish: what ends at the context's border has stop reason "length", as at max_tokens
     max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
     if op.num_samples < 1:
@@ -115,6 +117,8 @@ def check_sample(op: Sample, model: LoadedModel, capacity: int) -> int:
         raise UserError(f"temperature must be a finite number of at least 0, found {params.temperature}")
     if not 0 < params.top_p <= 1:
         raise UserError(f"top_p must be above 0 and at most 1, found {params.top_p}")
+    if "" in (params.stop or ()):
+        raise UserError("stop holds an empty string, which would end every sequence at once; remove it")
     if params.top_k < 1 and params.top_k != -1:
         raise UserError(f"top_k must be -1 (off) or at least 1, found {params.top_k}")
     for name, k in (

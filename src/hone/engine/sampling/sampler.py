@@ -20,7 +20,7 @@ from hone.engine.lora.linear import project
 from hone.engine.models.load import LoadedModel
 from hone.engine.rowwise import MIN_ROWS
 from hone.engine.sampling.blocks import BlockPool
-from hone.engine.sampling.draw import DrawSettings, draw
+from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample, score_prompt, uniform_stream
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.version import AdapterVersion
@@ -179,7 +179,7 @@ class Sampler:
     ) -> Iterator[SampleRequest]:
         """Draw one token for each sequence; those that end leave the batch."""
         uniforms_B = torch.tensor([s.uniforms.random() for s in sequences], dtype=torch.float64)
-        draws = draw(logits_BV, settings or _draw_settings(sequences), uniforms_B)
+        draws = draw(logits_BV, settings or _settings(sequences), uniforms_B)
         for row, sequence in enumerate(sequences):
             sequence.tokens.append(draws.tokens[row])
             sequence.logprobs.append(draws.logprobs[row])
@@ -205,7 +205,7 @@ class Sampler:
         # the padding rows go with the last adapter, so that its products need no padding of their own
         starts = [*range(len(sequences)), len(blocks_BN)]
         lora = LoraBatch(_spans([s.request.version for s in sequences], starts))
-        return _Rows(sequences, blocks_BN, lora, _draw_settings(sequences))
+        return _Rows(sequences, blocks_BN, lora, _settings(sequences))
 
     def _leave(self, sequence: RunningSequence) -> None:
         self._running.remove(sequence)
@@ -244,12 +244,5 @@ def _spans(versions: list[AdapterVersion | None], starts: list[int]) -> list[Lor
     return spans
 
 
-def _draw_settings(sequences: list[RunningSequence]) -> DrawSettings:
-    params = [s.request.operation.params for s in sequences]
-    greedy = [p.temperature == 0 for p in params]
-    return DrawSettings(
-        temperature_B1=torch.tensor([[p.temperature or 1.0] for p in params]),
-        greedy_B=torch.tensor(greedy),
-        top_k=[p.top_k for p in params],
-        top_p=[p.top_p for p in params],
-    )
+def _settings(sequences: list[RunningSequence]) -> DrawSettings:
+    return draw_settings([s.request.operation.params for s in sequences])

@@ -15,12 +15,7 @@ COUNT = 5000
 
 def settings(rows: int, temperature: float = 1.0, top_k: int = -1, top_p: float = 1.0) -> DrawSettings:
     """As the sampler makes them."""
-    return DrawSettings(
-        temperature_B1=torch.tensor([[temperature or 1.0]] * rows),
-        greedy_B=torch.tensor([temperature == 0] * rows),
-        top_k=[top_k] * rows,
-        top_p=[top_p] * rows,
-    )
+    return draw_settings([SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)] * rows)
 
 
 def sweep(logits_V: Tensor, count: int = COUNT, **params: float) -> tuple[np.ndarray, Draws]:
