@@ -3,7 +3,8 @@
     python benchmarks/server.py [--rounds 30] [--rank 32]
 
 Starts `hone serve` on the embedded model. "overhead" is the client's time minus the engine's computing time of the same
-calls, which the server reports. Memory is the summed resident size of the API and the engine process. Needs the `dev` extra.
+calls, which the server reports. Memory is the summed resident size of the API and the engine process. Needs the `dev`
+extra.
 """
 
 import argparse

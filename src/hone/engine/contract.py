@@ -90,8 +90,8 @@ class ForwardBackward:
 class OptimStep:
     """One AdamW step on the gradients gathered since the last one, then clears them. The result is a dict of metrics.
 
-    Without gathered gradients nothing changes and the metric `optimizer/skipped` is 1. Gradients that are not finite are
-    cleared and the step fails as the user's: kept, they would fail every step to come.
+    Without gathered gradients nothing changes and the metric `optimizer/skipped` is 1. Gradients that are not finite
+    are cleared and the step fails as the user's: kept, they would fail every step to come.
     """
 
     adapter: str

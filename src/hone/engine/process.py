@@ -23,9 +23,8 @@ STATS = "stats"
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the API process decides when to stop
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would take the API process's core
 
-    import torch  # only now: the wait policy is read when the library loads
+    import torch
 
     from hone.engine import wire
     from hone.engine.contract import ModelSource

@@ -15,6 +15,15 @@ from hone.errors import EngineLostError, HoneError, ServerError
 
 logger = logging.getLogger(__name__)
 
+_ENVIRONMENT = {
+    # waiting threads must not spin on the API process's core
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # a step frees what the next one takes again; giving the memory back in between costs a fifth of the speed
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
+    "MALLOC_TOP_PAD_": str(16 << 20),
+}
+
 _CLOSE_SECONDS = 60.0
 """How long the last writes may take before the process is ended regardless."""
 
@@ -48,7 +57,7 @@ class RemoteEngine:
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sys.stderr.fileno(),  # stdout belongs to the command line's own output
-                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+                env=_ENVIRONMENT | os.environ,
             )
         self.pid = self._process.pid
         reader, self._writer = await asyncio.open_connection(sock=ours)

@@ -1,8 +1,9 @@
 """Matrix products whose rows do not depend on how many rows there are.
 
-Packing tenants together must not change a bit of anybody's result. CPU GEMM libraries keep the order of additions within
-a row for any number of rows from four up and any number of columns from two up, and switch to other kernels below; so
-smaller products are padded. `tests/unit/engine/test_rowwise.py` holds this against the library that is installed.
+Packing tenants together must not change a bit of anybody's result. CPU GEMM libraries keep the order of additions
+within a row for any number of rows from four up and any number of columns from two up, and switch to other kernels
+below; so smaller products are padded. `tests/unit/engine/test_rowwise.py` holds this against the library that is
+installed.
 """
 
 import torch.nn.functional as F
@@ -14,12 +15,16 @@ MIN_COLUMNS = 2
 
 def linear(x_TI: Tensor, weight_OI: Tensor) -> Tensor:
     """x @ weight.T, [T, O]"""
-    return _product(x_TI, weight_OI.t())
+    if x_TI.shape[0] >= MIN_ROWS and weight_OI.shape[0] >= MIN_COLUMNS:
+        return F.linear(x_TI, weight_OI)
+    return _padded_product(x_TI, weight_OI.t())
 
 
 def matmul(x_TO: Tensor, weight_OI: Tensor) -> Tensor:
     """x @ weight, [T, I]"""
-    return _product(x_TO, weight_OI)
+    if x_TO.shape[0] >= MIN_ROWS and weight_OI.shape[1] >= MIN_COLUMNS:
+        return x_TO @ weight_OI
+    return _padded_product(x_TO, weight_OI)
 
 
 def add_linear(out_TO: Tensor, x_TR: Tensor, weight_OR: Tensor, scale: float) -> None:
@@ -32,10 +37,8 @@ def add_matmul(out_TI: Tensor, x_TR: Tensor, weight_RI: Tensor, scale: float) ->
     _add_product(out_TI, x_TR, weight_RI, scale)
 
 
-def _product(x: Tensor, weight: Tensor) -> Tensor:
+def _padded_product(x: Tensor, weight: Tensor) -> Tensor:
     rows, columns = x.shape[0], weight.shape[1]
-    if rows >= MIN_ROWS and columns >= MIN_COLUMNS:
-        return x @ weight
     more_rows, more_columns = _missing(rows, columns)
     return (F.pad(x, (0, 0, 0, more_rows)) @ F.pad(weight, (0, more_columns)))[:rows, :columns]
 

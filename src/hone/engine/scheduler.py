@@ -1,9 +1,9 @@
 """Which work runs next: all of the engine's policy, and no tensors.
 
-Operations of one adapter run in order. Training is shared out in turns, a piece of bounded size per adapter and turn, as
-many adapters in one micro-batch as its token budget holds: so a small tenant waits for at most the micro-batch that is
-running, and a large one cannot starve it. Everything else (steps, saves, publications) runs the moment it is first in its
-adapter's line.
+Operations of one adapter run in order. Training is shared out in turns, a piece of bounded size per adapter and turn,
+as many adapters in one micro-batch as its token budget holds: so a small tenant waits for at most the micro-batch
+that is running, and a large one cannot starve it. Everything else (steps, saves, publications) runs the moment it is
+first in its adapter's line.
 """
 
 from collections import OrderedDict, deque

@@ -39,9 +39,14 @@ def project(x_TI: Tensor, weight_OI: Tensor, segments: Sequence[Segment]) -> Ten
 def _forward(x_TI: Tensor, weight_OI: Tensor, segments: Sequence[Segment]) -> tuple[Tensor, list[Tensor]]:
     out_TO, inner = rowwise.linear(x_TI, weight_OI), []
     for s in segments:
-        inner_TSR = rowwise.linear(x_TI[s.start : s.stop], s.weights.a)
+        alone = s.start == 0 and s.stop >= x_TI.shape[0]  # a slice of everything costs as much as a small product
+        inner_TSR = rowwise.linear(x_TI if alone else x_TI[s.start : s.stop], s.weights.a)
         inner.append(inner_TSR)
-        rows, column, rank = out_TO[s.start : s.stop], 0, s.weights.b[0].shape[1]
+        rows = out_TO if alone else out_TO[s.start : s.stop]
+        if len(s.weights.b) == 1:
+            rowwise.add_linear(rows, inner_TSR, s.weights.b[0], s.scale)
+            continue
+        column, rank = 0, s.weights.b[0].shape[1]
         for i, b in enumerate(s.weights.b):
             part = inner_TSR[:, i * rank : (i + 1) * rank]
             rowwise.add_linear(rows[:, column : column + b.shape[0]], part, b, s.scale)

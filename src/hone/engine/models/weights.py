@@ -1,6 +1,6 @@
 """The tensors of a base model, grouped as the decoder uses them, and how they are read from safetensors.
 
-Projections that read the same input are stacked: one product instead of three.
+Projections that read the same input are stacked: one product instead of three. Norm weights are folded, see `norm.py`.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hone.engine.models.config import ModelConfig
+from hone.engine.models.norm import fold
 from hone.errors import UserError
 
 
@@ -40,7 +41,7 @@ class LayerWeights:
     qkv: Tensor
     """[(heads + 2*kv_heads)*head_dim, hidden]"""
     qk_norm: Tensor | None
-    """[heads + kv_heads, head_dim], the weights of q_norm and k_norm, one row per head"""
+    """[heads + kv_heads, head_dim], those of q_norm and k_norm, one row per head"""
     o: Tensor
     mlp_norm: Tensor
     mlp: DenseMlp | MoeMlp
@@ -62,7 +63,7 @@ def assemble(config: ModelConfig, get: Callable[[str], Tensor], has: Callable[[s
     return ModelWeights(
         embedding=embedding,
         layers=tuple(_layer(config, i, get, has) for i in range(config.layers)),
-        final_norm=get("model.norm.weight"),
+        final_norm=fold(get("model.norm.weight")),
         head=embedding if config.tie_embeddings else get("lm_head.weight"),
     )
 
@@ -70,18 +71,18 @@ def assemble(config: ModelConfig, get: Callable[[str], Tensor], has: Callable[[s
 def _layer(config: ModelConfig, i: int, get: Callable[[str], Tensor], has: Callable[[str], bool]) -> LayerWeights:
     at = f"model.layers.{i}"
     return LayerWeights(
-        attention_norm=get(f"{at}.input_layernorm.weight"),
+        attention_norm=fold(get(f"{at}.input_layernorm.weight")),
         qkv=torch.cat([get(f"{at}.self_attn.{n}_proj.weight") for n in "qkv"]),
         qk_norm=_qk_norm(config, at, get) if config.qk_norm else None,
         o=get(f"{at}.self_attn.o_proj.weight"),
-        mlp_norm=get(f"{at}.post_attention_layernorm.weight"),
+        mlp_norm=fold(get(f"{at}.post_attention_layernorm.weight")),
         mlp=_moe(config, at, get, has) if config.is_moe(i) else _dense(at, get),
     )
 
 
 def _qk_norm(config: ModelConfig, at: str, get: Callable[[str], Tensor]) -> Tensor:
     q, k = get(f"{at}.self_attn.q_norm.weight"), get(f"{at}.self_attn.k_norm.weight")
-    return torch.cat([q.expand(config.heads, -1), k.expand(config.kv_heads, -1)])
+    return fold(torch.cat([q.expand(config.heads, -1), k.expand(config.kv_heads, -1)]))
 
 
 def _dense(at: str, get: Callable[[str], Tensor]) -> DenseMlp:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hone.engine.models.norm import rms_norm
+from hone.engine.models.norm import fold, rms_norm
 
 
 @pytest.mark.parametrize("shape", [(1, 48), (7, 48), (64, 128), (3, 6, 20)])
@@ -17,7 +17,7 @@ def test_value_and_gradient(shape: tuple[int, ...], scale: float) -> None:
     wide = x.detach().double().requires_grad_()
     wanted = F.rms_norm(wide, (shape[-1],), weight.double(), 1e-6)
     wanted.backward(dy.double())
-    found = rms_norm(x, weight, 1e-6)
+    found = rms_norm(x, fold(weight), 1e-6)
     found.backward(dy)
     assert wide.grad is not None
     assert x.grad is not None
@@ -29,12 +29,12 @@ def test_value_and_gradient(shape: tuple[int, ...], scale: float) -> None:
 def test_by_hand() -> None:
     x = torch.tensor([[3.0, 4.0]])  # mean of squares 12.5
     expected = torch.tensor([[3.0 * 2.0, 4.0 * 0.5]]) / (12.5 + 0.5) ** 0.5
-    torch.testing.assert_close(rms_norm(x, torch.tensor([2.0, 0.5]), 0.5), expected)
+    torch.testing.assert_close(rms_norm(x, fold(torch.tensor([2.0, 0.5])), 0.5), expected)
 
 
 def test_one_weight_per_head() -> None:
     x, weight = torch.randn(5, 3, 8), torch.randn(3, 8)
-    found = rms_norm(x.requires_grad_(), weight, 1e-6)
+    found = rms_norm(x.requires_grad_(), fold(weight), 1e-6)
     for head in range(3):
         torch.testing.assert_close(found[:, head], F.rms_norm(x[:, head], (8,), weight[head], 1e-6))
 
@@ -53,7 +53,7 @@ def test_a_row_does_not_depend_on_the_others(width: int) -> None:
 
     def both(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
         part = x[:rows].clone().requires_grad_()
-        out = rms_norm(part, weight, 1e-6)
+        out = rms_norm(part, fold(weight), 1e-6)
         out.backward(dy[:rows])
         assert part.grad is not None
         return out.detach(), part.grad
@@ -64,4 +64,4 @@ def test_a_row_does_not_depend_on_the_others(width: int) -> None:
         assert torch.equal(y, value[:rows])
         assert torch.equal(dx, gradient[:rows])
         with torch.no_grad():
-            assert torch.equal(rms_norm(x[:rows], weight, 1e-6), value[:rows])
+            assert torch.equal(rms_norm(x[:rows], fold(weight), 1e-6), value[:rows])

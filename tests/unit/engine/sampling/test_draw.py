@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hone.engine.sampling.draw import Draws, DrawSettings, draw
+from hone.engine.sampling.draw import Draws, DrawSettings, draw, draw_settings
+from hone.protocol.types import SamplingParams
 
 V = 12
 COUNT = 5000
