@@ -12,7 +12,8 @@ from torch import Tensor
 
 def fold(weight: Tensor) -> Tensor:
     """The weight times sqrt(d), as `rms_norm` wants it."""
-    return weight * weight.shape[-1] ** 0.5
+    folded: Tensor = weight * float(weight.shape[-1]) ** 0.5
+    return folded
 
 
 def rms_norm(x: Tensor, folded: Tensor, eps: float) -> Tensor:
