@@ -70,11 +70,18 @@ def publish_tokenizers(models: Iterable[BaseModel], data: DataDirectory) -> list
 
 
 def withdraw_tokenizers(entries: Iterable[Path], data: DataDirectory) -> None:
-    """Remove the entries that are still ours: another server may have taken one over."""
+    """Give up the entries; those that no other server shares are removed."""
     for entry in entries:
-        marker = entry / MARKER
-        if marker.is_file() and marker.read_text(encoding="utf-8") == str(data.root):
+        others = _owners(entry) - {str(data.root)}
+        if others:
+            write_text(entry / MARKER, "\n".join(sorted(others)))
+        elif (entry / MARKER).exists():
             remove_tree(entry)
+
+
+def _owners(entry: Path) -> set[str]:
+    marker = entry / MARKER
+    return set(marker.read_text(encoding="utf-8").splitlines()) if marker.is_file() else set()
 
 
 def _publish(hub_id: str, directory: Path, data: DataDirectory) -> Path | None:
@@ -87,7 +94,7 @@ def _publish(hub_id: str, directory: Path, data: DataDirectory) -> Path | None:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     snapshot = entry / "snapshots" / digest.hexdigest()
     snapshot.mkdir(parents=True, exist_ok=True)
-    write_text(entry / MARKER, str(data.root))
+    write_text(entry / MARKER, "\n".join(sorted(_owners(entry) | {str(data.root)})))
     for file in files:
         shutil.copyfile(file, snapshot / file.name)
     missing = entry / ".no_exist" / snapshot.name

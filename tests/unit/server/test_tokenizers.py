@@ -60,14 +60,16 @@ def test_foreign_entries_are_never_touched(cache: Path, model: BaseModel, tmp_pa
     assert [path.name for path in foreign.iterdir()] == ["refs"]
 
 
-def test_another_server_may_take_an_entry_over(cache: Path, model: BaseModel, tmp_path: Path) -> None:
-    first, second = DataDirectory(tmp_path / "first"), DataDirectory(tmp_path / "second")
-    entries = publish_tokenizers([model], first)
-    assert publish_tokenizers([model], second) == entries
-    withdraw_tokenizers(entries, first)
-    assert entries[0].exists()
-    withdraw_tokenizers(entries, second)
-    assert not entries[0].exists()
+@pytest.mark.parametrize("first_to_go", [0, 1])
+def test_an_entry_stays_until_the_last_server_that_offers_it_stops(
+    cache: Path, model: BaseModel, tmp_path: Path, first_to_go: int
+) -> None:
+    servers = [DataDirectory(tmp_path / "first"), DataDirectory(tmp_path / "second")]
+    (entry,) = {entry for data in servers for entry in publish_tokenizers([model], data)}
+    withdraw_tokenizers([entry], servers[first_to_go])
+    assert entry.exists()
+    withdraw_tokenizers([entry], servers[1 - first_to_go])
+    assert not entry.exists()
 
 
 @pytest.mark.parametrize(
