@@ -25,8 +25,18 @@ class NotFoundError(UserError):
     """The named object does not exist, or belongs to somebody else."""
 
 
+class BusyError(HoneError):
+    """Too much of the caller's work waits already; the same request is welcome in a moment."""
+
+    category: Category = "user"
+
+
 class AuthenticationError(UserError):
     """No key, or one that this server does not know."""
+
+
+class ForbiddenError(UserError):
+    """The key is known, but not for this."""
 
 
 class ServerError(HoneError):

@@ -23,6 +23,11 @@ class DataDirectory:
         return self.root / "api_key"
 
     @property
+    def token_secret(self) -> Path:
+        """What short-lived credentials and links to files are signed with."""
+        return self.root / "token_secret"
+
+    @property
     def lock(self) -> Path:
         """Held by the one server that uses the directory."""
         return self.root / "lock"

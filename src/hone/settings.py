@@ -21,6 +21,8 @@ class Settings:
     """Where everything is kept. Unset: `~/.local/share/hone` (or under XDG_DATA_HOME)."""
     api_key: str | None = variable("HONE_API_KEY", None)
     """The key that clients must send, instead of the one made on first start; TINKER_API_KEY comes after it."""
+    public_url: str | None = variable("HONE_PUBLIC_URL", None)
+    """The URL that clients reach this server by, for the links that it hands out. Unset: the one of their request."""
     database_url: str | None = variable("HONE_DATABASE_URL", None)
     """An SQLAlchemy URL. Unset: an SQLite file in the data directory."""
     sqlite_synchronous: str = variable("HONE_SQLITE_SYNCHRONOUS", "NORMAL")
@@ -45,12 +47,22 @@ class Settings:
     """A model that has had no work for this long is snapshotted."""
     loaded_versions: int = variable("HONE_LOADED_VERSIONS", 64)
     """Sampler versions kept in the engine's memory; others are read from disk when they are next sampled from."""
+    silent_session_hours: float = variable("HONE_SILENT_SESSION_HOURS", 24.0 * 3)
+    """A session whose client has not been heard from for this long is finished; its checkpoints stay."""
+    max_waiting_samples: int = variable("HONE_MAX_WAITING_SAMPLES", 10_000)
+    """Sample requests under way at once; clients are asked to hold back what comes on top. Each holds some memory."""
     result_grace_seconds: float = variable("HONE_RESULT_GRACE_SECONDS", 30.0)
     """How long a finished result stays in memory; after that it is read from the database."""
     result_retention_hours: float = variable("HONE_RESULT_RETENTION_HOURS", 24.0 * 7)
     """How long results can be retrieved at all."""
     publish_tokenizers: bool = variable("HONE_PUBLISH_TOKENIZERS", True)
     """Lay the served models' tokenizers into the local Hugging Face cache, where clients on this machine find them."""
+    jwt_auth: bool = variable("HONE_JWT_AUTH", False)
+    """Have clients exchange their key for tokens of one hour, which `tinker auth whoami` can read."""
+    prices: str | None = variable("HONE_PRICES", None)
+    """What work costs in US dollars: JSON, or a file of it, `{"<model or *>": {"training": 0.4, "prefill": 0.1,
+    "cached_prefill": 0.01, "sample": 0.4, "storage": 0.03}}`, per million tokens and per gigabyte and month.
+    Limits on spending have no effect on what has no price."""
     log_level: str = variable("HONE_LOG_LEVEL", "INFO")
     """DEBUG, INFO, WARNING or ERROR."""
 

@@ -97,8 +97,9 @@ async def crash(service: Service) -> None:
     await service.samples.stop()
     for lane in service.worker._lanes.values():
         await lane.stop()
-    if service._pruning is not None:
-        service._pruning.cancel()
+    for task in (service._pruning, service._sweeping):
+        if task is not None:
+            task.cancel()
     await service.keeper.close()
     service.database.close()
 

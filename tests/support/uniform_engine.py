@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 from collections import defaultdict, deque
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hone.protocol.losses import check_datum, loss_settings
 from hone.protocol.types import (
     ForwardBackwardResult,
     LoraConfig,
+    PromptAltTokens,
     SampledSequence,
     SampleResult,
     TopkLogprobs,
@@ -56,6 +58,7 @@ class UniformEngine:
     submitted: list[contract.Operation] = field(default_factory=list)
     restarts: int = 0
     alive: bool = True
+    streaming: int = 0
     fail_next: list[Exception] = field(default_factory=list)
     """Raised by the next operations instead of running them."""
     lose_on: Any = None
@@ -87,6 +90,23 @@ class UniformEngine:
         if len(queue) == 1:
             loop.call_later(self.slow, self._work, queue)
         return future
+
+    async def stream(self, operation: contract.Sample) -> AsyncGenerator[contract.SamplePart | SampleResult, None]:
+        """One part at each turn of the event loop; `streaming` counts the generators that are open."""
+        self.streaming += 1
+        try:
+            result: SampleResult = await self.submit(replace(operation, parts=True))
+            longest = max(len(sequence.tokens) for sequence in result.sequences)
+            for place in range(longest):
+                for index, sequence in enumerate(result.sequences):
+                    if place < len(sequence.tokens):
+                        await asyncio.sleep(self.slow)
+                        if not self.alive:
+                            raise EngineLostError("the engine process ended")
+                        yield _part(index, sequence, place)
+            yield result
+        finally:
+            self.streaming -= 1
 
     def die(self) -> None:
         self.alive = False
@@ -146,6 +166,9 @@ class UniformEngine:
             case contract.Snapshot(name, directory) | contract.SaveAdapter(name, directory, _):
                 assert not Path(directory).exists()
                 return _write(Path(directory), asdict(self._adapter(name)))
+            case contract.ExportAdapter(name, directory, recipients):
+                suffix = ".age" if recipients else ""
+                return _write(Path(directory), asdict(self._adapter(name)), f"adapter_model.safetensors{suffix}")
             case contract.Publish(name, version, directory):
                 self.versions[version] = self._adapter(name).state
                 _write(Path(directory), asdict(self._adapter(name)))
@@ -161,9 +184,10 @@ class UniformEngine:
 
     def _forward_backward(self, operation: contract.ForwardBackward) -> ForwardBackwardResult:
         adapter = self._adapter(operation.adapter)
-        loss_settings(operation.loss_fn, operation.loss_config)
         for i, datum in enumerate(operation.data):
-            check_datum(operation.loss_fn, datum, i, VOCABULARY)
+            if operation.custom is None:
+                loss_settings(operation.loss_fn, operation.loss_config)
+                check_datum(operation.loss_fn, datum, i, VOCABULARY)
         tokens = sum(len(datum.tokens) for datum in operation.data)
         if not operation.forward_only:
             adapter.gathered += tokens
@@ -205,7 +229,18 @@ class UniformEngine:
                 np.full((len(operation.prompt), k), LOGPROB, np.float32),
             )
             topk.token_ids[0], topk.logprobs[0] = 0, -99999.0
-        return SampleResult(sequences, prompt_logprobs, topk)
+        targets, alternatives = operation.target_prompt_logprobs, None
+        if k := operation.prompt_alt_tokens:
+            shape = (len(operation.prompt) - 1, k)
+            drawn = np.random.default_rng([operation.seed, 2**32]).integers(0, VOCABULARY, shape).astype(np.int32)
+            alternatives = PromptAltTokens(drawn, np.full(shape, LOGPROB, np.float32))
+        return SampleResult(
+            sequences,
+            prompt_logprobs,
+            topk,
+            target_prompt_logprobs=None if targets is None else np.where(targets.tokens < 0, 0.0, LOGPROB),
+            prompt_alt_tokens=alternatives,
+        )
 
     def _sequence(self, operation: contract.Sample, index: int, limit: int) -> SampledSequence:
         """The version's state is part of the stream, so a test can see which weights a sample came from."""
@@ -215,13 +250,30 @@ class UniformEngine:
         ends = {EOS} if stops is None else {stop for stop in stops if isinstance(stop, int)}
         found = [i for i, token in enumerate(drawn) if int(token) in ends]
         tokens = drawn[: found[0] + 1] if found else drawn
-        return SampledSequence(tokens, np.full(len(tokens), LOGPROB, np.float32), "stop" if found else "length")
+        topk = None
+        if k := operation.topk_sample_logprobs:
+            ids = np.tile(np.arange(k, dtype=np.int32), (len(tokens), 1))
+            topk = TopkLogprobs(ids, np.full(ids.shape, LOGPROB, np.float32))
+        return SampledSequence(tokens, np.full(len(tokens), LOGPROB, np.float32), "stop" if found else "length", topk)
 
 
-def _write(directory: Path, state: dict[str, Any]) -> int:
+def _part(index: int, sequence: SampledSequence, place: int) -> contract.SamplePart:
+    topk = (
+        () if sequence.topk is None else zip(sequence.topk.token_ids[place], sequence.topk.logprobs[place], strict=True)
+    )
+    return contract.SamplePart(
+        index,
+        int(sequence.tokens[place]),
+        float(sequence.logprobs[place]),
+        tuple((int(token), float(logprob)) for token, logprob in topk),
+        sequence.stop_reason if place == len(sequence.tokens) - 1 else None,
+    )
+
+
+def _write(directory: Path, state: dict[str, Any], name: str = "state.json") -> int:
     draft = directory.with_name(f"{directory.name}.draft")
     draft.mkdir(parents=True)
     text = json.dumps(state)
-    (draft / "state.json").write_text(text)
+    (draft / name).write_text(text)
     shutil.move(draft, directory)
     return len(text)

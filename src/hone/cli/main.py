@@ -35,6 +35,10 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "demo": Command("hone.cli.demo", "train on this machine in a few minutes: SFT, RL, four adapters at once"),
     "serve": Command("hone.cli.serve", "start the service that the tinker SDK talks to"),
+    "checkpoint": Command("hone.cli.checkpoint", "take in adapters of other tools, rewrite exports for plain PEFT"),
+    "key": Command("hone.cli.key", "say who may use the server: create, list and revoke API keys"),
+    "project": Command("hone.cli.project", "keep things apart: create and list projects, set their budgets"),
+    "usage": Command("hone.cli.usage", "show what was used and what it costs"),
     "doctor": Command("hone.cli.doctor", "check this machine and train one step"),
     "version": Command("hone.cli.version", "print the versions that matter in a bug report"),
 }

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     data.make()
     settings = replace(settings, api_key=server_key(data.api_key, settings.api_key))
     with (
-        _only_server(data),
+        only_server(data),
         _listening(args.host, args.port) as listener,
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
@@ -92,7 +92,7 @@ def model_sources(given: list[str]) -> list[ModelSource]:
 
 
 @contextlib.contextmanager
-def _only_server(data: DataDirectory) -> Iterator[None]:
+def only_server(data: DataDirectory) -> Iterator[None]:
     """Two servers on one data directory would undo each other's work. The lock ends with the process, in any case."""
     with data.lock.open("a+", encoding="utf-8") as lock:
         try:

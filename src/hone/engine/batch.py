@@ -14,7 +14,7 @@ from torch import Tensor
 from hone.engine.contract import ForwardBackward
 from hone.engine.losses.inputs import LossInputs, gather_inputs
 from hone.protocol.losses import loss_settings
-from hone.protocol.types import Datum
+from hone.protocol.types import CustomLoss, Datum
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Piece:
     loss_fn: str
     settings: dict[str, float]
     backward: bool
+    custom: CustomLoss | None = None
 
     @property
     def tokens(self) -> int:
@@ -39,7 +40,8 @@ def cut(operation: ForwardBackward, max_tokens: int) -> list[Piece]:
 
     A piece holds targets of one width only: [N], or [N, K] of one K.
     """
-    settings = loss_settings(operation.loss_fn, operation.loss_config)
+    custom = operation.custom
+    settings = {} if custom is not None else loss_settings(operation.loss_fn, operation.loss_config)
     groups: list[list[int]] = []
     room, width = 0, None
     for place, datum in enumerate(operation.data):
@@ -54,7 +56,8 @@ def cut(operation: ForwardBackward, max_tokens: int) -> list[Piece]:
         # equal lengths side by side: they share one attention call
         places = tuple(sorted(group, key=lambda place: len(operation.data[place].tokens)))
         data = tuple(operation.data[place] for place in places)
-        pieces.append(Piece(operation.adapter, data, places, operation.loss_fn, settings, not operation.forward_only))
+        backward = not operation.forward_only
+        pieces.append(Piece(operation.adapter, data, places, operation.loss_fn, settings, backward, custom))
     return pieces
 
 

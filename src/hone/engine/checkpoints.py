@@ -1,6 +1,7 @@
 """Adapters on disk: a directory with PEFT's file names, readable by other tools, plus what continuing needs.
 
-adapter_model.safetensors   LoRA matrices, `base_model.model.<module>.lora_A|B.weight`
+adapter_model.safetensors   LoRA matrices, `base_model.model.<module>.lora_A|B.weight`; of experts `[experts, ...]`,
+                            with one entry where the experts share the matrix
 adapter_config.json         rank, alpha, target modules (PEFT)
 optimizer.safetensors       moments, and the gradient not yet stepped on, as flat vectors (training checkpoints)
 hone.json                   configuration, step count, format; written last, so its presence means "complete"
@@ -11,6 +12,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,9 @@ from hone.errors import ServerError, UserError
 from hone.protocol.types import LoraConfig
 
 FORMAT = 1
-_PREFIX = "base_model.model."
+MODEL_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,10 @@ def capture(state: AdapterState, with_optimizer: bool, with_gradient: bool = Fal
 
 def write_image(image: AdapterImage, base_model: str, directory: Path) -> int:
     """Write the image to `directory`, which appears only when complete; returns its size in bytes."""
-    building = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}")
-    building.mkdir(parents=True)
-    try:
-        tensors: dict[str, Tensor] = {}
-        for site, (a, b) in image.layout.site_views(image.weights).items():
-            tensors[f"{_PREFIX}{site}.lora_A.weight"] = a.contiguous()
-            tensors[f"{_PREFIX}{site}.lora_B.weight"] = b.contiguous()
-        save_file(tensors, building / "adapter_model.safetensors", metadata={"format": "pt"})
-        _write_json(building / "adapter_config.json", _peft_config(image, base_model))
+
+    def fill(building: Path) -> None:
+        save_file(peft_tensors(image), building / MODEL_FILE, metadata={"format": "pt"})
+        _write_json(building / CONFIG_FILE, peft_config(image, base_model))
         if image.optimizer is not None:
             save_file(image.optimizer, building / "optimizer.safetensors")
         meta = {
@@ -71,6 +70,16 @@ def write_image(image: AdapterImage, base_model: str, directory: Path) -> int:
             "sites": list(image.layout.site_names),
         }
         _write_json(building / "hone.json", meta)
+
+    return write_whole(directory, fill)
+
+
+def write_whole(directory: Path, fill: Callable[[Path], None]) -> int:
+    """Have `fill` write the files of `directory`, which appears only when they are durable; returns its size."""
+    building = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}")
+    building.mkdir(parents=True)
+    try:
+        fill(building)
         for path in (*building.iterdir(), building):
             _sync(path)
         os.rename(building, directory)
@@ -90,10 +99,12 @@ def read_adapter(directory: Path, model_config: ModelConfig, with_optimizer: boo
     """The adapter in `directory`; `UserError` if it is not one for this base model."""
     meta = _read_meta(directory)
     state = AdapterState(model_config, LoraConfig(**meta["lora"]))
-    tensors = load_file(directory / "adapter_model.safetensors")
+    tensors = load_file(directory / MODEL_FILE)
     for site, (a, b) in state.layout.site_views(state.weights).items():
         for side, view in (("A", a), ("B", b)):
-            found = tensors.get(f"{_PREFIX}{site}.lora_{side}.weight")
+            found = tensors.get(f"{PREFIX}{site}.lora_{side}.weight")
+            if found is not None and found.ndim == view.ndim + 1 and len(found) == 1:
+                found = found[0]  # shared by the experts
             if found is None or found.shape != view.shape:
                 shape = "nothing" if found is None else list(found.shape)
                 raise UserError(
@@ -115,7 +126,18 @@ def read_adapter(directory: Path, model_config: ModelConfig, with_optimizer: boo
     return state
 
 
-def _peft_config(image: AdapterImage, base_model: str) -> dict[str, Any]:
+def peft_tensors(image: AdapterImage) -> dict[str, Tensor]:
+    """The matrices under the names that other tools know them by."""
+    tensors: dict[str, Tensor] = {}
+    for site, pair in image.layout.site_views(image.weights).items():
+        of_experts = any(matrix.ndim == 3 for matrix in pair)
+        for side, matrix in zip("AB", pair, strict=True):
+            shared = of_experts and matrix.ndim == 2
+            tensors[f"{PREFIX}{site}.lora_{side}.weight"] = (matrix[None] if shared else matrix).contiguous()
+    return tensors
+
+
+def peft_config(image: AdapterImage, base_model: str) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -124,6 +146,7 @@ def _peft_config(image: AdapterImage, base_model: str) -> dict[str, Any]:
         "lora_alpha": ALPHA,
         "lora_dropout": 0.0,
         "bias": "none",
+        "inference_mode": True,
         "target_modules": sorted({site.rsplit(".", 1)[-1] for site in image.layout.site_names}),
     }
 

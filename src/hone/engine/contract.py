@@ -7,19 +7,30 @@
 - When the engine process ends, every operation under way raises `EngineLostError`. The engine has then forgotten all
   adapters and versions; after `restart` the caller rebuilds them from snapshots and submits later operations again.
 - On one machine the same operations in the same order give the same bits, whatever else the engine does meanwhile.
-- Capturing state (`Publish`, `Snapshot`, `SaveAdapter`) copies it at its place in the order, then writes in the
-  background. Files appear under their final names only when complete.
+- Capturing state (`Publish`, `Snapshot`, `SaveAdapter`, `ExportAdapter`) copies it at its place in the order, then
+  writes in the background. Files appear under their final names only when complete.
 - Releasing what is absent is fine.
 """
 
 from asyncio import Future
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from hone.protocol.types import AdamParams, Datum, ForwardBackwardResult, LoraConfig, SampleResult, SamplingParams
+from hone.protocol.types import (
+    AdamParams,
+    CustomLoss,
+    Datum,
+    ForwardBackwardResult,
+    LoraConfig,
+    PromptTargets,
+    SampleResult,
+    SamplingParams,
+    StopReason,
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,15 @@ class ForwardBackward:
     loss_fn: str
     loss_config: dict[str, float | str]
     forward_only: bool = False
+    custom: CustomLoss | None = None
+    """The loss, if `loss_fn` is "custom"."""
+
+
+@dataclass(frozen=True)
+class CheckLoss:
+    """Whether a custom loss is one that this engine runs: the result is None, or the user's error."""
+
+    loss: CustomLoss
 
 
 @dataclass(frozen=True)
@@ -115,6 +135,17 @@ class SaveAdapter:
     adapter: str
     directory: str
     with_optimizer: bool
+
+
+@dataclass(frozen=True)
+class ExportAdapter:
+    """The weights for other tools at `directory`, which must not exist: PEFT's two files and nothing of our own. With
+    age recipients every file is encrypted to them and its name ends in `.age`; nothing is ever written in the clear.
+    The result is its size in bytes, given once it is durable."""
+
+    adapter: str
+    directory: str
+    recipients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,12 +197,39 @@ class Sample:
     prompt_logprobs: bool = False
     topk_prompt_logprobs: int = 0
     topk_sample_logprobs: int = 0
+    target_prompt_logprobs: PromptTargets | None = None
+    prompt_alt_tokens: int = 0
+    """How many draws in the place of every prompt token after the first: at the request's temperature, from all
+    tokens, from a stream of the seed that no sample uses."""
+    parts: bool = False
+    """Also give every token as soon as it is drawn; `Engine.stream` sets this."""
+
+
+@dataclass(frozen=True)
+class SamplePart:
+    """The newest token of sequence `index`. The parts of a sequence, in order, are what the result holds of it."""
+
+    index: int
+    token: int
+    logprob: float
+    topk: tuple[tuple[int, float], ...]
+    """The likeliest tokens in its place, best first; empty unless `topk_sample_logprobs` asked for them."""
+    stop_reason: StopReason | None
+    """Set on a sequence's last part."""
 
 
 AdapterOperation = (
-    CreateAdapter | LoadAdapter | ForwardBackward | OptimStep | Snapshot | SaveAdapter | Publish | DropAdapter
+    CreateAdapter
+    | LoadAdapter
+    | ForwardBackward
+    | OptimStep
+    | Snapshot
+    | SaveAdapter
+    | ExportAdapter
+    | Publish
+    | DropAdapter
 )
-Operation = AdapterOperation | LoadVersion | DropVersion | Sample
+Operation = AdapterOperation | LoadVersion | DropVersion | Sample | CheckLoss
 Result = None | int | dict[str, float] | AdapterInfo | ForwardBackwardResult | SampleResult
 
 
@@ -188,6 +246,10 @@ class Engine(Protocol):
         Raises nothing itself: errors arrive through the future as `UserError`, `ServerError` or `EngineLostError`.
         Cancelling the future of a `Sample` stops its generation; other operations run on.
         """
+        ...
+
+    def stream(self, operation: Sample) -> AsyncGenerator[SamplePart | SampleResult, None]:
+        """What `submit` would give, after its parts as they are drawn; closing the generator stops the sampling."""
         ...
 
     async def compute_seconds(self) -> float:

@@ -21,7 +21,10 @@ from hone.engine import contract as c
 from hone.engine.batch import Piece, cut
 from hone.engine.checkpoints import AdapterImage, capture, read_adapter, write_image
 from hone.engine.disk import DiskLane
+from hone.engine.exports import parse_recipients, write_export
 from hone.engine.lora.state import AdapterState, new_adapter
+from hone.engine.losses.custom.evaluate import check_custom_datum
+from hone.engine.losses.custom.graph import rebuild
 from hone.engine.models.load import LoadedModel
 from hone.engine.optim.adamw import adamw_step
 from hone.engine.sampling.sampler import Sampler
@@ -119,6 +122,9 @@ class EngineLoop:
                 sampler.cancel(ticket)
         elif isinstance(message, c.Sample):
             self._sampler(message.base_model).add(ticket, message, self._version(message.version))
+        elif isinstance(message, c.CheckLoss):
+            rebuild(message.loss)
+            self._reply(ticket, None)
         elif isinstance(message, c.LoadVersion):
             state = read_adapter(Path(message.directory), self._model(message.base_model).config, with_optimizer=False)
             self._versions[message.version] = make_version(state.layout, state.weights)
@@ -169,6 +175,9 @@ class EngineLoop:
                 if Path(op.directory).exists():
                     raise ServerError(f"checkpoint directory {op.directory} exists already")
                 self._write(ticket, capture(adapter.state, op.with_optimizer), adapter.model, op.directory)
+            case c.ExportAdapter():
+                adapter = self._adapter(op.adapter)
+                self._export(ticket, capture(adapter.state, with_optimizer=False), adapter.model, op)
             case c.Snapshot():
                 adapter = self._adapter(op.adapter)
                 image = capture(adapter.state, with_optimizer=True, with_gradient=True)
@@ -230,7 +239,8 @@ class EngineLoop:
         while any(self._samplers.values()):
             for sampler in self._samplers.values():
                 if sampler:
-                    for ticket, result in sampler.step():
+                    finished = sampler.step()
+                    for ticket, result in [*sampler.take_parts(), *finished]:
                         self._reply(ticket, result)
             if time.perf_counter() >= stop or not self._inbox.empty():
                 return
@@ -282,6 +292,20 @@ class EngineLoop:
 
         self._disk.put(task)
 
+    def _export(self, ticket: int, image: AdapterImage, base_model: str, op: c.ExportAdapter) -> None:
+        """Write for other tools on the disk lane, and reply from there."""
+        recipients = parse_recipients(op.recipients)
+
+        def task() -> None:
+            try:
+                size = write_export(image, base_model, Path(op.directory), recipients)
+            except Exception as error:
+                self._fail(ticket, error)
+            else:
+                self._reply(ticket, size)
+
+        self._disk.put(task)
+
     def _fail(self, ticket: int, error: Exception) -> None:
         if not isinstance(error, HoneError):
             logger.error("operation %d failed:\n%s", ticket, "".join(traceback.format_exception(error)))
@@ -304,12 +328,15 @@ def check_lora(lora: LoraConfig) -> None:
 
 def check_pass(op: c.ForwardBackward, model: LoadedModel) -> None:
     """`UserError` unless every datum fits the loss and the model."""
-    if op.loss_fn not in LOSSES:
+    if op.custom is None and op.loss_fn not in LOSSES:
         raise UserError(f"loss_fn {op.loss_fn!r} is unknown; this server has {', '.join(sorted(LOSSES))}")
     if not op.data:
         raise UserError("data is empty; forward and forward_backward need at least one datum")
     for i, datum in enumerate(op.data):
-        check_datum(op.loss_fn, datum, i, model.config.vocab_size)
+        if op.custom is not None:
+            check_custom_datum(op.custom, datum, i, model.config.vocab_size)
+        else:
+            check_datum(op.loss_fn, datum, i, model.config.vocab_size)
         if len(datum.tokens) > model.config.max_context:
             found, context = len(datum.tokens), model.config.max_context
             raise UserError(f"data[{i}].model_input has {found} tokens; this model's context is {context}")
@@ -322,6 +349,9 @@ def _pass_result(op: c.AdapterOperation, results: list[tuple[Piece, PieceResult]
         for place, values in zip(piece.places, result.logprobs, strict=True):
             logprobs[place] = values
     metrics = {"loss:sum": sum(result.loss for _, result in results)}
+    for _, result in results:
+        for key, value in result.metrics.items():
+            metrics[key] = metrics.get(key, 0.0) + (value / len(op.data) if key.endswith(":mean") else value)
     if op.loss_fn == "stable_reinforce":
         metrics["stable_reinforce_substitute:mean"] = 1.0
     return ForwardBackwardResult(tuple(logprobs), metrics)

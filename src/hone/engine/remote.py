@@ -5,13 +5,15 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hone.engine import wire
-from hone.engine.contract import BaseModel, ModelSource, Operation, Sample
+from hone.engine.contract import BaseModel, ModelSource, Operation, Sample, SamplePart
 from hone.engine.process import LENGTH, STATS
 from hone.errors import EngineLostError, HoneError, ServerError
+from hone.protocol.types import SampleResult
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class RemoteEngine:
         }
         self._tickets = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._streams: dict[int, asyncio.Queue[SamplePart | None]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -76,6 +79,21 @@ class RemoteEngine:
         if isinstance(operation, Sample):
             future.add_done_callback(lambda f: self._cancel(ticket) if f.cancelled() else None)
         return future
+
+    async def stream(self, operation: Sample) -> AsyncGenerator[SamplePart | SampleResult, None]:
+        ticket, future = self._request(replace(operation, parts=True))
+        parts = self._streams[ticket] = asyncio.Queue()
+        future.add_done_callback(lambda _: parts.put_nowait(None))
+        try:
+            while (part := await parts.get()) is not None:
+                yield part
+            yield await future
+        finally:
+            del self._streams[ticket]
+            if not future.done():
+                self._cancel(ticket)
+            elif not future.cancelled():
+                future.exception()  # whoever stopped listening need not know
 
     async def compute_seconds(self) -> float:
         seconds: float = await self._request(STATS)[1]
@@ -141,6 +159,10 @@ class RemoteEngine:
                 future.set_exception(EngineLostError("the engine process ended"))
 
     def _settle(self, ticket: int, result: Any) -> None:
+        if isinstance(result, SamplePart):
+            if ticket in self._streams:
+                self._streams[ticket].put_nowait(result)
+            return
         future = self._waiting.pop(ticket, None)
         if future is None or future.done():
             return

@@ -1,10 +1,11 @@
 """One pass over a packed batch: forward, losses, backward. A training step reads top to bottom here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hone.engine.attention import PackedAttention
 from hone.engine.batch import PackedPiece, Piece, pack
@@ -12,6 +13,8 @@ from hone.engine.head import Head, HeadAdapter
 from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.lora.state import AdapterState
 from hone.engine.losses import evaluate
+from hone.engine.losses.custom.evaluate import evaluate_custom
+from hone.engine.losses.value import LossValue
 from hone.engine.models.decoder import Decoder
 
 
@@ -20,6 +23,8 @@ class PieceResult:
     loss: float
     logprobs: tuple[np.ndarray, ...]
     """In the order of the piece's data."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Sums over the piece's data, of a custom loss."""
 
 
 def run_pieces(decoder: Decoder, pieces: Sequence[Piece], adapters: Mapping[str, AdapterState]) -> list[PieceResult]:
@@ -43,14 +48,22 @@ def run_pieces(decoder: Decoder, pieces: Sequence[Piece], adapters: Mapping[str,
             head = Head(decoder.weights.head, _head_adapter(packed.piece, adapters[packed.piece.adapter]))
             logprobs = head.logprobs(hidden_Th[rows], packed.targets)
             with torch.enable_grad():
-                loss = evaluate(packed.piece.loss_fn, logprobs, packed.inputs, packed.piece.settings, backward)
+                loss = _loss(packed, logprobs, backward)
             if dhidden_Th is not None:
                 head.backward(hidden_Th[rows], packed.targets, loss.dlogprobs, dhidden_Th[rows])
             lengths = [len(d.tokens) for d in packed.piece.data]
-            results.append(PieceResult(loss.value, tuple(part.numpy() for part in logprobs.split(lengths))))
+            parts = tuple(part.numpy() for part in logprobs.split(lengths))
+            results.append(PieceResult(loss.value, parts, loss.metrics))
     if dhidden_Th is not None:
         hidden.backward(dhidden_Th)
     return results
+
+
+def _loss(packed: PackedPiece, logprobs: Tensor, backward: bool) -> LossValue:
+    piece = packed.piece
+    if piece.custom is not None:
+        return evaluate_custom(piece.custom, logprobs, piece.data, backward)
+    return evaluate(piece.loss_fn, logprobs, packed.inputs, piece.settings, backward)
 
 
 def _span(packed: PackedPiece, adapter: AdapterState) -> LoraSpan:

@@ -1,1 +1,1 @@
-"""Who may ask: API keys."""
+"""Who may ask: organisations, projects, users and API keys; what their work costs; who did what."""

@@ -1,10 +1,10 @@
-"""The server's API key: made on first start, kept readable by its owner only."""
+"""What API keys look like, and the server's own: made on first start, kept readable by its owner only."""
 
-import hmac
+import hashlib
 import secrets
 from pathlib import Path
 
-from hone.errors import AuthenticationError, UserError
+from hone.errors import UserError
 from hone.storage.atomic import write_text
 
 PREFIX = "tml-"
@@ -17,7 +17,7 @@ def server_key(path: Path, given: str | None) -> str:
         return check_shape(given)
     if path.exists():
         return check_shape(path.read_text(encoding="utf-8").strip())
-    key = f"{PREFIX}{secrets.token_urlsafe(32)}"
+    key = new_key()
     write_text(path, f"{key}\n", mode=0o600)
     return key
 
@@ -30,11 +30,10 @@ def check_shape(key: str) -> str:
     return key
 
 
-def authenticate(presented: str | None, expected: str) -> None:
-    """Raise unless the presented key is the right one; takes the same time however wrong it is."""
-    if presented is None:
-        raise AuthenticationError("no API key: send it in the header X-API-Key (with the client, set TINKER_API_KEY)")
-    if not hmac.compare_digest(presented.encode(), expected.encode()):
-        raise AuthenticationError(
-            "the API key in X-API-Key is not one of this server; see the lines that `hone serve` prints"
-        )
+def new_key() -> str:
+    return f"{PREFIX}{secrets.token_urlsafe(32)}"
+
+
+def digest(key: str) -> str:
+    """What is kept of a key. A key is random and long, so one round of a plain hash cannot be undone by guessing."""
+    return hashlib.sha256(key.encode()).hexdigest()

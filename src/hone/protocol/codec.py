@@ -13,6 +13,7 @@ import zstandard
 from google.protobuf.message import DecodeError
 
 from hone.errors import UserError
+from hone.protocol.prompt_targets import Layout
 from hone.protocol.proto import tinker_public_pb2 as wire
 from hone.protocol.types import Datum, ForwardBackwardResult, ProvenanceSpan, SampleResult, TopkLogprobs
 
@@ -182,7 +183,8 @@ def encode_forward_backward(result: ForwardBackwardResult) -> bytes:
     return message.SerializeToString()
 
 
-def encode_sample(result: SampleResult) -> bytes:
+def encode_sample(result: SampleResult, targets: Layout | None = None) -> bytes:
+    """`targets` is the layout in which the client asked for target log-probabilities."""
     message = wire.SampleResponse(prompt_cache_hit_tokens=result.prompt_cache_hit_tokens)
     for sequence in result.sequences:
         reason = wire.STOP_REASON_STOP if sequence.stop_reason == "stop" else wire.STOP_REASON_LENGTH
@@ -197,7 +199,32 @@ def encode_sample(result: SampleResult) -> bytes:
         message.prompt_logprobs = np.ascontiguousarray(result.prompt_logprobs, _FLOAT32).tobytes()
     if result.topk_prompt_logprobs is not None:
         message.topk_prompt_logprobs.CopyFrom(_topk(result.topk_prompt_logprobs))
+    if result.target_prompt_logprobs is not None:
+        assert targets is not None
+        message.target_prompt_logprobs.CopyFrom(_scores(result.target_prompt_logprobs, targets))
+    if (drawn := result.prompt_alt_tokens) is not None:
+        message.prompt_alt_tokens.tokens.CopyFrom(_dense(drawn.tokens, wire.DTYPE_INT32))
+        message.prompt_alt_tokens.logprobs.CopyFrom(_dense(drawn.logprobs, wire.DTYPE_FLOAT32))
     return message.SerializeToString()
+
+
+def _scores(cells: np.ndarray, layout: Layout) -> wire.Tensor:
+    if layout.csr is None:
+        return _dense(cells.reshape(layout.shape), wire.DTYPE_FLOAT32)
+    csr = wire.SparseCsr(
+        values=np.ascontiguousarray(cells, _FLOAT32).tobytes(),
+        crow_indices=np.ascontiguousarray(layout.csr.crow_indices, _INT64).tobytes(),
+        col_indices=np.ascontiguousarray(layout.csr.col_indices, _INT64).tobytes(),
+    )
+    return wire.Tensor(sparse_csr=csr, dtype=wire.DTYPE_FLOAT32, shape=layout.shape)
+
+
+def _dense(values: np.ndarray, dtype: int) -> wire.Tensor:
+    return wire.Tensor(
+        dense=np.ascontiguousarray(values, _DTYPES[dtype]).tobytes(),
+        dtype=dtype,  # type: ignore[arg-type]  # the generated stub takes names of the enum only
+        shape=values.shape,
+    )
 
 
 def _topk(topk: TopkLogprobs) -> wire.TopkLogprobs:

@@ -55,25 +55,16 @@ def loss_settings(loss_fn: str, given: dict[str, float | str]) -> dict[str, floa
 def check_datum(loss_fn: str, datum: Datum, index: int, vocab_size: int) -> None:
     """Raise `UserError`, naming datum and field, unless `datum` is what `loss_fn` needs."""
     spec, where = LOSSES[loss_fn], f"data[{index}]"
-    _check_tokens(datum.tokens, f"{where}.model_input", vocab_size)
-    if not len(datum.tokens):
-        raise UserError(f"{where}.model_input is empty; a datum needs at least one token")
     for name in spec.inputs:
         if name not in datum.loss_inputs:
             found = ", ".join(sorted(datum.loss_inputs)) or "none"
             raise UserError(
                 f"{where}.loss_fn_inputs lacks {name!r}; {loss_fn!r} needs {', '.join(spec.inputs)}, found {found}"
             )
-    targets = datum.loss_inputs["target_tokens"]
+    targets = check_targets(datum, where, vocab_size)
     if targets.ndim not in ((1, 2) if spec.multi_target else (1,)):
         allowed = "[N] or [N, K]" if spec.multi_target else "[N]"
         raise UserError(f"{where}.target_tokens must have shape {allowed} for {loss_fn!r}, found {list(targets.shape)}")
-    if len(targets) != len(datum.tokens):
-        raise UserError(
-            f"{where}.target_tokens has {len(targets)} rows but model_input has {len(datum.tokens)} tokens; "
-            "they must be equal, because position i of the input predicts target i"
-        )
-    _check_tokens(targets, f"{where}.target_tokens", vocab_size)
     for name in spec.inputs[1:]:
         values = datum.loss_inputs[name]
         if values.shape != targets.shape:
@@ -81,6 +72,24 @@ def check_datum(loss_fn: str, datum: Datum, index: int, vocab_size: int) -> None
             raise UserError(f"{where}.{name} has shape {shape}; it must equal that of target_tokens, {needed}")
         if not np.isfinite(values).all():
             raise UserError(f"{where}.{name} holds a value that is not finite (NonFiniteInTensor); remove NaN and inf")
+
+
+def check_targets(datum: Datum, where: str, vocab_size: int) -> np.ndarray:
+    """The targets of a datum, [N] or [N, K], which every loss has: one row for each token, all in the vocabulary."""
+    _check_tokens(datum.tokens, f"{where}.model_input", vocab_size)
+    if not len(datum.tokens):
+        raise UserError(f"{where}.model_input is empty; a datum needs at least one token")
+    targets = datum.loss_inputs.get("target_tokens")
+    if targets is None or targets.ndim not in (1, 2):
+        found = "nothing" if targets is None else f"shape {list(targets.shape)}"
+        raise UserError(f"{where}.target_tokens must have shape [N] or [N, K], found {found}")
+    if len(targets) != len(datum.tokens):
+        raise UserError(
+            f"{where}.target_tokens has {len(targets)} rows but model_input has {len(datum.tokens)} tokens; "
+            "they must be equal, because position i of the input predicts target i"
+        )
+    _check_tokens(targets, f"{where}.target_tokens", vocab_size)
+    return targets
 
 
 def _check_tokens(tokens: np.ndarray, where: str, vocab_size: int) -> None:

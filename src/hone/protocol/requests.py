@@ -3,12 +3,13 @@
 import math
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hone.errors import UserError
 from hone.protocol import types
 
 MIN_TTL_SECONDS, MAX_TTL_SECONDS = 3600, 10 * 365 * 24 * 3600
+MAX_RECIPIENTS = 10
 
 
 class Body(BaseModel):
@@ -28,6 +29,7 @@ def _text_values(metadata: object) -> object:
     return {str(key): value if isinstance(value, str) else str(value) for key, value in metadata.items()}
 
 
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Finite = Annotated[float, AfterValidator(_finite)]
 Ttl = Annotated[int, Field(ge=MIN_TTL_SECONDS, le=MAX_TTL_SECONDS)]
 Metadata = dict[str, str]
@@ -141,6 +143,12 @@ class SaveWeights(OperationAddress):
     _text = field_validator("user_metadata", mode="before")(_text_values)
 
 
+class SaveWeightsExternal(OperationAddress):
+    path: str
+    ttl_seconds: Ttl | None = None
+    age_encryption_recipients: list[str] | None = Field(default=None, max_length=MAX_RECIPIENTS)
+
+
 class SaveWeightsForSampler(OperationAddress):
     path: str | None = None
     """None makes an unnamed version together with a sampling session of number `sampling_session_seq_id`."""
@@ -150,6 +158,22 @@ class SaveWeightsForSampler(OperationAddress):
     user_metadata: Metadata | None = None
 
     _text = field_validator("user_metadata", mode="before")(_text_values)
+
+
+class CustomLossAddress(Body):
+    session_id: str
+    custom_loss_seq_id: int = Field(ge=0, lt=2**62)
+
+
+class CustomLossInput(Body):
+    name: str = Field(max_length=64)
+    rank: Literal[0, 1, 2]
+
+
+class CreateCustomLoss(CustomLossAddress):
+    name: str = Field(max_length=256)
+    inputs: list[CustomLossInput]
+    graph: dict[str, Any]
 
 
 class CreateSamplingSession(Body):
@@ -173,6 +197,16 @@ class Chunk(Body):
 
 class ModelInput(Body):
     chunks: list[Chunk]
+
+
+class TensorData(Body):
+    """A tensor of integers: all cells in a row, or in CSR form the listed ones and where they stand."""
+
+    data: list[Int64]
+    dtype: Literal["int64"]
+    shape: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
+    sparse_crow_indices: list[Int64] | None = None
+    sparse_col_indices: list[Int64] | None = None
 
 
 class SamplingParams(Body):
@@ -202,8 +236,8 @@ class Sample(SampleAddress):
     topk_prompt_logprobs: int = Field(default=0, ge=0, le=1024)
     topk_sample_logprobs: int = Field(default=0, ge=0, le=1024)
     prompt_logprobs_last_n: int | None = Field(default=None, ge=1)
-    target_prompt_logprobs: dict[str, Any] | None = None
-    prompt_alt_tokens_k: int = 0
+    target_prompt_logprobs: TensorData | None = None
+    prompt_alt_tokens_k: int = Field(default=0, ge=0, le=1024)
 
 
 class RetrieveFuture(Body):
@@ -211,8 +245,73 @@ class RetrieveFuture(Body):
     allow_metadata_only: bool = False
 
 
+class FuturesTarget(Body):
+    """One client of a sampling session; see `hone.server.ids.clone_range`."""
+
+    type: Literal["sampling_session"]
+    sampling_session_id: str
+    cloned_sampler_id: int = Field(default=0, ge=0, le=10**9)
+
+
+class RetrieveFutures(Body):
+    target: FuturesTarget
+    prev_cursor: int = Field(default=0, ge=0, lt=2**63)
+    timeout: Annotated[Finite, Field(ge=0)] | None = None
+    retrieved_request_ids: list[str] = []
+
+
+class CancelFuture(Body):
+    request_id: str
+
+
+class JoinSamplingSession(Body):
+    sampling_session_id: str
+
+
 class SetTtl(Body):
     ttl_seconds: Ttl | None
+
+
+class CopyWeights(Body):
+    source_path: str
+    session_id: str | None = None
+    model_seq_id: int | None = Field(default=None, ge=0)
+    destination_project_id: str | None = None
+    ttl_seconds: Ttl | None = None
+
+
+class AssignProject(Body):
+    project_id: str = Field(min_length=1)
+
+
+class SearchOwner(Body):
+    type: Literal["own", "accessible", "user"] = "own"
+    owner_urns: list[str] = Field(default=[], max_length=10)
+
+    @property
+    def user_ids(self) -> list[str]:
+        return [urn.rpartition(":")[2] for urn in self.owner_urns]
+
+
+class StatusQuery(Body):
+    type: Literal["active", "cancelled", "failed", "client_finished"]
+    reasons: list[str] | None = None
+
+
+class SearchCursor(Body):
+    last_created_at: AwareDatetime
+    last_session_id: str
+
+
+class SearchSessions(Body):
+    session_id: str | None = None
+    project_ids: list[str] | None = None
+    user_metadata: Metadata = {}
+    display_name: str | None = Field(default=None, min_length=1)
+    owner: SearchOwner = SearchOwner()
+    statuses: list[StatusQuery] | None = None
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: SearchCursor | None = None
 
 
 class WeightsInfo(Body):
@@ -234,6 +333,8 @@ def _sentence(detail: Any) -> str:
     field = ".".join(str(part) for part in detail["loc"]) or "body"
     if detail["type"] == "missing":
         return f"{field} is missing"
+    if detail["type"] == "extra_forbidden":
+        return f"{field} is not supported by this server; leave it out"
     found = repr(detail["input"])
     shown = found if len(found) <= 80 else f"{found[:77]}..."
     return f"{field}: {detail['msg'].removeprefix('Value error, ')}, found {shown}"

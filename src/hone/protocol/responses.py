@@ -1,7 +1,7 @@
 """The JSON objects that clients read; what each must hold is decided by the client's strict validation."""
 
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 
 class Submitted(TypedDict, total=False):
@@ -9,6 +9,14 @@ class Submitted(TypedDict, total=False):
 
     request_id: str
     sample_sequence_ids: list[str]
+
+
+class Completion(TypedDict, total=False):
+    """One answered request, as the poller of a sampling session is told of it."""
+
+    state: Literal["finished", "failed"]
+    request_id: str
+    response_payload_uncompressed_size: int
 
 
 class Checkpoint(TypedDict):

@@ -37,6 +37,17 @@ class AdamParams:
 
 
 @dataclass(frozen=True)
+class CustomLoss:
+    """A loss that a client traced. Plain data: what it may contain is decided where it is rebuilt, in the engine."""
+
+    name: str
+    inputs: tuple[tuple[str, int], ...]
+    """Name and rank, `logprobs` first: 0 a number, 1 [N], 2 [N, K]."""
+    graph: str
+    """The client's torch.fx graph, as JSON."""
+
+
+@dataclass(frozen=True)
 class ProvenanceSpan:
     """A run of tokens that came from a recorded sample: its prompt or its sampled tokens."""
 
@@ -83,6 +94,26 @@ class TopkLogprobs:
 
 
 @dataclass(frozen=True)
+class PromptTargets:
+    """Tokens to score in the place of prompt tokens, as a flat list of cells."""
+
+    rows: np.ndarray
+    """int64 [cells]; row i scores in the place of prompt token i + 1"""
+    tokens: np.ndarray
+    """int64 [cells]; -1 asks for nothing"""
+
+
+@dataclass(frozen=True)
+class PromptAltTokens:
+    """Independent draws in the place of every prompt token after the first."""
+
+    tokens: np.ndarray
+    """int32 [P - 1, k]"""
+    logprobs: np.ndarray
+    """float32 [P - 1, k], of the model itself: as for prompt tokens, whatever the temperature of the draws"""
+
+
+@dataclass(frozen=True)
 class SampledSequence:
     tokens: np.ndarray
     """int32 [n], the token that ended the sequence included"""
@@ -99,6 +130,9 @@ class SampleResult:
     """float32 [P], NaN where not computed (always at position 0)"""
     topk_prompt_logprobs: TopkLogprobs | None = None
     prompt_cache_hit_tokens: int = 0
+    target_prompt_logprobs: np.ndarray | None = None
+    """float32 [cells], 0.0 where nothing was asked"""
+    prompt_alt_tokens: PromptAltTokens | None = None
 
 
 @dataclass(frozen=True)

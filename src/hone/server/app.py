@@ -1,7 +1,4 @@
-"""The web application: routes, the key, and errors as JSON.
-
-Every error has a body `{"detail": "..."}` of known length: the client takes a 400 without one for a broken proxy.
-"""
+"""The web application: routes, the key, and which status an error has."""
 
 import logging
 
@@ -10,11 +7,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 
-from hone.errors import HoneError, NotFoundError, UserError
+from hone.errors import BusyError, ForbiddenError, HoneError, NotFoundError, UserError
+from hone.server.access import guarded
 from hone.server.auth import Authentication
-from hone.server.routes import health, routes
+from hone.server.failures import ANTHROPIC, OPENAI, failure
+from hone.server.measuring import Measuring
+from hone.server.routes import anthropic, health, hub, metrics, openai, routes
 from hone.server.service import Service
 
 log = logging.getLogger(__name__)
@@ -22,9 +22,18 @@ log = logging.getLogger(__name__)
 
 def create_app(service: Service) -> Starlette:
     assert service.settings.api_key, "a server without a key would serve anybody"
+    paths: list[BaseRoute] = [
+        Route("/healthz", health.healthz),
+        Route("/readyz", health.readyz),
+        Route("/metrics", metrics.metrics),
+        Mount("/api/v1", routes=guarded(routes)),
+        Mount(OPENAI, routes=guarded(openai.routes)),
+        Mount(ANTHROPIC, routes=guarded(anthropic.routes)),
+        Mount("/hf", routes=hub.routes),
+    ]
     app = Starlette(
-        routes=[Route("/healthz", health.healthz), Mount("/api/v1", routes=routes)],
-        middleware=[Middleware(Authentication, api_key=service.settings.api_key)],
+        routes=paths,
+        middleware=[Middleware(Measuring, routes=paths), Middleware(Authentication, keys=service.keys)],
         exception_handlers={
             HTTPException: _http_error,
             HoneError: _hone_error,
@@ -40,20 +49,24 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     detail = error.detail
     if error.status_code == 404:
         detail = f"{request.method} {request.url.path} is no endpoint of this server"
-    return JSONResponse({"detail": detail}, status_code=error.status_code, headers=error.headers)
+    return failure(request.url.path, error.status_code, detail, error.headers)
 
 
 async def _hone_error(request: Request, error: Exception) -> JSONResponse:
     """The statuses say what the client does: it repeats 5xx for minutes, so only what may pass is one."""
     if isinstance(error, NotFoundError):
         status = 404
+    elif isinstance(error, ForbiddenError):
+        status = 403
+    elif isinstance(error, BusyError):
+        status = 429
     elif isinstance(error, UserError):
         status = 400
     else:
         status = 500
         log.error("%s %s: %s", request.method, request.url.path, error)
-    return JSONResponse({"detail": str(error)}, status_code=status)
+    return failure(request.url.path, status, str(error))
 
 
 async def _our_error(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": f"internal error: {type(error).__name__}"}, status_code=500)
+    return failure(request.url.path, 500, f"internal error: {type(error).__name__}")

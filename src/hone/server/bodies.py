@@ -10,6 +10,7 @@ from starlette.responses import Response
 from hone.errors import UserError
 from hone.protocol import codec, requests
 from hone.protocol.futures import Outcome
+from hone.server.access import check_body
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -30,7 +31,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def read_json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object."""
+    """The body as a JSON object that names nothing of other tenants."""
     body = await read_body(request, request.app.state.service.settings.max_body_bytes)
     try:
         fields = json.loads(body)
@@ -38,6 +39,7 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise UserError(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise UserError(f"the body must be a JSON object, found {type(fields).__name__}")
+    await check_body(request, fields)
     return fields
 
 

@@ -1,13 +1,18 @@
-"""Answers on their way to clients that wait for them. Nothing here polls."""
+"""Answers on their way to clients that wait for one, or for all of a sampling session. Nothing here polls."""
 
 import asyncio
 import logging
+from collections import defaultdict
 from typing import Any
 
 from hone.protocol.futures import Outcome
-from hone.server.journal import Journal
+from hone.server import ids
+from hone.server.journal import Completion, Journal
 
 log = logging.getLogger(__name__)
+
+COMPLETIONS_AT_ONCE = 2048
+"""In one answer to a poll for many; the rest comes with the next one."""
 
 
 class Futures:
@@ -15,6 +20,8 @@ class Futures:
         self._journal = journal
         self._grace_seconds = grace_seconds
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._pollers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        """Those who wait for any answer of a lane."""
         self._closing = asyncio.Event()
 
     def expect(self, request_id: str) -> "asyncio.Future[Outcome]":
@@ -36,6 +43,8 @@ class Futures:
         if (error := stored.exception()) is not None:
             log.error("the answer to %s could not be kept: %s", request_id, error)
         else:
+            for poller in self._pollers.get(ids.lane_of(request_id), ()):
+                poller.set()
             asyncio.get_running_loop().call_later(self._grace_seconds, self._waiting.pop, request_id, None)
 
     async def retrieve(self, request_id: str, seconds: float) -> Outcome | None:
@@ -52,6 +61,35 @@ class Futures:
         finally:
             closing.cancel()
         return future.result() if future.done() else None
+
+    async def completed(self, lane: str, clone: int, after: int, seconds: float) -> list[Completion]:
+        """The answers that one client of a sampling session got after number `after`, as soon as there are any; none
+        if there are none after `seconds`. The database has them, so a client may go on where it was after a restart."""
+        first, end = ids.clone_range(clone)
+        until = asyncio.get_running_loop().time() + seconds
+        poller = asyncio.Event()
+        self._pollers[lane].add(poller)
+        try:
+            while True:
+                poller.clear()
+                found = await self._journal.completions(lane, first, end, after, COMPLETIONS_AT_ONCE)
+                left = until - asyncio.get_running_loop().time()
+                if found or left <= 0 or not await self._woken(poller, left):
+                    return found
+        finally:
+            self._pollers[lane].discard(poller)
+            if not self._pollers[lane]:
+                del self._pollers[lane]
+
+    async def _woken(self, poller: asyncio.Event, seconds: float) -> bool:
+        """Whether there was an answer within `seconds`, and before the server stops."""
+        waiting = [asyncio.ensure_future(poller.wait()), asyncio.ensure_future(self._closing.wait())]
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waiting:
+                wait.cancel()
+        return poller.is_set() and not self._closing.is_set()
 
     def release(self) -> None:
         """Let every waiting poll go unanswered, so that the server can stop."""

@@ -15,10 +15,16 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from hone.errors import NotFoundError, UserError
+from hone.observe import metrics
 from hone.protocol.futures import MediaType, Outcome
-from hone.server import ids
+from hone.server import ids, usage
 from hone.storage.database import Database
 from hone.storage.tables import operations, runs
+
+NUMBERS_PER_SECOND = 1_000_000
+"""Answers are numbered by the microsecond: what a float of seconds since 1970 still tells apart."""
+FORGET_AT_ONCE = 1000
+"""Names in one statement; databases bound how many it may hold."""
 
 Write = Callable[[Connection], list[str]]
 """What a finished operation changes in the database beside its answer; returns directories that nothing names now."""
@@ -35,6 +41,8 @@ class Entry:
     seed: int
     """Taken for whatever is random in the operation and was not fixed by the client."""
     samples: int = 0
+    key_id: int | None = None
+    """The API key that asked."""
 
     @property
     def request_id(self) -> str:
@@ -49,6 +57,29 @@ class Answered:
     failed: bool | None
 
 
+@dataclass(frozen=True)
+class Completion:
+    """That a request was answered; `number` orders the answers of the whole server, also beyond its restarts."""
+
+    number: int
+    request_id: str
+    failed: bool
+    size: int
+
+
+@dataclass(frozen=True)
+class Timed:
+    """When an operation was accepted and answered."""
+
+    request_id: str
+    lane: str
+    seq_id: int
+    kind: str
+    accepted_at: float
+    finished_at: float | None
+    state: str
+
+
 def canonical(fields: dict[str, Any]) -> bytes:
     """A JSON body in the one form in which equal content is equal bytes."""
     return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
@@ -57,6 +88,8 @@ def canonical(fields: dict[str, Any]) -> bytes:
 class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._last_number: int | None = None
+        """Of the newest answer; None until the first one of this server. Belongs to the database's thread."""
 
     async def accept(self, entry: Entry) -> bool:
         """Write the entry down. False: the same was accepted before. `UserError`: another one was, under its number."""
@@ -76,13 +109,21 @@ class Journal:
 
         return await self._database.run(work)
 
-    def finish(self, entry: Entry, outcome: Outcome, write: Write | None = None) -> "asyncio.Future[list[str]]":
-        """Keep the answer, together with what the operation changed; either both are kept or neither."""
+    def finish(
+        self,
+        entry: Entry,
+        outcome: Outcome,
+        write: Write | None = None,
+        amounts: usage.Amounts = usage.NOTHING,
+    ) -> "asyncio.Future[list[str]]":
+        """Keep the answer, together with what the operation changed and used; either all are kept or nothing."""
 
         def work(connection: Connection) -> list[str]:
             obsolete = write(connection) if write else []
+            if amounts != usage.NOTHING and _is_unfinished(connection, entry.request_id):
+                usage.record(connection, entry.lane, entry.key_id, amounts)
             values: dict[str, Any] = {
-                "finished_at": time.time(),
+                "finished_at": self._next_number(connection) / NUMBERS_PER_SECOND,
                 "failed": outcome.failed,
                 "media_type": outcome.media_type,
                 "outcome": outcome.content,
@@ -90,9 +131,64 @@ class Journal:
             if entry.samples:
                 values["payload"] = None  # a sample changes nothing, so nothing will ask for it again
             connection.execute(update(operations).where(operations.c.request_id == entry.request_id).values(values))
+            metrics.count_operation(entry.kind, outcome.failed, vars(amounts))
             return obsolete
 
         return self._database.run(work)
+
+    def _next_number(self, connection: Connection) -> int:
+        """The time in microseconds, or a little more where that is needed to rise above every earlier one: so clocks
+        may jump, and pollers still see each answer once."""
+        if self._last_number is None:
+            newest = connection.execute(select(func.max(operations.c.finished_at))).scalar()
+            self._last_number = 0 if newest is None else round(newest * NUMBERS_PER_SECOND)
+        self._last_number = max(round(time.time() * NUMBERS_PER_SECOND), self._last_number + 1)
+        return self._last_number
+
+    async def completions(self, lane: str, first: int, end: int, after: int, limit: int) -> list[Completion]:
+        """Which of the requests `first` <= seq_id < `end` were answered after number `after`, in that order."""
+        query = (
+            select(
+                operations.c.finished_at,
+                operations.c.request_id,
+                operations.c.failed,
+                func.length(operations.c.outcome).label("size"),
+            )
+            .where(
+                operations.c.lane == lane,
+                # half a number of room: the column holds seconds, which do not divide evenly
+                operations.c.finished_at > (after + 0.5) / NUMBERS_PER_SECOND,
+                operations.c.seq_id >= first,
+                operations.c.seq_id < end,
+                operations.c.outcome.is_not(None),
+            )
+            .order_by(operations.c.finished_at)
+            .limit(limit)
+        )
+        return await self._database.run(
+            lambda connection: [
+                Completion(round(row.finished_at * NUMBERS_PER_SECOND), row.request_id, row.failed, row.size)
+                for row in connection.execute(query)
+            ]
+        )
+
+    async def forget(self, lane: str, request_ids: list[str]) -> None:
+        """Drop the answers to these requests of a lane: their client has them."""
+        chunks = [request_ids[i : i + FORGET_AT_ONCE] for i in range(0, len(request_ids), FORGET_AT_ONCE)]
+
+        def work(connection: Connection) -> None:
+            for chunk in chunks:
+                connection.execute(
+                    update(operations)
+                    .where(
+                        operations.c.request_id.in_(chunk),
+                        operations.c.lane == lane,
+                        operations.c.finished_at.is_not(None),
+                    )
+                    .values(outcome=None)
+                )
+
+        await self._database.run(work)
 
     async def outcome(self, request: str) -> Outcome | None:
         """The answer to a request; None while there is none."""
@@ -139,6 +235,30 @@ class Journal:
             lambda connection: [Answered(_entry(row), row.failed) for row in connection.execute(query)]
         )
 
+    async def timed(self, lanes: list[str]) -> list[Timed]:
+        """Every operation of some lanes, in the order of acceptance."""
+        names = ("request_id", "lane", "seq_id", "kind", "accepted_at", "finished_at", "failed")
+        query = (
+            select(*(operations.c[name] for name in names))
+            .where(operations.c.lane.in_(lanes))
+            .order_by(operations.c.accepted_at)
+        )
+        states = {None: "unfinished", False: "succeeded", True: "failed"}
+        return await self._database.run(
+            lambda connection: [
+                Timed(
+                    row.request_id,
+                    row.lane,
+                    row.seq_id,
+                    row.kind,
+                    row.accepted_at,
+                    row.finished_at,
+                    states[row.failed],
+                )
+                for row in connection.execute(query)
+            ]
+        )
+
     async def sample_counts(self, lane: str, seq_ids: list[int]) -> dict[int, int]:
         """How many sequences each of these samples drew; unknown numbers are left out."""
         query = select(operations.c.seq_id, operations.c.samples).where(
@@ -181,6 +301,13 @@ class Journal:
         await self._database.run(lambda connection: connection.execute(query).rowcount)
 
 
+def _is_unfinished(connection: Connection, request_id: str) -> bool:
+    query = select(operations.c.request_id).where(
+        operations.c.request_id == request_id, operations.c.finished_at.is_(None)
+    )
+    return connection.execute(query).first() is not None
+
+
 def _row(entry: Entry, digest: bytes) -> dict[str, Any]:
     return {
         "request_id": entry.request_id,
@@ -191,9 +318,10 @@ def _row(entry: Entry, digest: bytes) -> dict[str, Any]:
         "payload": entry.payload,
         "seed": entry.seed,
         "samples": entry.samples,
+        "key_id": entry.key_id,
         "accepted_at": time.time(),
     }
 
 
 def _entry(row: Row[Any]) -> Entry:
-    return Entry(row.lane, row.seq_id, row.kind, bytes(row.payload or b""), row.seed, row.samples)
+    return Entry(row.lane, row.seq_id, row.kind, bytes(row.payload or b""), row.seed, row.samples, row.key_id)

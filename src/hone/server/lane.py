@@ -16,12 +16,14 @@ from typing import Any
 from hone.engine.contract import DropAdapter, LoadAdapter, Operation, OptimStep, Publish, Snapshot
 from hone.errors import EngineLostError, HoneError, NotFoundError, ServerError, UserError
 from hone.protocol.futures import Outcome, failure, failure_of
+from hone.server.budgets import Budgets
 from hone.server.futures import Futures
 from hone.server.journal import Entry, Journal, Write
 from hone.server.operations import HANDLERS, Context
 from hone.server.ordering import SequenceGate
 from hone.server.recovery import EngineKeeper
 from hone.server.snapshots import SnapshotPolicy, Uncovered
+from hone.server.usage import NOTHING, Amounts
 from hone.server.versions import Versions
 from hone.storage.atomic import remove_tree
 
@@ -43,6 +45,7 @@ class Shared:
     futures: Futures
     keeper: EngineKeeper
     versions: Versions
+    budgets: Budgets
     policy: SnapshotPolicy
     gap_seconds: float
     idle_seconds: float
@@ -66,6 +69,8 @@ class Lane:
         self._broken: HoneError | None = None
         self._uncovered = Uncovered()
         self._snapshotting: asyncio.Task[None] | None = None
+        self._pause: asyncio.Task[None] | None = None
+        """Waits for a limit on money to be raised."""
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         """Set while the engine has this model with everything it was told."""
@@ -73,6 +78,11 @@ class Lane:
         """Set while nothing is queued or unanswered."""
         self._quiet.set()
         self._task = asyncio.create_task(self._run(), name=f"lane {model_id}")
+
+    @property
+    def waiting(self) -> int:
+        """Operations that may run and are not answered yet."""
+        return len(self._queue) + len(self._unanswered)
 
     def offer(self, entry: Entry) -> None:
         """Take an accepted operation; it runs when all lower numbers have."""
@@ -123,8 +133,7 @@ class Lane:
         if self._gap is not None:
             self._gap.cancel()
         tasks = [self._task, *self._answering.values()]
-        if self._snapshotting is not None:
-            tasks.append(self._snapshotting)
+        tasks += [task for task in (self._snapshotting, self._pause) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -140,7 +149,10 @@ class Lane:
                 if not self._here() and self._broken is None:
                     await self._rebuild()
                 while self._queue and (self._here() or self._broken is not None):
-                    await self._submit(self._queue.popleft())
+                    if not await self._may_start(self._queue[0]):
+                        break
+                    if self._queue:
+                        await self._submit(self._queue.popleft())
             except Exception as error:
                 log.exception("model %s cannot go on", self.model_id)
                 self._break(error if isinstance(error, HoneError) else ServerError(f"internal error: {error}"))
@@ -163,6 +175,18 @@ class Lane:
             self._wake.clear()
             if self._queue or self._rebuild_wanted or (self._unanswered and not self._here()):
                 return
+
+    async def _may_start(self, entry: Entry) -> bool:
+        """Whether no limit on money is reached; the lane wakes up when there is room again."""
+        if self._broken is not None or await self._shared.budgets.reached(self.model_id, entry.key_id) is None:
+            return True
+        if self._pause is None or self._pause.done():
+            self._pause = asyncio.create_task(self._wait_for_room(entry))
+        return False
+
+    async def _wait_for_room(self, entry: Entry) -> None:
+        await self._shared.budgets.room(self.model_id, entry.key_id)
+        self._wake.set()
 
     def _here(self) -> bool:
         """Whether the present engine has this model."""
@@ -214,11 +238,13 @@ class Lane:
             _log_ours(entry, error)
             await self._answer(entry, failure_of(error))
         else:
-            await self._answer(entry, concluded.outcome, concluded.write)
+            await self._answer(entry, concluded.outcome, concluded.write, concluded.used)
 
-    async def _answer(self, entry: Entry, outcome: Outcome, write: Write | None = None) -> None:
+    async def _answer(
+        self, entry: Entry, outcome: Outcome, write: Write | None = None, used: Amounts = NOTHING
+    ) -> None:
         """Keep the answer and give it out: at once if it could be computed again, else when it is kept."""
-        stored = self._shared.journal.finish(entry, outcome, write)
+        stored = self._shared.journal.finish(entry, outcome, write, used)
         if write is not None or outcome.failed:
             try:
                 obsolete = await stored
@@ -227,7 +253,7 @@ class Lane:
                 outcome, obsolete = failure_of(error), []
                 stored = self._shared.journal.finish(entry, outcome)
             for directory in obsolete:
-                remove_tree(self._shared.context.data.resolve(directory))
+                self._shared.versions.retire(directory)
         if entry.seq_id == 0 and outcome.failed:
             self._break(UserError(f"model {self.model_id} was never made: {json.loads(outcome.content)['error']}"))
         self._unanswered.pop(entry.seq_id, None)

@@ -40,8 +40,17 @@ class EngineKeeper:
             raise self._broken
 
     @property
+    def is_running(self) -> bool:
+        """Whether operations are being worked on, rather than waiting for the next engine."""
+        return self._running.is_set()
+
+    @property
     def healthy(self) -> bool:
         return self._broken is None
+
+    @property
+    def ready(self) -> bool:
+        return self._running.is_set()
 
     async def close(self) -> None:
         if self._restarting is not None:

@@ -3,20 +3,23 @@
 import asyncio
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hone.engine import contract
-from hone.errors import EngineLostError, HoneError, UserError
+from hone.errors import BusyError, EngineLostError, HoneError, UserError
 from hone.protocol import codec, requests
-from hone.protocol.futures import PROTOBUF, Outcome, failure_of
+from hone.protocol.futures import PROTOBUF, Outcome, failure, failure_of
+from hone.protocol.prompt_targets import Layout, read_targets
 from hone.protocol.types import SampleResult, TopkLogprobs
 from hone.server import ids
+from hone.server.budgets import Budgets
 from hone.server.futures import Futures
 from hone.server.journal import Entry, Journal
 from hone.server.recovery import EngineKeeper
 from hone.server.store import Sampler, Store
+from hone.server.usage import NOTHING, Amounts
 from hone.server.versions import Versions
 
 log = logging.getLogger(__name__)
@@ -29,24 +32,38 @@ MASKED_LOGPROB = -99999.0
 
 
 @dataclass(frozen=True)
+class UnderWay:
+    entry: Entry
+    task: "asyncio.Task[None]"
+
+
+@dataclass(frozen=True)
 class Samples:
     store: Store
     journal: Journal
     futures: Futures
     keeper: EngineKeeper
     versions: Versions
-    under_way: dict[str, "asyncio.Task[None]"]
-    samplers: dict[str, Sampler]
+    budgets: Budgets
+    max_waiting: int
+    """Requests under way, above which the clients are asked to hold back."""
+    under_way: dict[str, UnderWay] = field(default_factory=dict)
+    samplers: dict[str, Sampler] = field(default_factory=dict)
 
     async def sampler(self, sampler_id: str) -> Sampler:
-        """A sampling session; they never change, so they are remembered."""
-        if sampler_id not in self.samplers:
-            self.samplers[sampler_id] = await self.store.sampler(sampler_id)
-        return self.samplers[sampler_id]
+        """A sampling session; only inflight ones ever change, so all others are remembered."""
+        if sampler_id in self.samplers:
+            return self.samplers[sampler_id]
+        sampler = await self.store.sampler(sampler_id)
+        if sampler.inflight is None:
+            self.samplers[sampler_id] = sampler
+        return sampler
 
     async def submit(self, entry: Entry) -> list[str]:
         """Accept a sample; returns the names of its sequences, the same for the same submission."""
         await self.sampler(entry.lane)
+        if len(self.under_way) >= self.max_waiting and entry.request_id not in self.under_way:
+            raise BusyError(f"{len(self.under_way)} samples are under way; send this one again in a moment")
         await asyncio.shield(self._accept(entry))
         return ids.sequence_ids(entry.request_id, entry.samples)
 
@@ -57,48 +74,63 @@ class Samples:
 
     def start(self, entry: Entry) -> None:
         task = asyncio.create_task(self._see_through(entry))
-        self.under_way[entry.request_id] = task
+        self.under_way[entry.request_id] = UnderWay(entry, task)
         task.add_done_callback(lambda _: self.under_way.pop(entry.request_id, None))
+
+    def cancel(self, request_id: str) -> None:
+        """Stop a sample that nobody wants any more; fine if it is finished or unknown."""
+        found = self.under_way.pop(request_id, None)
+        if found is not None and found.task.cancel():
+            self._conclude(found.entry, failure("the client cancelled this sample", "user"))
 
     async def finish(self, session_id: str) -> None:
         """Wait for the samples of a session."""
-        of_session = [task for request, task in self.under_way.items() if request.startswith(f"{session_id}:sample:")]
+        mine = f"{session_id}:sample:"
+        of_session = [one.task for request, one in self.under_way.items() if request.startswith(mine)]
         await asyncio.gather(*of_session, return_exceptions=True)
 
     async def stop(self) -> None:
         """Drop everything under way; the journal has it."""
-        tasks = list(self.under_way.values())
+        tasks = [one.task for one in self.under_way.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _see_through(self, entry: Entry) -> None:
+        used = NOTHING
         try:
-            outcome = await self._outcome(entry)
+            outcome, used = await self._outcome(entry)
         except Exception as error:
             if not isinstance(error, HoneError):
                 log.exception("%s failed", entry.request_id)
             outcome = failure_of(error)
-        stored = self.journal.finish(entry, outcome)
+        self._conclude(entry, outcome, used)
+
+    def _conclude(self, entry: Entry, outcome: Outcome, used: Amounts = NOTHING) -> None:
+        stored = self.journal.finish(entry, outcome, amounts=used)
         self.futures.resolve(entry.request_id, outcome, stored)
 
-    async def _outcome(self, entry: Entry) -> Outcome:
+    async def _outcome(self, entry: Entry) -> tuple[Outcome, Amounts]:
         body = requests.parse(requests.Sample, json.loads(entry.payload))
         sampler = await self.sampler(entry.lane)
-        operation = _operation(body, sampler, entry.seed)
+        operation, layout = _operation(body, sampler, entry.seed)
+        await self.budgets.room(entry.lane, entry.key_id)
         for _ in range(ATTEMPTS):
             await self.keeper.running()
             generation = self.keeper.generation
             try:
-                result = await self._draw(operation, sampler)
+                result = await self._draw(operation, entry.lane)
             except EngineLostError as error:
                 self.keeper.lost(generation)
                 lost = error
             else:
-                return Outcome(codec.encode_sample(_only_last(result, body.prompt_logprobs_last_n)), PROTOBUF)
+                wanted = _only_last(result, body.prompt_logprobs_last_n)
+                return Outcome(codec.encode_sample(wanted, layout), PROTOBUF), _used(operation, result)
         raise lost
 
-    async def _draw(self, operation: contract.Sample, sampler: Sampler) -> SampleResult:
+    async def _draw(self, operation: contract.Sample, sampler_id: str) -> SampleResult:
+        sampler = await self.sampler(sampler_id)  # at the last moment: inflight weights move on
+        operation = replace(operation, version=sampler.version)
         if sampler.version is None:
             result: SampleResult = await self.keeper.submit(operation)
             return result
@@ -107,19 +139,26 @@ class Samples:
             return result
 
 
-def _operation(body: requests.Sample, sampler: Sampler, seed: int) -> contract.Sample:
-    if body.target_prompt_logprobs is not None or body.prompt_alt_tokens_k:
-        raise UserError(
-            "target_prompt_logprobs and prompt_alt_tokens_k are not supported by this server; leave them out"
-        )
+def _used(operation: contract.Sample, result: SampleResult) -> Amounts:
+    """The prompt is computed once, however many sequences are drawn."""
+    cached = min(result.prompt_cache_hit_tokens, len(operation.prompt))
+    drawn = sum(len(sequence.tokens) for sequence in result.sequences)
+    return Amounts(prefill=len(operation.prompt) - cached, cached_prefill=cached, sample=drawn)
+
+
+def _operation(body: requests.Sample, sampler: Sampler, seed: int) -> tuple[contract.Sample, Layout | None]:
+    """What the engine is asked, and how the scores of target tokens are laid out in the answer."""
     prompt = _prompt(body.prompt)
+    targets, layout = None, None
+    if body.target_prompt_logprobs is not None:
+        targets, layout = read_targets(body.target_prompt_logprobs, len(prompt))
     last = body.prompt_logprobs_last_n
     if last is not None and not (body.prompt_logprobs and last < len(prompt)):
         raise UserError(
             f"prompt_logprobs_last_n is {last}; it needs prompt_logprobs and, for this prompt, "
             f"must be in 1..{len(prompt) - 1}"
         )
-    return contract.Sample(
+    operation = contract.Sample(
         base_model=sampler.base_model,
         version=sampler.version,
         prompt=prompt,
@@ -129,7 +168,10 @@ def _operation(body: requests.Sample, sampler: Sampler, seed: int) -> contract.S
         prompt_logprobs=bool(body.prompt_logprobs),
         topk_prompt_logprobs=body.topk_prompt_logprobs,
         topk_sample_logprobs=body.topk_sample_logprobs,
+        target_prompt_logprobs=targets,
+        prompt_alt_tokens=body.prompt_alt_tokens_k,
     )
+    return operation, layout
 
 
 def _prompt(prompt: requests.ModelInput) -> np.ndarray:

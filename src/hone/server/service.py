@@ -3,9 +3,22 @@
 import asyncio
 import time
 
+from sqlalchemy import Connection
+
 from hone.engine.contract import Engine
+from hone.identity import accounts
+from hone.identity.prices import load_prices
+from hone.identity.tokens import Signer
 from hone.paths import DataDirectory
+from hone.server.access import Access
+from hone.server.auth import Keys
+from hone.server.budgets import Budgets
+from hone.server.copies import Copies
+from hone.server.custom_losses import KIND, CustomLosses
+from hone.server.expiry import sweep
 from hone.server.futures import Futures
+from hone.server.hub import Hub
+from hone.server.inference.generation import Generation
 from hone.server.journal import Journal
 from hone.server.lane import Shared
 from hone.server.operations import Context
@@ -14,6 +27,7 @@ from hone.server.samples import Samples
 from hone.server.sessions import Sessions
 from hone.server.snapshots import SnapshotPolicy
 from hone.server.store import Store
+from hone.server.usage import measure, meter_storage
 from hone.server.versions import Versions
 from hone.server.worker import Worker, remove_orphans
 from hone.settings import Settings
@@ -32,6 +46,11 @@ class Service:
         self.database = Database(settings.database_url or f"sqlite:///{data.database}", settings.sqlite_synchronous)
         self.store = Store(self.database)
         self.journal = Journal(self.database)
+        self.signer = Signer(data.token_secret)
+        self.keys = Keys(self.database, self.signer, settings.jwt_auth)
+        self.access = Access(self.database, self.keys.forget)
+        self.prices = load_prices(settings.prices)
+        self.budgets = Budgets(self.database, self.keys, self.access, self.prices)
         self.futures = Futures(self.journal, settings.result_grace_seconds)
         self.keeper = EngineKeeper(engine)
         self.models = engine.models
@@ -43,38 +62,72 @@ class Service:
             futures=self.futures,
             keeper=self.keeper,
             versions=self.versions,
+            budgets=self.budgets,
             policy=SnapshotPolicy(settings.snapshot_operations, settings.snapshot_bytes, settings.snapshot_seconds),
             gap_seconds=settings.gap_seconds,
             idle_seconds=settings.idle_seconds,
         )
-        self.samples = Samples(self.store, self.journal, self.futures, self.keeper, self.versions, {}, {})
+        self.samples = Samples(
+            self.store,
+            self.journal,
+            self.futures,
+            self.keeper,
+            self.versions,
+            self.budgets,
+            settings.max_waiting_samples,
+        )
+        self.custom_losses = CustomLosses(self.journal, self.futures, self.keeper)
         self.sessions = Sessions(self.store, self.worker, self.samples, self.versions)
+        self.copies = Copies(self.store, data, self.worker, self.sessions)
+        self.hub = Hub(self.models)
+        self.generation = Generation(self.models, self.database, self.store, self.keeper, self.versions, self.budgets)
         self._pruning: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Take up what an earlier server left: operations without an answer, sessions that were ending."""
+        if self.settings.api_key:
+            key = self.settings.api_key
+            await self.database.run(lambda connection: accounts.set_server_key(connection, key))
         remove_orphans(self.data, await self.store.snapshot_directories())
         unfinished = await self.journal.unfinished()
-        await self.worker.resume([entry for entry in unfinished if not entry.samples])
+        losses = [entry for entry in unfinished if entry.kind == KIND]
+        await self.worker.resume([entry for entry in unfinished if not entry.samples and entry.kind != KIND])
+        for entry in losses:
+            self.custom_losses.start(entry)
         for entry in unfinished:
             if entry.samples:
                 self.samples.start(entry)
         for session_id in await self.store.sessions_to_end():
             self.sessions.end_soon(session_id)
         self._pruning = asyncio.create_task(self._prune(), name="prune")
+        self._sweeping = asyncio.create_task(sweep(self.store, self.versions, self.data), name="expiry")
 
     async def stop(self) -> None:
         """Keep what can be kept in short time; the journal has the rest for the next start."""
         self.futures.release()
-        if self._pruning is not None:
-            self._pruning.cancel()
+        for task in (self._pruning, self._sweeping):
+            if task is not None:
+                task.cancel()
         await self.sessions.stop()
         await self.samples.stop()
+        await self.custom_losses.stop()
         await self.worker.stop()
         await self.keeper.close()
         await asyncio.to_thread(self.database.close)
 
+    async def meter_storage(self) -> None:
+        """Count what the checkpoints took up until now."""
+
+        def work(connection: Connection) -> None:
+            measure(connection, self.data)
+            meter_storage(connection, time.time())
+
+        await self.database.run(work)
+
     async def _prune(self) -> None:
         while True:
             await self.journal.prune(time.time() - self.settings.result_retention_hours * 3600)
+            await self.sessions.finish_silent(self.settings.silent_session_hours * 3600)
+            await self.meter_storage()
             await asyncio.sleep(PRUNE_SECONDS)

@@ -14,6 +14,7 @@ from hone.engine.contract import DropVersion, LoadVersion
 from hone.errors import UserError
 from hone.paths import DataDirectory
 from hone.server.recovery import EngineKeeper
+from hone.storage.atomic import remove_tree
 
 
 @dataclass
@@ -21,6 +22,7 @@ class _Loaded:
     ready: "asyncio.Future[Any]"
     generation: int
     users: int = 0
+    retired: bool = False
 
 
 class Versions:
@@ -58,6 +60,20 @@ class Versions:
             raise
         finally:
             loaded.users -= 1
+            if loaded.retired and not loaded.users:
+                self._remove(version)
+
+    def retire(self, version: str) -> None:
+        """Remove a version that nothing names any more, from memory and disk, once the last of its samples is drawn."""
+        loaded = self._current(version)
+        if loaded is None or not loaded.users:
+            self._remove(version)
+        else:
+            loaded.retired = True
+
+    def _remove(self, version: str) -> None:
+        self.drop(version)
+        remove_tree(self._data.resolve(version))
 
     def drop(self, version: str) -> None:
         """Release a version for good."""

@@ -3,7 +3,7 @@
 import asyncio
 from itertools import groupby
 
-from hone.errors import NotFoundError
+from hone.errors import NotFoundError, UserError
 from hone.paths import DataDirectory
 from hone.server.journal import Entry
 from hone.server.lane import Lane, Shared
@@ -48,9 +48,20 @@ class Worker:
             return
         await lane.rebuilt()
 
+    @property
+    def waiting(self) -> int:
+        """Accepted operations of all models that are not answered yet."""
+        return sum(lane.waiting for lane in self._lanes.values())
+
+    async def written(self, model_id: str) -> None:
+        """Wait until what this model published is on disk."""
+        lane = await self._lane(model_id, is_new=False)
+        await lane.rebuilt()
+        await lane.covered()
+
     async def end_session(self, session_id: str) -> None:
         """Finish the session's models and drop them, with everything that only recovery would need."""
-        for model_id in (await self.shared.context.store.session(session_id)).run_ids:
+        for model_id in await self.shared.context.store.trained_run_ids(session_id):
             lane = await self._lane(model_id, is_new=False)
             await lane.end()
             del self._lanes[model_id]
@@ -73,7 +84,13 @@ class Worker:
             if model_id not in self._lanes:
                 snapshot_seq = -1
                 try:
-                    snapshot_seq = (await self.shared.context.store.run(model_id)).snapshot_seq
+                    run = await self.shared.context.store.run(model_id)
+                    if run.copied_from is not None:
+                        raise UserError(
+                            f"training run {model_id} is a copy of {run.copied_from} and cannot be trained; "
+                            "make a training client from the copy's path"
+                        )
+                    snapshot_seq = run.snapshot_seq
                 except NotFoundError:
                     if not is_new:
                         raise NotFoundError(f"model_id {model_id!r} is unknown on this server") from None

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -196,3 +197,43 @@ def test_closing_finishes_the_writes_under_way(model_directories: dict[str, Path
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert sorted(d.name for d in tmp_path.iterdir()) == ["s0", "s1", "s2", "s3", "v"]
+
+
+def test_a_stream_is_the_result_in_parts(process: Process) -> None:
+    operation = replace(sample(None), num_samples=3, topk_sample_logprobs=2)
+
+    async def collect() -> list[Any]:
+        return [part async for part in process.engine.stream(operation)]
+
+    *parts, result = process.run(collect())
+    (whole,) = process.ask(operation)
+    for index, sequence in enumerate(whole.sequences):
+        mine = [part for part in parts if part.index == index]
+        np.testing.assert_array_equal([part.token for part in mine], sequence.tokens)
+        np.testing.assert_array_equal(np.float32([part.logprob for part in mine]), sequence.logprobs)
+        np.testing.assert_array_equal(np.float32([part.topk for part in mine])[..., 1], sequence.topk.logprobs)
+        assert [part.stop_reason for part in mine] == [None] * (len(mine) - 1) + [sequence.stop_reason]
+        np.testing.assert_array_equal(result.sequences[index].tokens, sequence.tokens)
+
+
+def test_a_stream_that_is_left_stops_its_sampling(process: Process) -> None:
+    async def leave() -> float:
+        stream = process.engine.stream(replace(sample(None, max_tokens=10_000), num_samples=8))
+        async for _ in stream:
+            break
+        await stream.aclose()
+        await asyncio.sleep(0.2)  # for what was under way
+        before = await process.engine.compute_seconds()
+        await asyncio.sleep(0.3)
+        return await process.engine.compute_seconds() - before
+
+    assert process.run(leave()) < 0.05
+
+
+def test_a_stream_fails_as_its_operation_does(process: Process) -> None:
+    async def collect(operation: c.Sample) -> None:
+        async for _ in process.engine.stream(operation):
+            pass
+
+    with pytest.raises(UserError, match="temperature"):
+        process.run(collect(sample(None, temperature=-1.0)))

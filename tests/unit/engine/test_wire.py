@@ -23,6 +23,9 @@ LORA, ADAM = t.LoraConfig(8, 2**63 - 1, train_mlp=False), t.AdamParams(1e-3, gra
 PARAMS = t.SamplingParams(max_tokens=5, stop=("a", "é\n"), temperature=0.5)
 TOPK = t.TopkLogprobs(np.zeros((2, 3), np.int32), np.full((2, 3), -99999.0, np.float32))
 SEQUENCE = t.SampledSequence(ARRAY, np.zeros(6, np.float32), "stop", TOPK)
+LOSS = t.CustomLoss("mine", (("logprobs", 1), ("advantages", 1)), '{"format": 1, "nodes": []}')
+TARGETS = t.PromptTargets(np.array([0, 2]), np.array([5, -1]))
+ALTERNATIVES = t.PromptAltTokens(np.zeros((2, 4), np.int32), np.zeros((2, 4), np.float32))
 
 MESSAGES: list[Any] = [
     c.BaseModel("name", "/dir", "qwen3", 4096, 1000, 12345678901),
@@ -30,19 +33,25 @@ MESSAGES: list[Any] = [
     c.LoadAdapter("a", "m", "/dir", True),
     c.AdapterInfo(LORA, 10, 3),
     c.ForwardBackward("a", (DATUM, DATUM), "ppo", {"clip_low_threshold": 0.5, "loss_id": "text"}, True),
+    c.ForwardBackward("a", (DATUM,), "custom", {"loss_id": "s:custom:loss:0"}, False, LOSS),
+    c.CheckLoss(LOSS),
     c.OptimStep("a", ADAM),
     c.Snapshot("a", "/dir"),
     c.SaveAdapter("a", "/dir", False),
+    c.ExportAdapter("a", "/d", ("age1x", "ssh-ed25519 AAAA")),
     c.Publish("a", "v", "/dir"),
     c.LoadVersion("v", "m", "/dir"),
     c.DropAdapter("a"),
     c.DropVersion("v"),
     c.Sample("m", None, ARRAY, 3, PARAMS, 2**40, True, 5, 2),
+    c.Sample("m", "v", ARRAY, 1, PARAMS, 1, target_prompt_logprobs=TARGETS, prompt_alt_tokens=4),
     t.SamplingParams(stop=(1, 2)),
     t.SamplingParams(stop=()),
     t.SamplingParams(stop=None),
     SEQUENCE,
+    c.SamplePart(1, 7, -0.5, ((7, -0.5), (3, -2.0)), "stop"),
     t.SampleResult((SEQUENCE,), np.array([np.nan, -1.0], np.float32), TOPK, 3),
+    t.SampleResult((), None, None, 0, np.zeros(2, np.float32), ALTERNATIVES),
     t.ForwardBackwardResult((np.zeros((2, 3), np.float32), np.zeros(0, np.float32)), {"loss:sum": float("inf")}),
 ]
 

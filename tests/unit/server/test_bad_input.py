@@ -143,7 +143,8 @@ SAMPLES = {
     "temperature": ({"sampling_params": {"temperature": -1}}, "sampling_params.temperature: .*found -1"),
     "top_p": ({"sampling_params": {"top_p": 2}}, "sampling_params.top_p: .*less than or equal to 1, found 2"),
     "last n": ({"prompt_logprobs": True, "prompt_logprobs_last_n": 3}, r"prompt_logprobs_last_n is 3.*1\.\.2"),
-    "alternatives": ({"prompt_alt_tokens_k": 2}, "prompt_alt_tokens_k are not supported"),
+    "alternatives": ({"prompt_alt_tokens_k": 2000}, "prompt_alt_tokens_k: .*less than or equal to 1024, found 2000"),
+    "targets": ({"target_prompt_logprobs": {"data": [1], "dtype": "int64", "shape": [1, 1]}}, "target_prompt_logprobs"),
     "image": ({"prompt": None}, r"prompt.chunks\[0\] is of kind 'image'.*text only"),
 }
 

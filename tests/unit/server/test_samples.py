@@ -175,3 +175,160 @@ def test_a_number_taken_by_another_sampler_is_refused(tmp_path: Path, change: di
             await client.post("create_sampling_session", taken, status=400)
 
     asyncio.run(run())
+
+
+def test_a_cancelled_sample_frees_the_engine_and_can_be_cancelled_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path, UniformEngine(slow=30.0)) as client:
+            sampler = await open_sampler(client, await client.session())
+            request = (await client.post("asample", body(sampler, 0)))["request_id"]
+            await asyncio.sleep(0.05)
+            assert len(client.engine._under_way) == 1
+            for cancelled in (request, request, "unknown"):
+                await client.post("cancel_future", {"request_id": cancelled}, status=204)
+            answer = await client.result(request)
+            assert answer == {"error": "the client cancelled this sample", "category": "user"}
+            assert not client.engine._under_way
+            at_once = (await client.post("asample", body(sampler, 1)))["request_id"]
+            await client.post("cancel_future", {"request_id": at_once}, status=204)
+            assert (await client.result(at_once))["category"] == "user"
+            assert await client.service.journal.unfinished() == []
+
+    asyncio.run(run())
+
+
+def test_cancelling_what_is_no_sample_or_is_finished_changes_nothing(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            session = await client.session()
+            model = await client.model(session)
+            training = await client.send(forward_backward(model, 1))
+            await client.post("cancel_future", {"request_id": training}, status=204)
+            await client.output(training)
+            sampler = await open_sampler(client, session)
+            request = (await client.post("asample", body(sampler, 0)))["request_id"]
+            answer = await client.result(request)
+            await client.post("cancel_future", {"request_id": request}, status=204)
+            assert await client.result(request) == answer
+
+    asyncio.run(run())
+
+
+def test_clients_hold_back_while_too_many_samples_wait(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path, UniformEngine(slow=0.3), max_waiting_samples=2) as client:
+            sampler = await open_sampler(client, await client.session())
+            accepted = [await client.post("asample", body(sampler, seq)) for seq in (0, 1)]
+            refused = await client.post("asample", body(sampler, 2), status=429)
+            assert "send this one again" in refused["detail"]
+            assert await client.post("asample", body(sampler, 1)) == accepted[1], "a repeated one is no further one"
+            for one in accepted:
+                await client.result(one["request_id"])
+            await draw(client, sampler, 2)
+
+    asyncio.run(run())
+
+
+def test_clients_that_join_get_numbers_of_their_own_for_good(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            session = await client.session()
+            sampler, other = await open_sampler(client, session), await open_sampler(client, session, 1)
+            asked = [client.post("join_sampling_session", {"sampling_session_id": sampler}) for _ in range(20)]
+            given = {answer["client_counter"] for answer in await asyncio.gather(*asked)}
+            assert given == set(range(1, 21))
+            assert await client.post("join_sampling_session", {"sampling_session_id": other}) == {"client_counter": 1}
+            await client.post("join_sampling_session", {"sampling_session_id": "unknown"}, status=404)
+        async with serving(tmp_path) as client:
+            assert await client.post("join_sampling_session", {"sampling_session_id": sampler}) == {
+                "client_counter": 21
+            }
+
+    asyncio.run(run())
+
+
+async def publish(client: Client, model: str, seq: int, number: int, kind: str = "inflight") -> str:
+    body = {"model_id": model, "seq_id": seq, "sampling_session_seq_id": number, "kind": kind}
+    answer = await client.result((await client.post("save_weights_for_sampler", body))["request_id"])
+    return str(answer["sampling_session_id"])
+
+
+def unnamed(client: Client) -> list[str]:
+    return sorted(path.name for path in client.service.data.root.glob("checkpoints/*/sampler_weights/.unnamed@*"))
+
+
+def test_inflight_samplers_of_a_run_follow_its_newest_weights_and_snapshots_do_not(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            session = await client.session()
+            model = await client.model(session)
+            first = await publish(client, model, 1, 0)
+            frozen = await publish(client, model, 2, 1, "snapshot")
+            before = await draw(client, first, 0, seed=5)
+            assert before == await draw(client, frozen, 0, seed=5)
+            await client.send(forward_backward(model, 3))
+            second = await publish(client, model, 4, 2)
+            after = await draw(client, first, 1, seed=5)
+            assert after != before
+            assert after == await draw(client, second, 0, seed=5)
+            assert before == await draw(client, frozen, 1, seed=5)
+            assert unnamed(client) == [".unnamed@2", ".unnamed@4"], "nobody can sample from the replaced weights"
+            assert len(client.engine.versions) == 2
+        async with serving(tmp_path) as client:
+            assert await draw(client, first, 2, seed=5) == after
+            await client.post(f"sessions/{session}/finish", {"reason": {"type": "success"}}, status=204)
+            await asyncio.sleep(0.3)
+            assert unnamed(client) == []
+
+    asyncio.run(run())
+
+
+def test_replaced_inflight_weights_stay_while_a_sample_needs_them(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            session = await client.session()
+            model = await client.model(session)
+            sampler = await publish(client, model, 1, 0)
+            expected = await draw(client, sampler, 0, seed=5)
+            client.engine.slow = 0.3
+            request = (await client.post("asample", body(sampler, 1, seed=5)))["request_id"]
+            await asyncio.sleep(0.05)
+            client.engine.slow = 0.0
+            await client.send(forward_backward(model, 2))
+            await publish(client, model, 3, 1)
+            assert unnamed(client) == [".unnamed@1", ".unnamed@3"]
+            assert wire.SampleResponse.FromString(await client.result(request)) == expected
+            assert unnamed(client) == [".unnamed@3"]
+
+    asyncio.run(run())
+
+
+def test_inflight_weights_survive_the_engine(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            model = await client.model(await client.session())
+            sampler = await publish(client, model, 1, 0)
+            await client.send(forward_backward(model, 2))
+            await publish(client, model, 3, 1)
+            expected = await draw(client, sampler, 0, seed=5)
+            client.engine.die()
+            assert await draw(client, sampler, 1, seed=5) == expected
+
+    asyncio.run(run())
+
+
+def test_target_and_alternative_tokens_come_back_as_they_were_asked(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            sampler = await open_sampler(client, await client.session())
+            targets = {"data": [4, -1], "dtype": "int64", "shape": [2, 1]}
+            answer = await draw(client, sampler, 0, seed=5, target_prompt_logprobs=targets, prompt_alt_tokens_k=3)
+            scores = np.frombuffer(answer.target_prompt_logprobs.dense, np.float32)
+            assert scores[0] < 0
+            assert scores[1] == 0
+            assert list(answer.prompt_alt_tokens.tokens.shape) == [2, 3]
+            assert len(answer.prompt_alt_tokens.logprobs.dense) == 2 * 3 * 4
+            again = await draw(client, sampler, 1, seed=5, prompt_alt_tokens_k=3)
+            assert again.prompt_alt_tokens == answer.prompt_alt_tokens
+
+    asyncio.run(run())

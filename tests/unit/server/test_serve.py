@@ -32,12 +32,12 @@ def test_models_have_their_own_name_or_a_given_one(tmp_path: Path) -> None:
 def test_one_server_for_one_data_directory(tmp_path: Path) -> None:
     data = DataDirectory(tmp_path)
     with (
-        serve._only_server(data),
+        serve.only_server(data),
         pytest.raises(UserError, match=r"in use by another server \(pid \d+\).*--data-dir"),
-        serve._only_server(data),
+        serve.only_server(data),
     ):
         pass
-    with serve._only_server(data):
+    with serve.only_server(data):
         pass
 
 

@@ -112,3 +112,27 @@ def test_sessions_are_listed_with_what_they_made(tmp_path: Path) -> None:
             }
 
     asyncio.run(run())
+
+
+def test_a_session_that_fell_silent_is_freed_and_resumed_from_its_checkpoint(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            silent, alive = await client.session(), await client.session()
+            model = await client.model(silent)
+            await client.model(alive)
+            saved = await client.post("save_weights", {"model_id": model, "seq_id": 1, "path": "a"})
+            path = (await client.result(saved["request_id"]))["path"]
+            await client.service.sessions.finish_silent(3600)
+            assert await client.post("session_heartbeat", {"session_id": silent})
+            await asyncio.sleep(0.2)
+            assert await client.post("session_heartbeat", {"session_id": alive})
+            await client.service.sessions.finish_silent(0.15)
+            await client.post("session_heartbeat", {"session_id": silent}, status=410)
+            await client.post("session_heartbeat", {"session_id": alive})
+            await asyncio.sleep(0.2)
+            assert list(client.engine.adapters) == [f"{alive}:train:0"]
+            load = {"session_id": alive, "model_seq_id": 1, "path": path, "optimizer": True}
+            resumed = await client.post("load_weights", load)
+            assert (await client.result(resumed["request_id"]))["model_id"] == f"{alive}:train:1"
+
+    asyncio.run(run())

@@ -9,7 +9,6 @@ q_t), sg stop gradient.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from hone.engine.losses.importance_sampling import importance_sampling
 from hone.engine.losses.inputs import LossInputs
 from hone.engine.losses.ppo import ppo
 from hone.engine.losses.stable_reinforce import stable_reinforce
+from hone.engine.losses.value import LossValue
 
 Loss = Callable[[Tensor, LossInputs, dict[str, float]], Tensor]
 
@@ -33,14 +33,6 @@ LOSSES: dict[str, Loss] = {
     "gspo": gspo,
     "stable_reinforce": stable_reinforce,
 }
-
-
-@dataclass(frozen=True)
-class LossValue:
-    """The loss of a piece, and its gradient with respect to the log-probabilities."""
-
-    value: float
-    dlogprobs: Tensor
 
 
 def evaluate(

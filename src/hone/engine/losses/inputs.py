@@ -27,7 +27,8 @@ class LossInputs:
 
 
 def gather_inputs(loss_fn: str, data: Sequence[Datum]) -> LossInputs:
-    names = LOSSES[loss_fn].inputs[1:]  # the targets themselves go to the head
+    # the targets themselves go to the head, and custom losses read their data themselves
+    names = LOSSES[loss_fn].inputs[1:] if loss_fn in LOSSES else ()
     values = {
         name: torch.from_numpy(np.concatenate([d.loss_inputs[name] for d in data]).astype(np.float32, copy=False))
         for name in names

@@ -3,18 +3,15 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from hone.engine.contract import Sample
+from hone.engine.contract import Sample, SamplePart
 from hone.engine.models.load import LoadedModel
+from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.version import AdapterVersion
 from hone.errors import UserError
 from hone.protocol.types import SampledSequence, SampleResult, StopReason, TopkLogprobs
-
-MASKED_LOGPROB = -99999.0
-"""The protocol's mark of a top-k cell that was not computed."""
 
 
 @dataclass(eq=False)
@@ -31,8 +28,8 @@ class SampleRequest:
     prompt_blocks: list[int] = field(default_factory=list)
     first_logits_1V: Tensor | None = None
     """Logits after the prompt, from which every sample draws its first token."""
-    prompt_logprobs: np.ndarray | None = None
-    topk_prompt_logprobs: TopkLogprobs | None = None
+    scores: PromptScores | None = None
+    """Of the prompt's own tokens and positions, where they were asked for."""
     finished: dict[int, SampledSequence] = field(default_factory=dict)
 
     @property
@@ -46,8 +43,7 @@ class SampleRequest:
     def result(self) -> SampleResult:
         return SampleResult(
             sequences=tuple(self.finished[i] for i in range(self.operation.num_samples)),
-            prompt_logprobs=self.prompt_logprobs,
-            topk_prompt_logprobs=self.topk_prompt_logprobs,
+            **(self.scores.fields() if self.scores else {}),
         )
 
 
@@ -73,6 +69,14 @@ class RunningSequence:
             return "stop"
         return "length" if len(self.tokens) >= self.request.max_tokens else None
 
+    def newest(self, reason: StopReason | None) -> SamplePart:
+        """The token just drawn, with the precision that the result will have."""
+        topk: tuple[tuple[int, float], ...] = ()
+        if self.request.operation.topk_sample_logprobs:
+            ids, logprobs = self.topk[-1]
+            topk = tuple(zip(ids, np.array(logprobs, np.float32).tolist(), strict=True))
+        return SamplePart(self.index, self.tokens[-1], float(np.float32(self.logprobs[-1])), topk, reason)
+
     def finish(self, reason: StopReason) -> None:
         k = self.request.operation.topk_sample_logprobs
         topk = None
@@ -82,11 +86,6 @@ class RunningSequence:
         self.request.finished[self.index] = SampledSequence(
             np.array(self.tokens, np.int32), np.array(self.logprobs, np.float32), reason, topk
         )
-
-
-def uniform_stream(seed: int, index: int) -> np.random.Generator:
-    """The uniform numbers of sample `index`: counter-based, so they depend on nothing else."""
-    return np.random.Generator(np.random.Philox(key=np.array([seed & (2**64 - 1), index], np.uint64)))
 
 
 def check_sample(op: Sample, model: LoadedModel, capacity: int) -> int:
@@ -127,19 +126,12 @@ def check_sample(op: Sample, model: LoadedModel, capacity: int) -> int:
     ):
         if not 0 <= k <= config.vocab_size:
             raise UserError(f"{name} must be between 0 and the vocabulary's {config.vocab_size}, found {k}")
+    if op.target_prompt_logprobs is not None:
+        tokens = op.target_prompt_logprobs.tokens
+        wrong = tokens[(tokens < -1) | (tokens >= config.vocab_size)]
+        if len(wrong):
+            raise UserError(
+                f"target_prompt_logprobs holds token {wrong[0]}; this model's vocabulary is "
+                f"0..{config.vocab_size - 1}, and -1 asks for nothing"
+            )
     return max_tokens
-
-
-def score_prompt(request: SampleRequest, logprobs_PV: Tensor) -> None:
-    """Fill in the prompt's log-probabilities; row i of `logprobs_PV` predicts token i + 1."""
-    op = request.operation
-    if op.prompt_logprobs:
-        following = torch.from_numpy(op.prompt[1:].astype(np.int64))
-        scored = logprobs_PV[:-1].gather(1, following[:, None]).squeeze(1)
-        request.prompt_logprobs = np.concatenate([[np.nan], scored.numpy()]).astype(np.float32)
-    if op.topk_prompt_logprobs:
-        k = op.topk_prompt_logprobs
-        best = logprobs_PV[:-1].topk(k, dim=-1)
-        ids = np.concatenate([np.zeros((1, k)), best.indices.numpy()]).astype(np.int32)
-        logprobs = np.concatenate([np.full((1, k), MASKED_LOGPROB), best.values.numpy()]).astype(np.float32)
-        request.topk_prompt_logprobs = TopkLogprobs(ids, logprobs)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PrefillAttention, stable_blocks
-from hone.engine.contract import Sample
+from hone.engine.contract import Sample, SamplePart
 from hone.engine.head import CHUNK_ELEMENTS
 from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.lora.linear import project
@@ -21,8 +21,10 @@ from hone.engine.models.load import LoadedModel
 from hone.engine.rowwise import MIN_ROWS
 from hone.engine.sampling.blocks import BlockPool
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
-from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample, score_prompt, uniform_stream
+from hone.engine.sampling.prompt import PromptScores
+from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
 from hone.engine.sampling.stops import StopRule
+from hone.engine.sampling.streams import uniform_stream
 from hone.engine.sampling.version import AdapterVersion
 from hone.protocol.types import SampleResult
 
@@ -50,6 +52,7 @@ class Sampler:
         self._started: deque[SampleRequest] = deque()
         self._running: list[RunningSequence] = []
         self._rows: _Rows | None = None
+        self._parts: list[tuple[int, SamplePart]] = []
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._started or self._running)
@@ -78,6 +81,11 @@ class Sampler:
         self._prefill()
         done = [*self._start(), *self._decode()]
         return [(request.ticket, request.result()) for request in done]
+
+    def take_parts(self) -> list[tuple[int, SamplePart]]:
+        """What the last steps drew for the requests that want every token at once, by ticket."""
+        parts, self._parts = self._parts, []
+        return parts
 
     # --- joining -----------------------------------------------------------------------------------------------------
 
@@ -122,11 +130,12 @@ class Sampler:
     def _read_prompt(self, request: SampleRequest, hidden_Ph: Tensor) -> None:
         """Keep the logits after the prompt, and score the prompt itself if that was asked."""
         lora = LoraBatch(_spans([request.version], [0, len(hidden_Ph)]))
-        op = request.operation
-        if op.prompt_logprobs or op.topk_prompt_logprobs:
+        if PromptScores.wanted(request.operation):
+            request.scores = PromptScores(request.operation)
             size = max(1, CHUNK_ELEMENTS // self._model.config.vocab_size)
-            chunks = [hidden_Ph[i : i + size] for i in range(0, len(hidden_Ph), size)]
-            score_prompt(request, torch.cat([torch.log_softmax(self._logits(c, lora, len(c)), -1) for c in chunks]))
+            for start in range(0, len(hidden_Ph), size):
+                chunk_Ch = hidden_Ph[start : start + size]
+                request.scores.add(start, self._logits(chunk_Ch, lora, len(chunk_Ch)))
         request.first_logits_1V = self._logits(hidden_Ph[-1:], lora, 1)
 
     def _start(self) -> Iterator[SampleRequest]:
@@ -187,6 +196,8 @@ class Sampler:
                 best = draws.logprobs_BV[row].topk(k)
                 sequence.topk.append((best.indices.tolist(), best.values.tolist()))
             reason = sequence.stop_reason()
+            if sequence.request.operation.parts:
+                self._parts.append((sequence.request.ticket, sequence.newest(reason)))
             if reason is not None:
                 sequence.finish(reason)
                 self._leave(sequence)

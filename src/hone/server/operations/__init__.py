@@ -7,6 +7,7 @@ from hone.server.operations.handler import Concluded, Context, Handler
 from hone.server.operations.load_weights import LoadWeights
 from hone.server.operations.optim_step import OptimStep
 from hone.server.operations.save_weights import SaveWeights
+from hone.server.operations.save_weights_external import SaveWeightsExternal
 from hone.server.operations.save_weights_for_sampler import SaveWeightsForSampler
 
 HANDLERS: dict[str, Handler] = {
@@ -16,6 +17,7 @@ HANDLERS: dict[str, Handler] = {
     "optim_step": OptimStep(),
     "save_weights": SaveWeights(),
     "save_weights_for_sampler": SaveWeightsForSampler(),
+    "save_weights_external": SaveWeightsExternal(),
     "load_weights": LoadWeights(),
 }
 

@@ -6,9 +6,12 @@ from hone.engine import contract
 from hone.protocol import codec
 from hone.protocol.futures import PROTOBUF, Outcome
 from hone.protocol.types import ForwardBackwardResult
+from hone.server.custom_losses import stored_loss
+from hone.server.ids import session_of
 from hone.server.journal import Entry
 from hone.server.operations.handler import Concluded, Context
 from hone.server.provenance import check_provenance
+from hone.server.usage import Amounts
 
 LARGE_BYTES = 1 << 18
 """From this size on decoding leaves the event loop, where it would hold up everybody else's requests."""
@@ -25,12 +28,18 @@ class ForwardBackward:
             body = _decode(entry.payload)
         if body.loss_fn == "stable_reinforce":
             await check_provenance(body.data, entry.lane, context.journal)
-        return contract.ForwardBackward(entry.lane, body.data, body.loss_fn, body.loss_config, body.forward_only)
+        custom = None
+        if body.loss_fn == "custom":
+            custom = await stored_loss(body.loss_config.get("loss_id"), session_of(entry.lane), context.journal)
+        return contract.ForwardBackward(
+            entry.lane, body.data, body.loss_fn, body.loss_config, body.forward_only, custom
+        )
 
     async def conclude(
         self, entry: Entry, operation: contract.ForwardBackward, result: ForwardBackwardResult, context: Context
     ) -> Concluded:
-        return Concluded(Outcome(codec.encode_forward_backward(result), PROTOBUF))
+        tokens = sum(len(datum.tokens) for datum in operation.data)
+        return Concluded(Outcome(codec.encode_forward_backward(result), PROTOBUF), used=Amounts(training=tokens))
 
 
 def _decode(payload: bytes) -> codec.ForwardBackwardBody:

@@ -9,6 +9,7 @@ from hone.paths import DataDirectory
 from hone.protocol.futures import Outcome
 from hone.server.journal import Entry, Journal, Write
 from hone.server.store import Store
+from hone.server.usage import NOTHING, Amounts
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Concluded:
-    """An answer, and what is written to the database in the same transaction."""
+    """An answer, and what is written and counted in the database in the same transaction."""
 
     outcome: Outcome
     write: Write | None = None
+    used: Amounts = NOTHING
 
 
 class Handler(Protocol):

@@ -12,6 +12,7 @@ from hone.protocol.uris import CheckpointPath, check_name
 from hone.server.journal import Entry
 from hone.server.operations.handler import Concluded, Context
 from hone.server.store import Checkpoint, name_in_use, put_checkpoint
+from hone.server.usage import Amounts
 from hone.storage.atomic import remove_tree
 
 
@@ -48,7 +49,7 @@ class SaveWeights:
         def write(connection: Connection) -> list[str]:
             return put_checkpoint(connection, checkpoint, body.overwrite)
 
-        return Concluded(success({"path": str(path), "type": "save_weights"}), write)
+        return Concluded(success({"path": str(path), "type": "save_weights"}), write, Amounts(checkpoint=1))
 
 
 def checkpoint_directory(path: CheckpointPath, entry: Entry) -> str:

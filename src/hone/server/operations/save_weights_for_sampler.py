@@ -1,6 +1,7 @@
 """An immutable version to sample from: under a name, or unnamed together with a sampling session.
 
-The kind `inflight` is served as a version of its own: the new client samples these weights, older clients keep theirs.
+All unnamed versions of kind `inflight` of one run are one moving target: a new one takes the place of the one before it
+for every client that samples it, from the next sample on. Samples under way are finished with the weights they have.
 """
 
 import json
@@ -17,7 +18,8 @@ from hone.server.ids import sampler_id, session_of
 from hone.server.journal import Entry
 from hone.server.operations.handler import Concluded, Context
 from hone.server.operations.save_weights import checkpoint_directory
-from hone.server.store import Checkpoint, Sampler, insert_sampler, name_in_use, put_checkpoint
+from hone.server.store import Checkpoint, Sampler, insert_sampler, move_inflight, name_in_use, put_checkpoint
+from hone.server.usage import Amounts
 from hone.storage.atomic import remove_tree
 
 UNNAMED = ".unnamed"
@@ -45,11 +47,12 @@ class SaveWeightsForSampler:
             assert body.sampling_session_seq_id is not None
             session_id = session_of(entry.lane)
             made = sampler_id(session_id, body.sampling_session_seq_id)
-            sampler = Sampler(made, session_id, run.base_model, None, operation.version, ephemeral=True)
+            follows = entry.lane if body.kind == "inflight" else None
+            sampler = Sampler(made, session_id, run.base_model, None, operation.version, True, follows)
 
             def write_sampler(connection: Connection) -> list[str]:
                 insert_sampler(connection, sampler)
-                return []
+                return [] if follows is None else move_inflight(connection, follows, operation.version)
 
             return Concluded(success({"sampling_session_id": made, "type": "save_weights_for_sampler"}), write_sampler)
 
@@ -69,7 +72,8 @@ class SaveWeightsForSampler:
         def write_checkpoint(connection: Connection) -> list[str]:
             return put_checkpoint(connection, checkpoint, overwrite=False)
 
-        return Concluded(success({"path": str(path), "type": "save_weights_for_sampler"}), write_checkpoint)
+        answer = success({"path": str(path), "type": "save_weights_for_sampler"})
+        return Concluded(answer, write_checkpoint, Amounts(checkpoint=1))
 
 
 def _body(entry: Entry) -> requests.SaveWeightsForSampler:

@@ -3,8 +3,13 @@
 from starlette.routing import Route
 
 from hone.server.routes import (
+    audit,
+    auth,
+    billing,
     checkpoints,
     client_config,
+    custom_losses,
+    downloads,
     futures,
     health,
     models,
@@ -12,6 +17,7 @@ from hone.server.routes import (
     sampling,
     sessions,
     telemetry,
+    traces,
     training,
     weights,
 )
@@ -23,9 +29,15 @@ routes: list[Route] = [
     *models.routes,
     *training.routes,
     *weights.routes,
+    *custom_losses.routes,
     *sampling.routes,
     *futures.routes,
+    *downloads.routes,
     *checkpoints.routes,
     *runs.routes,
     *telemetry.routes,
+    *auth.routes,
+    *billing.routes,
+    *audit.routes,
+    *traces.routes,
 ]

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from hone.errors import UserError
 from hone.protocol import requests, responses
 from hone.protocol.uris import KINDS, CheckpointPath
+from hone.server.access import caller_of
 from hone.server.bodies import integer, read
 from hone.server.service import Service
 from hone.server.store import Checkpoint
@@ -21,7 +22,7 @@ from hone.storage.atomic import remove_tree, tree_size
 async def list_all(request: Request) -> JSONResponse:
     service: Service = request.app.state.service
     offset, limit = integer(request, "offset", 0, 2**31), integer(request, "limit", 100, 10000)
-    page, total = await service.store.checkpoints(None, offset, limit)
+    page, total = await service.store.checkpoints(None, offset, limit, caller_of(request).projects)
     cursor: responses.Cursor = {"offset": offset, "limit": limit, "total_count": total}
     return JSONResponse({"checkpoints": [described(found, service) for found in page], "cursor": cursor})
 
@@ -35,9 +36,10 @@ async def list_of_run(request: Request) -> JSONResponse:
 
 async def delete(request: Request) -> Response:
     service: Service = request.app.state.service
-    path = _path(request)
+    path = checkpoint_path(request)
     await service.store.checkpoint(path)
-    directory = await service.store.delete_checkpoint(path)
+    await service.meter_storage()
+    directory = await service.store.delete_checkpoint(path, caller_of(request).key.id)
     if directory is not None:
         service.versions.drop(directory)
         remove_tree(service.data.resolve(directory))
@@ -47,7 +49,11 @@ async def delete(request: Request) -> Response:
 async def publish(request: Request) -> Response:
     """Publishing twice is fine: the client would repeat a refusal for minutes."""
     service: Service = request.app.state.service
-    await service.store.change_checkpoint(_path(request), {"public": request.method == "POST"})
+    public = request.method == "POST"
+    event = "checkpoint_publish" if public else "checkpoint_unpublish"
+    await service.store.change_checkpoint(
+        checkpoint_path(request), {"public": public}, event, caller_of(request).key.id
+    )
     return Response(status_code=204)
 
 
@@ -55,7 +61,9 @@ async def set_ttl(request: Request) -> Response:
     service: Service = request.app.state.service
     seconds = (await read(request, requests.SetTtl)).ttl_seconds
     expires_at = None if seconds is None else time.time() + seconds
-    await service.store.change_checkpoint(_path(request), {"expires_at": expires_at})
+    await service.store.change_checkpoint(
+        checkpoint_path(request), {"expires_at": expires_at}, "checkpoint_ttl_set", caller_of(request).key.id
+    )
     return Response(status_code=204)
 
 
@@ -73,7 +81,7 @@ def described(checkpoint: Checkpoint, service: Service) -> responses.Checkpoint:
     }
 
 
-def _path(request: Request) -> CheckpointPath:
+def checkpoint_path(request: Request) -> CheckpointPath:
     run_id, kind, name = (request.path_params[part] for part in ("run_id", "kind", "name"))
     if kind not in KINDS:
         raise UserError(f"checkpoint {kind}/{name} has no such kind; allowed are {', '.join(KINDS)}")
@@ -81,12 +89,12 @@ def _path(request: Request) -> CheckpointPath:
 
 
 _OF_RUN = "/training_runs/{run_id}/checkpoints"
-_ONE = _OF_RUN + "/{kind}/{name}"
+ONE = _OF_RUN + "/{kind}/{name}"
 
 routes = [
     Route("/checkpoints", list_all),
     Route(_OF_RUN, list_of_run),
-    Route(_ONE + "/publish", publish, methods=["POST", "DELETE"]),
-    Route(_ONE + "/ttl", set_ttl, methods=["PUT"]),
-    Route(_ONE, delete, methods=["DELETE"]),
+    Route(ONE + "/publish", publish, methods=["POST", "DELETE"]),
+    Route(ONE + "/ttl", set_ttl, methods=["PUT"]),
+    Route(ONE, delete, methods=["DELETE"]),
 ]

@@ -5,13 +5,20 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 
-async def client_config(_: Request) -> JSONResponse:
-    # Plain API keys, one long poll per request; compression only costs time on a local network.
-    return JSONResponse({"pjwt_auth_enabled": False, "proto_compress_fwdbwd": False})
+async def client_config(request: Request) -> JSONResponse:
+    return JSONResponse(
+        {
+            "pjwt_auth_enabled": request.app.state.service.settings.jwt_auth,
+            "proto_compress_fwdbwd": False,  # compression only costs time on a local network
+            "sample_use_retrieve_futures": True,
+            "sample_join_sampling_session": True,
+            "custom_loss_server_side": True,
+        }
+    )
 
 
 async def dynamic_config(_: Request) -> JSONResponse:
-    return JSONResponse({"refresh_interval_sec": 300, "sample_cancel_enabled": False})
+    return JSONResponse({"refresh_interval_sec": 300, "sample_cancel_enabled": True})
 
 
 routes = [

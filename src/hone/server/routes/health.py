@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from hone.protocol import responses
+from hone.server.access import caller_of
 
 
 async def healthz(request: Request) -> JSONResponse:
@@ -13,8 +14,17 @@ async def healthz(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
+async def readyz(request: Request) -> JSONResponse:
+    """Whether it can work right now: also that its engine is not just being started again."""
+    keeper = request.app.state.service.keeper
+    if not (keeper.healthy and keeper.ready):
+        return JSONResponse({"status": "engine starting" if keeper.healthy else "engine down"}, status_code=503)
+    return JSONResponse({"status": "ready"})
+
+
 async def capabilities(request: Request) -> JSONResponse:
-    models = request.app.state.service.models.values()
+    caller = caller_of(request)
+    models = [model for model in request.app.state.service.models.values() if caller.may_use(model.name)]
     return JSONResponse(
         {"supported_models": [responses.supported_model(model.name, model.max_context) for model in models]}
     )

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from hone.protocol import requests, responses
 from hone.server import ids
+from hone.server.access import caller_of
 from hone.server.bodies import read, read_json
 from hone.server.journal import Entry, canonical
 from hone.server.service import Service
@@ -25,7 +26,8 @@ async def submit_creation(request: Request, kind: str, fields: dict[str, Any]) -
     address = requests.parse(requests.ModelAddress, fields)
     await service.sessions.check_open(address.session_id)
     lane = ids.model_id(address.session_id, address.model_seq_id)
-    entry = Entry(lane, 0, kind, canonical(fields), lora_seed(fields))
+    key_id = caller_of(request).key.id
+    entry = Entry(lane, 0, kind, canonical(fields), lora_seed(fields), key_id=key_id)
     return JSONResponse({"request_id": await service.worker.submit(entry), "model_id": lane})
 
 

@@ -11,6 +11,7 @@ from hone.errors import NotFoundError, UserError
 from hone.protocol import requests, responses
 from hone.protocol.uris import parse_path
 from hone.server import ids
+from hone.server.access import caller_of
 from hone.server.bodies import read, read_json
 from hone.server.journal import Entry, canonical
 from hone.server.service import Service
@@ -53,6 +54,15 @@ async def show(request: Request) -> JSONResponse:
     return JSONResponse(described)
 
 
+async def join(request: Request) -> JSONResponse:
+    """A copy of a client, in another process perhaps, takes a block of sequence numbers of its own."""
+    service: Service = request.app.state.service
+    body = await read(request, requests.JoinSamplingSession)
+    sampler = await service.samples.sampler(body.sampling_session_id)
+    await service.sessions.check_open(sampler.session_id)
+    return JSONResponse({"client_counter": await service.store.join_sampler(sampler.id)})
+
+
 async def asample(request: Request) -> JSONResponse:
     service: Service = request.app.state.service
     fields = await read_json(request)
@@ -65,6 +75,7 @@ async def asample(request: Request) -> JSONResponse:
         payload=canonical(fields),
         seed=_seed(fields),
         samples=address.num_samples,
+        key_id=caller_of(request).key.id,
     )
     submitted: responses.Submitted = {
         "sample_sequence_ids": await service.samples.submit(entry),
@@ -82,6 +93,7 @@ def _seed(fields: dict[str, Any]) -> int:
 
 routes = [
     Route("/create_sampling_session", create_sampling_session, methods=["POST"]),
+    Route("/join_sampling_session", join, methods=["POST"]),
     Route("/samplers/{sampler_id}", show),
     Route("/asample", asample, methods=["POST"]),
 ]

@@ -1,19 +1,29 @@
-"""Sessions: made, kept alive, finished, looked at."""
+"""Sessions: made, kept alive, finished, looked at, searched, moved."""
+
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from hone.protocol import requests
+from hone.errors import NotFoundError
+from hone.identity.accounts import owner_urn
+from hone.protocol import requests, responses
+from hone.server.access import caller_of
 from hone.server.bodies import integer, read
 from hone.server.service import Service
 from hone.server.sessions import SessionFinishedError
+from hone.server.store import FoundSession
 
 
 async def create(request: Request) -> JSONResponse:
     service: Service = request.app.state.service
     body = await read(request, requests.CreateSession)
-    session_id = await service.sessions.create(body, request.headers.get("x-idempotency-key"))
+    caller = caller_of(request)
+    project_id = await service.access.project_for(caller, body.project_id)
+    session_id = await service.sessions.create(
+        body, project_id, caller.key.id, request.headers.get("x-idempotency-key")
+    )
     return JSONResponse({"session_id": session_id, "type": "create_session"})
 
 
@@ -50,10 +60,53 @@ async def show(request: Request) -> JSONResponse:
 async def list_all(request: Request) -> JSONResponse:
     service: Service = request.app.state.service
     offset, limit = integer(request, "offset", 0, 2**31), integer(request, "limit", 20, 1000)
-    return JSONResponse({"sessions": await service.store.session_ids(offset, limit)})
+    return JSONResponse({"sessions": await service.store.session_ids(offset, limit, caller_of(request).projects)})
+
+
+async def search(request: Request) -> JSONResponse:
+    service: Service = request.app.state.service
+    caller = caller_of(request)
+    body = await read(request, requests.SearchSessions)
+    projects = caller.projects if body.project_ids is None else frozenset(body.project_ids)
+    if foreign := sorted(projects - caller.projects):
+        raise NotFoundError(f"project {foreign[0]!r} does not exist for this key")
+    users = {"own": [caller.key.user_id], "accessible": None, "user": body.owner.user_ids}[body.owner.type]
+    found = await service.store.search_sessions(body, projects, users)
+    page = found[: body.limit]
+    cursor = None
+    if len(found) > len(page):
+        cursor = {"last_created_at": responses.timestamp(page[-1].created_at), "last_session_id": page[-1].id}
+    return JSONResponse({"sessions": [_summary(one) for one in page], "next_cursor": cursor})
+
+
+def _summary(found: FoundSession) -> dict[str, Any]:
+    return {
+        "session_id": found.id,
+        "created_at": responses.timestamp(found.created_at),
+        "owner": owner_urn(found.user_id),
+        "project_id": found.project_id,
+        "status": found.status,
+        "display_name": found.display_name,
+        "user_metadata": found.user_metadata,
+        "checkpoints_count": found.checkpoints_count,
+        "checkpoint_storage_bytes": found.checkpoint_storage_bytes,
+    }
+
+
+async def move(request: Request) -> Response:
+    """The session goes to another project with everything in it, its usage included."""
+    service: Service = request.app.state.service
+    caller, session_id = caller_of(request), request.path_params["session_id"]
+    body = await read(request, requests.AssignProject)
+    project_id = await service.access.project_for(caller, body.project_id)
+    await service.store.move_session(session_id, project_id, caller)
+    service.access.moved(session_id)
+    return Response(status_code=204)
 
 
 routes = [
+    Route("/sessions/search", search, methods=["POST"]),
+    Route("/sessions/{session_id}/project", move, methods=["PUT"]),
     Route("/create_session", create, methods=["POST"]),
     Route("/session_heartbeat", heartbeat, methods=["POST"]),
     Route("/sessions/{session_id}/finish", finish, methods=["POST"]),

@@ -1,6 +1,7 @@
 """Training requests. What is wrong with one beyond its address, its future says: a refused number leaves a hole."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.routing import Route
 from hone.errors import UserError
 from hone.protocol import codec, requests
 from hone.server import ids
+from hone.server.access import caller_of
 from hone.server.bodies import read_body, read_json
 from hone.server.journal import Entry, canonical
 from hone.server.service import Service
@@ -21,7 +23,10 @@ LARGE_BYTES = 1 << 18
 async def forward_backward(request: Request) -> JSONResponse:
     service: Service = request.app.state.service
     body = await read_body(request, service.settings.max_body_bytes)
-    entry = await asyncio.to_thread(_entry, body) if len(body) > LARGE_BYTES else _entry(body)
+    caller = caller_of(request)
+    parsed = await asyncio.to_thread(_entry, body) if len(body) > LARGE_BYTES else _entry(body)
+    entry = replace(parsed, key_id=caller.key.id)
+    await service.access.check(caller, entry.lane)
     await service.sessions.check_open(ids.session_of(entry.lane))
     return JSONResponse({"request_id": await service.worker.submit(entry)})
 
@@ -46,7 +51,7 @@ async def submit_operation(request: Request, kind: str, fields: dict[str, Any]) 
     service: Service = request.app.state.service
     address = requests.parse(requests.OperationAddress, fields)
     await service.sessions.check_open(ids.session_of(address.model_id))
-    entry = Entry(address.model_id, address.seq_id, kind, canonical(fields), seed=0)
+    entry = Entry(address.model_id, address.seq_id, kind, canonical(fields), seed=0, key_id=caller_of(request).key.id)
     return JSONResponse({"request_id": await service.worker.submit(entry)})
 
 

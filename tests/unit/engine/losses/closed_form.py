@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from hone.engine.losses import LossValue, evaluate
+from hone.engine.losses import evaluate
 from hone.engine.losses.inputs import gather_inputs
+from hone.engine.losses.value import LossValue
 from hone.protocol.losses import loss_settings
 from hone.protocol.types import Datum
 

@@ -9,9 +9,10 @@ import pytest
 
 from hone.engine.contract import Sample
 from hone.engine.models.load import LoadedModel
-from hone.engine.sampling.request import check_sample, uniform_stream
+from hone.engine.sampling.request import check_sample
+from hone.engine.sampling.streams import uniform_stream
 from hone.errors import UserError
-from hone.protocol.types import SamplingParams
+from hone.protocol.types import PromptTargets, SamplingParams
 from tests.unit.engine.material import VOCAB
 
 CONTEXT = 256
@@ -21,6 +22,10 @@ def sample(prompt_length: int = 10, **changes: Any) -> Sample:
     params = SamplingParams(**{k: v for k, v in changes.items() if k in SamplingParams.__dataclass_fields__})
     others = {k: v for k, v in changes.items() if k not in SamplingParams.__dataclass_fields__}
     return replace(Sample("base", None, np.zeros(prompt_length, np.int32), 1, params, 0), **others)
+
+
+def targets(token: int) -> PromptTargets:
+    return PromptTargets(np.zeros(2, np.int64), np.array([0, token]))
 
 
 @pytest.mark.parametrize(
@@ -61,6 +66,8 @@ def test_max_tokens_is_a_limit_and_the_context_another(
         (sample(top_k=-2), "top_k"),
         (sample(topk_prompt_logprobs=VOCAB + 1), "topk_prompt_logprobs"),
         (sample(topk_sample_logprobs=-1), "topk_sample_logprobs"),
+        (sample(target_prompt_logprobs=targets(VOCAB)), f"token {VOCAB}"),
+        (sample(target_prompt_logprobs=targets(-2)), "token -2"),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(op: Sample, named: str, qwen3: LoadedModel) -> None:

@@ -16,7 +16,7 @@ from hone.engine.batch import cut
 from hone.engine.contract import ForwardBackward, ModelSource, Sample
 from hone.engine.lora.state import AdapterState
 from hone.engine.models.load import LoadedModel, load_model
-from hone.engine.sampling.request import MASKED_LOGPROB
+from hone.engine.sampling.prompt import MASKED_LOGPROB
 from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.version import AdapterVersion, make_version
 from hone.engine.trainer import run_pieces

@@ -1,0 +1,1 @@
+"""Sampling by text, for the OpenAI- and Anthropic-compatible routes: chat templates, tokenizers, tool calls."""

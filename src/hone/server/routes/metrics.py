@@ -1,0 +1,14 @@
+"""What Prometheus asks for; see `observe/metrics.py`."""
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+
+from hone.observe.metrics import QUEUED, exposition
+from hone.server.service import Service
+
+
+async def metrics(request: Request) -> PlainTextResponse:
+    service: Service = request.app.state.service
+    QUEUED.set(service.worker.waiting, queue="models")
+    QUEUED.set(len(service.samples.under_way), queue="samples")
+    return PlainTextResponse(exposition(), media_type="text/plain; version=0.0.4")

@@ -1,0 +1,53 @@
+"""Losses that the client traces and the server computes: the same steps as when the client computes them."""
+
+import pytest
+import tinker
+import torch
+
+from tests.contract.material import PROPORTIONAL_STEP, TOLERANCE, Material, datum, forward, logprobs
+
+
+def weighted(logprobs: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    loss = -(torch.sigmoid(logprobs) * weights).sum()
+    return loss, {"custom/tokens:sum": weights.sum(), "custom/confidence:mean": logprobs.exp().mean()}
+
+
+def data(material: Material) -> list[tinker.Datum]:
+    return [datum(material.sequence(number)) for number in range(3)]
+
+
+def test_the_server_computes_what_the_client_would(
+    service: tinker.ServiceClient, base_model: str, material: Material
+) -> None:
+    uploaded = service.create_custom_loss(weighted, {"logprobs": 1, "weights": 1}).result()
+    assert uploaded.loss_id is not None
+
+    def in_the_client(data: list[tinker.Datum], values: list[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+        parts = [
+            weighted(lp, one.loss_fn_inputs["weights"].to_torch())[0] for one, lp in zip(data, values, strict=True)
+        ]
+        return torch.stack(parts).sum(), {}
+
+    after = []
+    for loss in (uploaded, in_the_client):
+        training = service.create_lora_training_client(base_model, rank=4, seed=7).result()
+        output = training.forward_backward_custom(data(material), loss).result()
+        training.optim_step(PROPORTIONAL_STEP).result()
+        after.append((output, forward(training, data(material))))
+    (there, moved_there), (_, moved_here) = after
+    values = logprobs(there)
+    computed = [weighted(lp, torch.ones_like(lp)) for lp in values]
+    assert there.metrics["loss:sum"] == pytest.approx(float(sum(loss for loss, _ in computed)), rel=1e-5)
+    assert there.metrics["custom/tokens:sum"] == sum(len(lp) for lp in values)
+    mean = sum(float(metrics["custom/confidence:mean"]) for _, metrics in computed) / 3
+    assert there.metrics["custom/confidence:mean"] == pytest.approx(mean, rel=1e-4)
+    torch.testing.assert_close(moved_there, moved_here, atol=TOLERANCE, rtol=0)
+
+
+def test_what_the_server_does_not_allow_is_said_when_the_loss_is_made(service: tinker.ServiceClient) -> None:
+    def random(logprobs: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return (logprobs * torch.rand_like(logprobs)).sum(), {}
+
+    with pytest.raises(tinker.RequestFailedError, match=r"torch\.rand_like.*not on this server's list") as refusal:
+        service.create_custom_loss(random, {"logprobs": 1}).result()
+    assert refusal.value.category == "user"

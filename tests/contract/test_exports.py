@@ -1,0 +1,172 @@
+"""Weights leave and come back: exports, encryption, copies, the SDK's command line, other tools, imports."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import peft
+import pyrage
+import pytest
+import tinker
+import torch
+import transformers
+
+from hone.cli.main import main
+from hone.client.connect import service_client
+from hone.client.embedded import ServerInfo, embedded_server
+from tests.contract.material import STEP, TOLERANCE, Material, datum, forward
+
+PARITY = 1e-4
+"""Nats between this server and transformers, in float32."""
+TINY = Path(__file__).parents[2] / "src" / "hone" / "assets" / "tiny"
+
+
+@pytest.fixture
+def trained(training: tinker.TrainingClient, material: Material) -> tinker.TrainingClient:
+    for _ in range(3):
+        training.forward_backward([datum(material.sequence(1))], "cross_entropy")
+        training.optim_step(STEP).result()
+    return training
+
+
+@pytest.fixture
+def rest(server: ServerInfo) -> tinker.RestClient:
+    return tinker.RestClient(base_url=server.url, api_key=server.api_key)
+
+
+def run_cli(server: ServerInfo, *arguments: str) -> str:
+    """The `tinker` command, as its user runs it."""
+    environment = os.environ | {"TINKER_BASE_URL": server.url, "TINKER_API_KEY": server.api_key}
+    command = [str(Path(sys.executable).with_name("tinker")), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def check_parity(adapter: Path, trained: tinker.TrainingClient, material: Material, scratch: Path) -> None:
+    """transformers with the adapter gives the log-probabilities that the server gives."""
+    assert main(["checkpoint", "convert", str(adapter), str(scratch / "peft")]) == 0
+    base = transformers.AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32)
+    model = peft.PeftModel.from_pretrained(base, str(scratch / "peft")).eval()
+    tokens = torch.tensor([material.question()])
+    with torch.no_grad():
+        logits = model(tokens).logits[0, :-1].float()
+    found = torch.log_softmax(logits, -1).gather(1, tokens[0, 1:, None])[:, 0]
+    wanted = forward(trained, [datum(material.question())])
+    assert (found - wanted).abs().max() < PARITY
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+def test_the_command_line_downloads_an_export_that_peft_loads(
+    server: ServerInfo, trained: tinker.TrainingClient, material: Material, tmp_path: Path
+) -> None:
+    path = trained.save_weights_external("out").result().path
+    run_cli(server, "checkpoint", "download", path, "--output", str(tmp_path))
+    (config,) = tmp_path.rglob("adapter_config.json")
+    assert sorted(file.name for file in config.parent.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    check_parity(config.parent, trained, material, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_line_downloads_a_training_checkpoint_and_leaves_no_export(
+    server: ServerInfo, rest: tinker.RestClient, training: tinker.TrainingClient, tmp_path: Path
+) -> None:
+    path = training.save_state("state").result().path
+    before = {one.tinker_path for one in rest.list_user_checkpoints().result().checkpoints}
+    run_cli(server, "checkpoint", "download", path, "--output", str(tmp_path))
+    assert list(tmp_path.rglob("adapter_model.safetensors"))
+    assert {one.tinker_path for one in rest.list_user_checkpoints().result().checkpoints} == before
+
+
+def test_the_cookbook_downloads_a_training_checkpoint_encrypted(
+    server: ServerInfo,
+    trained: tinker.TrainingClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights = pytest.importorskip("tinker_cookbook.weights")
+    monkeypatch.setenv("TINKER_API_KEY", server.api_key)
+    path = trained.save_state("state").result().path
+    adapter = weights.download(tinker_path=path, output_dir=str(tmp_path / "a"), base_url=server.url)
+    assert {file.name for file in Path(adapter).iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def test_an_export_can_be_read_with_the_key_alone(
+    rest: tinker.RestClient, trained: tinker.TrainingClient, tmp_path: Path
+) -> None:
+    import urllib.request
+
+    identity = pyrage.x25519.Identity.generate()
+    path = trained.save_weights_external("secret", age_encryption_recipients=[str(identity.to_public())]).result().path
+    given = rest.get_external_weights_urls(path).result()
+    assert set(given.urls) == {"adapter_config.json.age", "adapter_model.safetensors.age"}
+    with urllib.request.urlopen(given.urls["adapter_config.json.age"]) as response:
+        content = response.read()
+    assert b"LORA" not in content
+    assert json.loads(pyrage.decrypt(content, [identity]))["peft_type"] == "LORA"
+
+
+def test_a_wrong_recipient_is_the_users_mistake(training: tinker.TrainingClient) -> None:
+    with pytest.raises(tinker.RequestFailedError, match="age_encryption_recipients") as refusal:
+        training.save_weights_external("x", age_encryption_recipients=["age1wrong"]).result()
+    assert refusal.value.category == "user"
+
+
+def test_a_copy_goes_on_where_its_source_was(
+    service: tinker.ServiceClient,
+    rest: tinker.RestClient,
+    trained: tinker.TrainingClient,
+    base_model: str,
+    material: Material,
+) -> None:
+    state = trained.save_state("source").result().path
+    sampler = trained.save_weights_for_sampler("source").result().path
+    copied = rest.copy_weights(state, "default").result()
+    sampled = rest.copy_weights(sampler, "default", ttl_seconds=3600).result()
+    rest.delete_checkpoint_from_tinker_path(state).result()
+    rest.delete_checkpoint_from_tinker_path(sampler).result()
+    data = [datum(material.question())]
+    wanted = forward(trained, data)
+    assert torch.equal(forward(service.create_training_client_from_state_with_optimizer(copied).result(), data), wanted)
+    scores = service.create_sampling_client(model_path=sampled).result().compute_logprobs(material.prompt()).result()
+    assert scores[1:] == pytest.approx(wanted.tolist(), abs=TOLERANCE)
+    assert rest.get_training_run_by_tinker_path(copied).result().base_model == base_model
+
+
+def test_publication_and_time_to_live_by_command_line(
+    server: ServerInfo, rest: tinker.RestClient, training: tinker.TrainingClient
+) -> None:
+    path = training.save_state("x").result().path
+    run_id = path.removeprefix("tinker://").split("/")[0]
+    for verb, public in (("publish", True), ("unpublish", False)):
+        for _ in range(2):
+            getattr(rest, f"{verb}_checkpoint_from_tinker_path")(path).result()
+        assert rest.list_checkpoints(run_id).result().checkpoints[0].public is public
+    run_cli(server, "checkpoint", "set-ttl", path, "--ttl", "7200")
+    assert rest.list_checkpoints(run_id).result().checkpoints[0].expires_at is not None
+    run_cli(server, "checkpoint", "set-ttl", path, "--remove")
+    assert rest.list_checkpoints(run_id).result().checkpoints[0].expires_at is None
+
+
+@pytest.mark.slow
+def test_an_imported_adapter_becomes_a_training_run(
+    server: ServerInfo, trained: tinker.TrainingClient, material: Material, further_servers: None, tmp_path: Path
+) -> None:
+    path = trained.save_weights_external("out").result().path
+    run_cli(server, "checkpoint", "download", path, "--output", str(tmp_path / "d"))
+    (config,) = (tmp_path / "d").rglob("adapter_config.json")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["checkpoint", "import", str(config.parent), "--data-dir", str(tmp_path / "new"), "--json"]) == 0
+    imported = json.loads(printed.getvalue())["tinker_path"]
+    data = [datum(material.question())]
+    wanted = forward(trained, data)
+    with embedded_server(tmp_path / "new") as other, service_client(other.url, other.api_key) as client:
+        resumed = client.create_training_client_from_state(imported).result()
+        assert torch.equal(forward(resumed, data), wanted)
+        resumed.forward_backward(data, "cross_entropy")
+        resumed.optim_step(STEP).result()
+        assert not torch.equal(forward(resumed, data), wanted)

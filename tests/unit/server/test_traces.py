@@ -1,0 +1,40 @@
+import asyncio
+from pathlib import Path
+
+from tests.support.service import forward_backward, serving
+from tests.support.uniform_engine import UniformEngine
+
+
+def test_a_trace_shows_every_operation_to_whoever_has_the_link(tmp_path: Path) -> None:
+    async def run() -> None:
+        engine = UniformEngine()
+        async with serving(tmp_path, engine) as client:
+            session = await client.session()
+            model = await client.model(session)
+            await client.output(await client.send(forward_backward(model, 1)))
+            engine.slow = 60
+            await client.send(forward_backward(model, 2))
+            link = await client.get(f"sessions/{session}/trace_export")
+            assert link["status"] == "ready"
+            client.http.headers.clear()
+            trace = (await client.http.get(link["url"])).json()
+            begun = [event for event in trace["traceEvents"] if event["ph"] == "b"]
+            assert [event["args"]["state"] for event in begun] == ["succeeded", "succeeded", "unfinished"]
+            assert [event["id"] for event in begun] == [f"{model}:{seq}" for seq in range(3)]
+            assert {event["tid"] for event in begun} == {1}
+            named = {event["args"]["name"] for event in trace["traceEvents"] if event["ph"] == "M"}
+            assert named == {f"session {session}", model}
+            head, _, signature = link["url"].rpartition(".")
+            assert (await client.http.get(f"{head}.{signature[::-1]}")).status_code == 404
+
+    asyncio.run(run())
+
+
+def test_a_session_without_operations_has_an_empty_trace(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            link = await client.get(f"sessions/{await client.session()}/trace_export")
+            trace = (await client.http.get(link["url"])).json()
+            assert [event["ph"] for event in trace["traceEvents"]] == ["M"]
+
+    asyncio.run(run())

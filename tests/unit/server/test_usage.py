@@ -1,0 +1,223 @@
+"""What is counted, to the token, and what it costs."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tinker
+from tinker import types
+
+from hone.cli import main as cli
+from hone.server.usage import Filter, used
+from hone.storage.atomic import tree_size
+from tests.support.service import KEY, MODEL, Client, LiveServer, crash, forward_backward, make_service, serving
+from tests.support.tenants import as_key, make_key
+from tests.support.uniform_engine import UniformEngine
+
+PRICES = {"*": {"training": 2.0, "prefill": 1.0, "cached_prefill": 0.1, "sample": 4.0, "storage": 0.5}}
+
+
+def window() -> tuple[str, str]:
+    """The present hour and its neighbours, so that no test depends on the minute."""
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    return (hour - timedelta(hours=1)).isoformat(), (hour + timedelta(hours=2)).isoformat()
+
+
+def datum(*tokens: int) -> types.Datum:
+    return types.Datum(
+        model_input=types.ModelInput.from_ints(list(tokens[:-1])),
+        loss_fn_inputs={"target_tokens": list(tokens[1:]), "weights": [1.0] * (len(tokens) - 1)},
+    )
+
+
+def test_the_official_clients_bill_agrees_with_the_tokens_processed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HONE_PRICES", json.dumps(PRICES))
+    with LiveServer(tmp_path, prices=json.dumps(PRICES)) as server:
+        with tinker.ServiceClient(base_url=server.url, api_key=KEY, user_metadata={"team": "a"}) as client:
+            model = client.create_lora_training_client(MODEL, rank=8, seed=3).result()
+            model.forward_backward([datum(1, 2, 3), datum(4, 5, 6, 7)], "cross_entropy").result()
+            model.forward([datum(1, 2)], "cross_entropy").result()
+            model.optim_step(types.AdamParams()).result()
+            with pytest.raises(tinker.RequestFailedError):
+                model.forward_backward([datum(1, 99, 3)], "cross_entropy").result()
+            model.save_state("kept").result()
+            sampler = model.save_weights_and_get_sampling_client().result()
+            drawn = sampler.sample(
+                types.ModelInput.from_ints([1, 2, 3]),
+                num_samples=4,
+                sampling_params=types.SamplingParams(max_tokens=9, stop=[]),
+            ).result()
+            run_id = model.model_id
+            bill = tinker.AdminClient(base_url=server.url, api_key=KEY).get_billing_usage(*window()).result()
+            amounts: dict[str, int] = {}
+            for event in bill.data:
+                kind = event.event_info.type
+                amounts[kind] = amounts.get(kind, 0) + getattr(event.event_info, "token_count", 1)
+                assert event.project_id == "default"
+            tokens = sum(len(sequence.tokens) for sequence in drawn.sequences)
+            assert tokens == 36
+            assert amounts == {
+                "training": 2 + 3 + 1,
+                "sampling_prefill": 3,
+                "sampling_sample": tokens,
+                "checkpoint": 1,
+                "storage": amounts["storage"],
+            }
+            (session,) = bill.sessions.values()
+            assert session.user_metadata == {"team": "a"}
+            by_type = {event.event_info.type: event for event in bill.data}
+            assert by_type["training"].estimated_cost_usd == pytest.approx(6 * 2.0 / 1e6)
+            assert by_type["sampling_sample"].effective_rate_usd_per_million_tokens == 4.0
+
+            rest = tinker.RestClient(base_url=server.url, api_key=KEY)
+            shown = rest.get_training_run(run_id).result().user_metadata
+            assert shown is not None
+            assert float(shown["hone_cost_usd"]) == pytest.approx((6 * 2 + 3 + 36 * 4) / 1e6, abs=1e-6)
+            current = tinker.AdminClient(base_url=server.url, api_key=KEY).get_current_checkpoint_storage_usage()
+            (stored,) = current.result().data
+            directory = next((tmp_path / "checkpoints").glob("*/weights/kept@*"))
+            assert (stored.checkpoint_count, stored.size_bytes) == (1, tree_size(directory))
+
+        assert cli.main(["usage", "--data-dir", str(tmp_path), "--json", "--by", "run"]) == 0
+        rows = {row["kind"]: row for row in json.loads(capsys.readouterr().out)}
+        assert {row["run"] for row in rows.values()} == {run_id}
+        assert {kind: rows[kind]["quantity"] for kind in ("training", "prefill", "sample", "checkpoint")} == {
+            "training": 6,
+            "prefill": 3,
+            "sample": 36,
+            "checkpoint": 1,
+        }
+        assert rows["sample"]["cost_usd"] == pytest.approx(36 * 4 / 1e6)
+
+
+async def quantities(client: Client, **chosen: Any) -> dict[str, int]:
+    found = await client.service.database.run(lambda connection: used(connection, Filter(**chosen)))
+    sums: dict[str, int] = {}
+    for one in found:
+        sums[one.kind] = sums.get(one.kind, 0) + one.quantity
+    return sums
+
+
+def test_what_a_crash_makes_the_server_repeat_is_counted_once(tmp_path: Path) -> None:
+    async def run() -> None:
+        engine = UniformEngine()
+        service = make_service(tmp_path, engine)
+        await service.start()
+        before = Client(service, engine)
+        async with before.http:
+            session = await before.session()
+            model = await before.model(session)
+            await before.output(await before.send(forward_backward(model, 1)))
+            await before.result(await before.step(model, 2))
+            engine.slow = 60
+            await before.send(forward_backward(model, 3))
+            await asyncio.sleep(0.05)
+            await crash(service)
+        async with serving(tmp_path) as client:
+            await client.output(f"{model}:3")
+            assert (await quantities(client))["training"] == 6
+            client.engine.die()
+            await client.output(await client.send(forward_backward(model, 4)))
+            assert client.engine.restarts == 1
+            assert await quantities(client, run_id=model) == {"training": 9}
+            repeated = await client.send(forward_backward(model, 4))
+            await client.output(repeated)
+            assert (await quantities(client))["training"] == 9
+
+    asyncio.run(run())
+
+
+def test_each_key_has_its_own_sums(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            number, text = await make_key(client, "second")
+            session = await client.session()
+            model = await client.model(session)
+            await client.output(await client.send(forward_backward(model, 1)))
+            async with as_key(client, text) as second:
+                sent = forward_backward(model, 2).SerializeToString()
+                answer = await second.post("/api/v1/forward_backward", content=sent)
+                await client.output(answer.json()["request_id"])
+            assert await quantities(client, key_id=1) == {"training": 3}
+            assert await quantities(client, key_id=number) == {"training": 3}
+
+    asyncio.run(run())
+
+
+def test_storage_is_counted_up_to_the_moment_of_deletion(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            model = await client.model(await client.session())
+            saved = await client.post("save_weights", {"model_id": model, "seq_id": 1, "path": "one"})
+            path = (await client.result(saved["request_id"]))["path"]
+            size = (await client.get("checkpoints"))["checkpoints"][0]["size_bytes"]
+            started = time.time()
+            await asyncio.sleep(0.2)
+            await client.service.meter_storage()
+            await client.service.meter_storage()
+            await asyncio.sleep(0.2)
+            deleted = await client.http.delete(f"/api/v1/training_runs/{model}/checkpoints/{path.split('/', 3)[3]}")
+            assert deleted.status_code == 204
+            lived = time.time() - started
+            await client.service.meter_storage()
+            assert (await quantities(client))["storage"] == pytest.approx(size * lived, rel=0.2)
+
+    asyncio.run(run())
+
+
+def test_bad_windows_are_refused(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            for query in (
+                "",
+                "starting_on=x&ending_before=2026-01-01T00:00:00Z",
+                "starting_on=2026-01-01T00:00:01Z&ending_before=2026-01-02T00:00:00Z",
+                "starting_on=2026-01-01T00:00:00&ending_before=2026-01-02T00:00:00Z",
+                "starting_on=2026-01-02T00:00:00Z&ending_before=2026-01-01T00:00:00Z",
+                "starting_on=2026-01-01T00:00:00Z&ending_before=2026-02-01T00:00:00Z",
+            ):
+                response = await client.http.get(f"/api/v1/billing/usage/events?{query}")
+                assert response.status_code == 400, query
+
+    asyncio.run(run())
+
+
+def test_the_official_command_line(tmp_path: Path) -> None:
+    """The commands that show sessions, runs, money and access, run as users run them."""
+    with LiveServer(tmp_path / "data", prices=json.dumps(PRICES)) as server:
+        with tinker.ServiceClient(base_url=server.url, api_key=KEY) as client:
+            model = client.create_lora_training_client(MODEL, rank=8, seed=3).result()
+            model.forward_backward([datum(1, 2, 3)], "cross_entropy").result()
+            run_id = model.model_id
+        session_id = run_id.split(":")[0]
+        environment = {**os.environ, "TINKER_BASE_URL": server.url, "TINKER_API_KEY": KEY, "HOME": str(tmp_path)}
+
+        def tinker_cli(*arguments: str) -> str:
+            command = [sys.executable, "-m", "tinker.cli", *arguments]
+            done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        assert MODEL in tinker_cli("model", "list")
+        tinker_cli("auth", "status")
+        (listed,) = json.loads(tinker_cli("-f", "json", "run", "list"))["runs"]
+        assert listed["training_run_id"] == run_id
+        assert run_id in tinker_cli("run", "info", run_id)
+        bill = json.loads(tinker_cli("-f", "json", "billing", "usage", *window()))
+        assert [event["event_info"] for event in bill["data"]] == [{"type": "training", "token_count": 2}]
+        tinker_cli("billing", "checkpoint-storage")
+        tinker_cli("session", "export-trace", session_id, "--output", "trace.json")
+        trace = json.loads((tmp_path / "trace.json").read_text())
+        slices = [event for event in trace["traceEvents"] if event["ph"] in "be"]
+        assert [event["name"] for event in slices] == ["create_model"] * 2 + ["forward_backward"] * 2
+        assert [event["ph"] for event in slices] == ["b", "e"] * 2
+        assert all(first["ts"] <= last["ts"] for first, last in zip(slices[::2], slices[1::2], strict=True))
