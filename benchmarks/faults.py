@@ -101,7 +101,7 @@ class Killer(threading.Thread):
             self.recoveries.append(self.target.kill(victim))
 
 
-# --- workloads: everything that a run computed, as values that can be compared ---------------------------------------------
+# --- workloads: everything that a run computed, as values that can be compared --------------------------------------
 
 
 def sft(target: Target, steps: int) -> list[Any]:
@@ -130,7 +130,7 @@ def rl(target: Target, steps: int) -> list[Any]:
             sampler = client.save_weights_and_get_sampling_client()
             prompt = rng.integers(10, 500, 12).tolist()
             params = types.SamplingParams(max_tokens=12, seed=step, stop=[])
-            futures = [sampler.sample(types.ModelInput.from_ints(prompt + [i]), 4, params) for i in range(10, 13)]
+            futures = [sampler.sample(types.ModelInput.from_ints([*prompt, i]), 4, params) for i in range(10, 13)]
             data = []
             for i, future in enumerate(futures):
                 for sequence in future.result().sequences:
@@ -180,7 +180,7 @@ def weights_digest(target: Target, path: str) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-# --- the experiment --------------------------------------------------------------------------------------------------------
+# --- the experiment -------------------------------------------------------------------------------------------------
 
 
 def undisturbed(name: str, steps: int, root: Path) -> list[Any]:

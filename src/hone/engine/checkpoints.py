@@ -82,10 +82,6 @@ def write_image(image: AdapterImage, base_model: str, directory: Path) -> int:
     return sum(file.stat().st_size for file in directory.iterdir())
 
 
-def read_lora_config(directory: Path) -> LoraConfig:
-    return LoraConfig(**_read_meta(directory)["lora"])
-
-
 def read_adapter(directory: Path, model_config: ModelConfig, with_optimizer: bool) -> AdapterState:
     """The adapter in `directory`; `UserError` if it is not one for this base model."""
     meta = _read_meta(directory)

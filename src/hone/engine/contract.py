@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hone.protocol.types import AdamParams, Datum, ForwardBackwardResult, LoraConfig, SampleResult, SamplingParams
+from hone.protocol.types import AdamParams, Datum, LoraConfig, SamplingParams
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,6 @@ AdapterOperation = (
     CreateAdapter | LoadAdapter | ForwardBackward | OptimStep | Snapshot | SaveAdapter | Publish | DropAdapter
 )
 Operation = AdapterOperation | LoadVersion | DropVersion | Sample
-Result = None | int | dict[str, float] | AdapterInfo | ForwardBackwardResult | SampleResult
 
 
 class Engine(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 
 from hone.engine import wire
 from hone.engine.contract import BaseModel, ModelSource, Operation, Sample
-from hone.engine.process import LENGTH, STATS
+from hone.engine.wire import CANCEL, LENGTH, STATS
 from hone.errors import EngineLostError, HoneError, ServerError
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class RemoteEngine:
 
     def _cancel(self, ticket: int) -> None:
         if self._waiting.pop(ticket, None) is not None and self._writer is not None:
-            self._send((ticket, "cancel"))
+            self._send((ticket, CANCEL))
 
     def _send(self, message: Any) -> None:
         assert self._writer is not None

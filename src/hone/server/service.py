@@ -1,6 +1,7 @@
 """The service behind the routes: its parts, put together once, with a start and a stop."""
 
 import asyncio
+import logging
 import time
 
 from hone.engine.contract import Engine
@@ -18,6 +19,8 @@ from hone.server.versions import Versions
 from hone.server.worker import Worker, remove_orphans
 from hone.settings import Settings
 from hone.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 PRUNE_SECONDS = 600.0
 """How often old results are looked for."""
@@ -76,5 +79,8 @@ class Service:
 
     async def _prune(self) -> None:
         while True:
-            await self.journal.prune(time.time() - self.settings.result_retention_hours * 3600)
+            try:
+                await self.journal.prune(time.time() - self.settings.result_retention_hours * 3600)
+            except Exception:
+                log.exception("old results could not be pruned; trying again later")
             await asyncio.sleep(PRUNE_SECONDS)

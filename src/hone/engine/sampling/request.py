@@ -1,5 +1,6 @@
 """One sample request and its sequences, from arrival to result."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -130,16 +131,28 @@ def check_sample(op: Sample, model: LoadedModel, capacity: int) -> int:
     return max_tokens
 
 
-def score_prompt(request: SampleRequest, logprobs_PV: Tensor) -> None:
-    """Fill in the prompt's log-probabilities; row i of `logprobs_PV` predicts token i + 1."""
+def score_prompt(request: SampleRequest, logprobs_chunks: Iterable[Tensor]) -> None:
+    """Fill in the prompt's log-probabilities, from [rows, V] at a time; row i of them all predicts token i + 1."""
     op = request.operation
+    following = torch.from_numpy(np.append(op.prompt[1:], 0).astype(np.int64))
+    scored, ids, values, row = [], [], [], 0
+    for logprobs_TV in logprobs_chunks:
+        rows = slice(row, row + len(logprobs_TV))
+        row = rows.stop
+        scored.append(logprobs_TV.gather(1, following[rows, None]).squeeze(1))
+        if op.topk_prompt_logprobs:
+            best = logprobs_TV.topk(op.topk_prompt_logprobs, dim=-1)
+            ids.append(best.indices)
+            values.append(best.values)
     if op.prompt_logprobs:
-        following = torch.from_numpy(op.prompt[1:].astype(np.int64))
-        scored = logprobs_PV[:-1].gather(1, following[:, None]).squeeze(1)
-        request.prompt_logprobs = np.concatenate([[np.nan], scored.numpy()]).astype(np.float32)
+        request.prompt_logprobs = _shifted(scored, np.nan).astype(np.float32)
     if op.topk_prompt_logprobs:
-        k = op.topk_prompt_logprobs
-        best = logprobs_PV[:-1].topk(k, dim=-1)
-        ids = np.concatenate([np.zeros((1, k)), best.indices.numpy()]).astype(np.int32)
-        logprobs = np.concatenate([np.full((1, k), MASKED_LOGPROB), best.values.numpy()]).astype(np.float32)
-        request.topk_prompt_logprobs = TopkLogprobs(ids, logprobs)
+        request.topk_prompt_logprobs = TopkLogprobs(
+            _shifted(ids, 0).astype(np.int32), _shifted(values, MASKED_LOGPROB).astype(np.float32)
+        )
+
+
+def _shifted(chunks: list[Tensor], first: float) -> np.ndarray:
+    """Rows that predict the next token, as rows of the predicted one: nothing predicts the first token."""
+    rows = torch.cat(chunks)[:-1].numpy()
+    return np.concatenate([np.full((1, *rows.shape[1:]), first), rows])

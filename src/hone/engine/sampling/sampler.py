@@ -79,7 +79,7 @@ class Sampler:
         done = [*self._start(), *self._decode()]
         return [(request.ticket, request.result()) for request in done]
 
-    # --- joining -----------------------------------------------------------------------------------------------------
+    # --- joining ----------------------------------------------------------------------------------------------------
 
     def _prefill(self) -> None:
         """Run the prompts of waiting requests while rows, cache and `prefill_tokens` allow."""
@@ -125,8 +125,8 @@ class Sampler:
         op = request.operation
         if op.prompt_logprobs or op.topk_prompt_logprobs:
             size = max(1, CHUNK_ELEMENTS // self._model.config.vocab_size)
-            chunks = [hidden_Ph[i : i + size] for i in range(0, len(hidden_Ph), size)]
-            score_prompt(request, torch.cat([torch.log_softmax(self._logits(c, lora, len(c)), -1) for c in chunks]))
+            chunks = (hidden_Ph[i : i + size] for i in range(0, len(hidden_Ph), size))
+            score_prompt(request, (torch.log_softmax(self._logits(c, lora, len(c)), -1) for c in chunks))
         request.first_logits_1V = self._logits(hidden_Ph[-1:], lora, 1)
 
     def _start(self) -> Iterator[SampleRequest]:
@@ -155,7 +155,7 @@ class Sampler:
             self._cache.copy_block(request.prompt_blocks[full], own[0])
         return shared + own
 
-    # --- running -----------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------------------------
 
     def _decode(self) -> Iterator[SampleRequest]:
         if not self._running:
@@ -212,7 +212,7 @@ class Sampler:
         self._pool.release(sequence.blocks)
         self._rows = None
 
-    # --- sizes -------------------------------------------------------------------------------------------------------
+    # --- sizes ------------------------------------------------------------------------------------------------------
 
     def _logits(self, hidden_Th: Tensor, lora: LoraBatch, rows: int) -> Tensor:
         return project(hidden_Th, self._model.decoder.weights.head, lora.segments("head"))[:rows]
