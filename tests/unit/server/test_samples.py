@@ -175,3 +175,21 @@ def test_a_number_taken_by_another_sampler_is_refused(tmp_path: Path, change: di
             await client.post("create_sampling_session", taken, status=400)
 
     asyncio.run(run())
+
+
+def test_a_repeated_unnamed_save_is_the_same_although_the_client_renumbers_its_session(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            model = await client.model(await client.session())
+            save = {"model_id": model, "seq_id": 1, "kind": "snapshot"}
+            first, again = [
+                await client.post("save_weights_for_sampler", save | {"sampling_session_seq_id": number})
+                for number in (0, 1)
+            ]
+            assert first == again
+            made = await client.result(first["request_id"])
+            assert made["sampling_session_id"].endswith(":sample:0")
+            other = save | {"sampling_session_seq_id": 2, "kind": "inflight"}
+            await client.post("save_weights_for_sampler", other, status=400)
+
+    asyncio.run(run())
