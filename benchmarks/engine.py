@@ -57,8 +57,7 @@ def main() -> None:
     emit("peak_memory", unit="MB", value=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-# --- training
-# --------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------------------------
 
 
 def bench_train(model: LoadedModel, args: argparse.Namespace) -> None:
@@ -84,8 +83,7 @@ def train_step(model: LoadedModel, state: AdapterState, data: tuple[Datum, ...])
     adamw_step(state, AdamParams(learning_rate=1e-5))
 
 
-# --- decoding
-# --------------------------------------------------------------------------------------------------------------
+# --- decoding -------------------------------------------------------------------------------------------------------
 
 
 def bench_decode(model: LoadedModel, args: argparse.Namespace, new_tokens: int = 64, prompt: int = 64) -> None:
@@ -114,8 +112,7 @@ def bench_decode(model: LoadedModel, args: argparse.Namespace, new_tokens: int =
         compare(f"decode_batch_{batch}", ours, theirs, batch * new_tokens, args.rounds)
 
 
-# --- many tenants
-# ----------------------------------------------------------------------------------------------------------
+# --- many tenants ---------------------------------------------------------------------------------------------------
 
 
 def bench_tenants(model: LoadedModel, args: argparse.Namespace) -> None:
@@ -141,8 +138,7 @@ def bench_publish(model: LoadedModel, args: argparse.Namespace) -> None:
     emit("publish", unit="ms", value=statistics.median(values), adapter_parameters=state.layout.size)
 
 
-# --- pieces
-# ----------------------------------------------------------------------------------------------------------------
+# --- pieces ---------------------------------------------------------------------------------------------------------
 
 
 def adapter(model: LoadedModel, rank: int) -> AdapterState:

@@ -2,22 +2,18 @@
 
     python benchmarks/server.py [--rounds 30] [--rank 32]
 
-Starts `hone serve` on the embedded model. "overhead" is the client's time minus the engine's computing time of the same
-calls, which the server reports. Memory is the summed resident size of the API and the engine process. Needs the `dev`
-extra.
+Starts `hone serve`, by default on the embedded model. "overhead" is the client's time minus the engine's computing time
+of the same calls, which the server reports. Memory is the summed resident size of the API and the engine process. Needs
+the `dev` extra.
 """
 
 import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,44 +21,34 @@ import psutil
 import tinker
 from tinker import types
 
+from hone.client.embedded import ServerInfo, embedded_server
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--model", action="append", default=[], help="as for `hone serve`")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as data_dir, server(data_dir) as ready:
+    start = time.perf_counter()
+    with embedded_server(models=args.model) as ready:
+        emit("start_to_ready", "s", [time.perf_counter() - start])
         bench = Bench(ready, args)
         bench.memory("memory_idle")
         bench.overhead()
         bench.publish()
         bench.sampling()
+        bench.agreement()
         bench.tenants()
         bench.memory("memory_after")
 
 
-@contextmanager
-def server(data_dir: str) -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", "hone.cli.main", "serve", "--json", "--port", "0", "--data-dir", data_dir]
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    ready = json.loads(process.stdout.readline())
-    emit("start_to_ready", "s", [time.perf_counter() - start])
-    try:
-        yield ready
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
-
-
 class Bench:
-    def __init__(self, ready: dict[str, Any], args: argparse.Namespace) -> None:
+    def __init__(self, ready: ServerInfo, args: argparse.Namespace) -> None:
         os.environ["TINKER_TELEMETRY"] = "0"
         self.ready, self.args, self.rng = ready, args, np.random.default_rng(0)
-        self.service = tinker.ServiceClient(base_url=ready["url"], api_key=ready["api_key"])
-        self.model = ready["models"][0]
+        self.service = tinker.ServiceClient(base_url=ready.url, api_key=ready.api_key)
+        self.model = ready.models[0]
         self.clients: list[tinker.TrainingClient] = []
 
     def client(self, i: int) -> tinker.TrainingClient:
@@ -83,6 +69,25 @@ class Bench:
             shape = f"{sequences}x{length}"
             emit("overhead_per_step", "ms", [1e3 * s for s in overheads], batch=shape)
             emit("train_step", "tokens/s", [sequences * length / s for s in times], batch=shape)
+
+        passes = [
+            timed(lambda: self.client(0).forward_backward(self.data(1, 8), "cross_entropy").result()) for _ in "x" * 9
+        ]
+        emit("forward_backward", "ms", [1e3 * s for s in passes], batch="1x8")
+
+    def agreement(self) -> None:
+        """The sampler's log-probabilities against the trainer's, of the same tokens under the same weights."""
+        sampler, gaps = self.client(0).save_weights_and_get_sampling_client(), []
+        for seed in range(8):
+            prompt = self.prompt(32).to_ints()
+            params = types.SamplingParams(max_tokens=64, seed=seed, stop=[])
+            sequence = sampler.sample(types.ModelInput.from_ints(prompt), 1, params).result().sequences[0]
+            tokens = prompt + list(sequence.tokens)
+            inputs = {"target_tokens": np.array(tokens[1:], np.int64), "weights": np.ones(len(tokens) - 1, np.float32)}
+            datum = types.Datum(model_input=types.ModelInput.from_ints(tokens[:-1]), loss_fn_inputs=inputs)
+            scored = self.client(0).forward([datum], "cross_entropy").result().loss_fn_outputs[0]["logprobs"].data
+            gaps.append(float(np.abs(np.array(scored[len(prompt) - 1 :]) - np.array(sequence.logprobs)).max()))
+        emit("sampler_trainer_gap", "nats", gaps)
 
     def publish(self) -> None:
         prompt, params = self.prompt(8), types.SamplingParams(max_tokens=1)
@@ -129,7 +134,7 @@ class Bench:
         emit("eight_small_tenants_together_vs_one_after_another", "ratio", gains)
 
     def memory(self, name: str) -> None:
-        root = psutil.Process(self.ready["pid"])
+        root = psutil.Process(self.ready.pid)
         total = sum(p.memory_info().rss for p in [root, *root.children(recursive=True)])
         emit(name, "MB", [total / 2**20])
 
@@ -142,8 +147,8 @@ class Bench:
             future.result()
 
     def compute_seconds(self) -> float:
-        request = urllib.request.Request(f"{self.ready['url']}/api/v1/engine")
-        request.add_header("X-API-Key", self.ready["api_key"])
+        request = urllib.request.Request(f"{self.ready.url}/api/v1/engine")
+        request.add_header("X-API-Key", self.ready.api_key)
         with urllib.request.urlopen(request) as answer:
             return float(json.load(answer)["compute_seconds"])
 

@@ -1,8 +1,11 @@
 """Where things live on disk. Everything is under one data directory, and paths in the database are relative to it."""
 
+import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from hone.errors import UserError
 
 
 def default_data_dir() -> Path:
@@ -46,6 +49,23 @@ class DataDirectory:
         return self.root / relative
 
     def make(self) -> None:
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds a key and people's data
-        self.snapshots.mkdir(exist_ok=True)
-        self.checkpoints.mkdir(exist_ok=True)
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds a key and people's data
+            self.snapshots.mkdir(exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"the data directory {self.root} cannot be used: {error.strerror}; choose another with --data-dir"
+            ) from None
+
+
+def is_in_use(data: DataDirectory) -> bool:
+    """Whether a running server holds the directory's lock; the lock of a killed one is free."""
+    try:
+        with data.lock.open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -74,7 +74,25 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         if text:
             given[entry.name] = _convert(entry.metadata["name"], text, str(entry.type), entry.default)
     given.setdefault("api_key", environment.get("TINKER_API_KEY") or None)
-    return Settings(**given)
+    settings = Settings(**given)
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    """What would otherwise fail late, or be ignored."""
+    for name, value, allowed in (
+        ("HONE_SQLITE_SYNCHRONOUS", settings.sqlite_synchronous.upper(), ("NORMAL", "FULL", "EXTRA")),
+        ("HONE_LOG_LEVEL", settings.log_level.upper(), ("DEBUG", "INFO", "WARNING", "ERROR")),
+    ):
+        if value not in allowed:
+            raise UserError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+    if settings.threads is not None and settings.threads < 1:
+        raise UserError(f"HONE_THREADS is {settings.threads}; it must be at least 1")
+    if settings.database_url is not None and "://" not in settings.database_url:
+        raise UserError(
+            f"HONE_DATABASE_URL is {settings.database_url!r}; it must be an SQLAlchemy URL, such as sqlite:///FILE"
+        )
 
 
 def _convert(name: str, text: str, kind: str, default: object) -> Any:

@@ -1,6 +1,9 @@
-"""`kill -9` of the engine in the middle of a run: the client sees no error, and the numbers are of a quiet run."""
+"""`kill -9` of engine or server in the middle of a run: no error for the client, and the numbers of a quiet run."""
 
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,3 +66,46 @@ def test_samplers_outlive_the_engine(own_server: ServerInfo, material: Material)
         assert sampler.compute_logprobs(material.prompt()).result() == before
         params = tinker.SamplingParams(max_tokens=4)
         assert sampler.sample(material.prompt(), 2, params).result().sequences
+
+
+def serve(port: int, data_dir: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "hone.cli.main", "serve", "--json", "--port", str(port)]
+    command += ["--api-key", "tml-recovery", "--data-dir", str(data_dir)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    assert process.stdout.readline(), "the server did not start"
+    return process
+
+
+@pytest.mark.slow
+def test_a_killed_server_goes_unnoticed_once_it_is_back(
+    further_servers: None, material: Material, tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = [datum(material.sequence(number)) for number in range(8)]
+    results = []
+    for killed in (False, True):
+        process = serve(port, tmp_path / str(killed))
+        with service_client(f"http://127.0.0.1:{port}", "tml-recovery") as client:
+            training = client.create_lora_training_client("hone/tiny", rank=4, seed=1).result()
+            losses = []
+            for step in range(STEPS):
+                gradient, update = training.forward_backward(data, "cross_entropy"), training.optim_step(STEP)
+                if killed and step == STEPS // 2:
+                    process.kill()
+                    process.wait()
+                    assert process.stdout is not None
+                    process.stdout.close()
+                    process = serve(port, tmp_path / str(killed))
+                losses.append(gradient.result().metrics["loss:sum"])
+                update.result()
+            results.append((losses, forward(training, data)))
+        process.terminate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+    (calm_losses, calm), (losses, disturbed) = results
+    assert losses == calm_losses
+    assert torch.equal(calm, disturbed)

@@ -19,6 +19,7 @@ import numpy as np
 
 from hone.engine import contract
 from hone.errors import EngineLostError, UserError
+from hone.protocol.lora import check_lora
 from hone.protocol.losses import check_datum, loss_settings
 from hone.protocol.types import (
     ForwardBackwardResult,
@@ -152,6 +153,7 @@ class UniformEngine:
     def _run(self, operation: contract.Operation) -> Any:
         match operation:
             case contract.CreateAdapter(name, _, lora):
+                check_lora(lora)
                 assert lora.seed is not None
                 self.adapters[name] = Adapter(lora, lora.seed % MODULUS)
             case contract.LoadAdapter(name, _, directory, with_optimizer):

@@ -84,7 +84,9 @@ def check_torch(setup: Setup) -> str:
         import torch
     except ImportError as error:
         raise Unwell(f"cannot be imported: {error}", "Install it: pip install -c constraints.txt torch") from error
-    return f"{torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+    cores = os.cpu_count() or 1
+    threads = load_settings().threads or max(1, cores - 1)
+    return f"{torch.__version__}, {threads} engine threads on {cores} cores"
 
 
 def check_device(setup: Setup) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from hone import __version__
-from hone.errors import UserError
+from hone.errors import HoneError, UserError
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -51,14 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen is None:
         _overview().print_help()
         return EXIT_USER_ERROR
-    module = cast(CommandModule, importlib.import_module(COMMANDS[chosen].module))
     parser = argparse.ArgumentParser(prog=f"hone {chosen}", description=_sentence(COMMANDS[chosen].summary))
-    module.add_arguments(parser)
     try:
+        module = cast(CommandModule, importlib.import_module(COMMANDS[chosen].module))
+        module.add_arguments(parser)
         return module.run(parser.parse_args(arguments[1:]))
     except UserError as error:
         print(f"hone {chosen}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except HoneError as error:
+        print(f"hone {chosen}: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print(f"hone {chosen}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

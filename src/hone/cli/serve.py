@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
+import logging
 import os
 import signal
 import socket
@@ -22,6 +24,8 @@ from hone.paths import DataDirectory, default_data_dir
 from hone.server.service import Service
 from hone.settings import Settings, load_settings
 
+log = logging.getLogger(__name__)
+
 EMBEDDED_MODEL = "hone/tiny"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -37,11 +41,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: %(default)s)"
+        "--port", type=_port, default=8000, help="port to listen on; 0 picks a free one (default: %(default)s)"
     )
     parser.add_argument("--data-dir", type=Path, help="where everything is kept (default: ~/.local/share/hone)")
-    parser.add_argument("--api-key", help="the key that clients must send (default: one made on first start)")
+    parser.add_argument(
+        "--api-key",
+        help="the key that clients must send (default: HONE_API_KEY, TINKER_API_KEY, or one made on first start)",
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON on standard output when ready")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port; ports are 0 to 65535")
+    return port
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,6 +98,8 @@ def model_sources(given: list[str]) -> list[ModelSource]:
         path = Path(directory).expanduser().resolve()
         if not (path / "config.json").is_file():
             raise UserError(f"--model {text}: {path} is not a Hugging Face model directory; it has no config.json")
+        if not (path / "tokenizer.json").is_file():
+            log.warning("%s has no tokenizer.json: get_tokenizer() and stop strings will not work for it", path)
         sources.append(ModelSource(name or path.name, path))
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
@@ -119,7 +135,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; try --port 0") from None
+            mend = "try --port 0" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "check --host"
+            raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; {mend}") from None
         yield listener
 
 

@@ -2,8 +2,8 @@
 
 Both run the same fused CPU kernel, padded so that the order of its additions does not depend on the neighbours:
 positions to a multiple of `BLOCK` (masked ones add exact zeros), query rows to at least `MIN_ROWS`, cached lengths by
-`stable_blocks`. So a sequence draws the same tokens in any batch; and up to a context of 192 tokens trainer and
-sampler agree to the bit.
+`stable_blocks`. So a sequence draws the same tokens in any batch, and in short contexts trainer and sampler agree to
+the bit.
 
 Legend: T tokens, H heads, K key-value heads, d head size, G query heads per key-value head, B sequences, L positions.
 """

@@ -91,10 +91,6 @@ def write_whole(directory: Path, fill: Callable[[Path], None]) -> int:
     return sum(file.stat().st_size for file in directory.iterdir())
 
 
-def read_lora_config(directory: Path) -> LoraConfig:
-    return LoraConfig(**_read_meta(directory)["lora"])
-
-
 def read_adapter(directory: Path, model_config: ModelConfig, with_optimizer: bool) -> AdapterState:
     """The adapter in `directory`; `UserError` if it is not one for this base model."""
     meta = _read_meta(directory)

@@ -24,7 +24,6 @@ from hone.protocol.types import (
     AdamParams,
     CustomLoss,
     Datum,
-    ForwardBackwardResult,
     LoraConfig,
     PromptTargets,
     SampleResult,
@@ -230,7 +229,6 @@ AdapterOperation = (
     | DropAdapter
 )
 Operation = AdapterOperation | LoadVersion | DropVersion | Sample | CheckLoss
-Result = None | int | dict[str, float] | AdapterInfo | ForwardBackwardResult | SampleResult
 
 
 class Engine(Protocol):

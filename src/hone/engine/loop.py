@@ -31,16 +31,16 @@ from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.version import AdapterVersion, make_version
 from hone.engine.scheduler import Job, Scheduler
 from hone.engine.trainer import PieceResult, run_pieces
+from hone.engine.wire import CANCEL, CLOSE
 from hone.errors import HoneError, ServerError, UserError
+from hone.protocol.lora import check_lora
 from hone.protocol.losses import LOSSES, check_datum
-from hone.protocol.types import ForwardBackwardResult, LoraConfig
+from hone.protocol.types import ForwardBackwardResult
 
 logger = logging.getLogger(__name__)
 
 Reply = Callable[[int, Any], None]
 """Called with a ticket and a result or an exception, from the loop's thread or the disk lane's."""
-
-CLOSE, CANCEL = "close", "cancel"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Limits:
     cache_bytes: int = 1 << 30
     """Key-value cache of one base model; memory is only used as it fills."""
     cache_tokens: int = 1 << 17
+    """The same in tokens, whichever is less: small models would otherwise reserve far more than anybody samples."""
 
 
 @dataclass(eq=False)
@@ -99,8 +100,7 @@ class EngineLoop:
             self.compute_seconds += time.perf_counter() - started
         self._disk.close()
 
-    # --- taking in
-    # -----------------------------------------------------------------------------------------------------
+    # --- taking in --------------------------------------------------------------------------------------------------
 
     def _take_in(self) -> bool:
         """Move everything that has arrived into place; waits for the next message when there is nothing to do."""
@@ -135,8 +135,7 @@ class EngineLoop:
         else:
             self._scheduler.add(Job(ticket, message))
 
-    # --- training
-    # ------------------------------------------------------------------------------------------------------
+    # --- training ---------------------------------------------------------------------------------------------------
 
     def _train(self) -> bool:
         """Run what is ready besides passes, then one micro-batch; whether there was one."""
@@ -230,8 +229,7 @@ class EngineLoop:
         self._scheduler.remove(job)
         self._fail(job.ticket, error)
 
-    # --- sampling
-    # ------------------------------------------------------------------------------------------------------
+    # --- sampling ---------------------------------------------------------------------------------------------------
 
     def _sample(self, seconds: float) -> None:
         """Advance every sampler by a token, and again until `seconds` have passed."""
@@ -253,8 +251,7 @@ class EngineLoop:
             self._samplers[base_model] = Sampler(model, limits.sample_rows, tokens, limits.prefill_tokens)
         return self._samplers[base_model]
 
-    # --- looking up, writing, failing
-    # ----------------------------------------------------------------------------------
+    # --- looking up, writing, failing -------------------------------------------------------------------------------
 
     def _model(self, name: str) -> LoadedModel:
         if name not in self._models:
@@ -315,15 +312,6 @@ class EngineLoop:
 
 def _gradient_copy(state: AdapterState) -> Tensor | None:
     return None if state.gradient is None else state.gradient.clone()
-
-
-def check_lora(lora: LoraConfig) -> None:
-    if not 1 <= lora.rank <= 1024:
-        raise UserError(f"lora_config.rank must be between 1 and 1024, found {lora.rank}")
-    if not (lora.train_attn or lora.train_mlp or lora.train_unembed):
-        raise UserError("lora_config trains nothing; set at least one of train_attn, train_mlp and train_unembed")
-    if lora.seed is None:
-        raise ServerError("CreateAdapter needs a seed; the server draws one where the client gave none")
 
 
 def check_pass(op: c.ForwardBackward, model: LoadedModel) -> None:

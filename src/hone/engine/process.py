@@ -1,6 +1,6 @@
 """The engine process: `python -m hone.engine.process FD`, with FD an inherited socket to the API process.
 
-Frames in both directions: four bytes of length (little-endian), then one encoded message. First the `StartUp` arrives
+Frames are those of `wire.py`. First the `StartUp` arrives
 and the description of the loaded models goes back under ticket 0; then `(ticket, operation)` one way and `(ticket,
 result or error)` the other. When the socket closes, the process ends.
 """
@@ -9,15 +9,14 @@ import logging
 import os
 import signal
 import socket
-import struct
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
-LENGTH = struct.Struct("<I")
-STATS = "stats"
-"""A message that is answered with the seconds spent computing."""
+from hone.engine import wire
+from hone.engine.contract import ModelSource
+from hone.errors import HoneError
 
 
 def main() -> int:
@@ -26,11 +25,8 @@ def main() -> int:
 
     import torch
 
-    from hone.engine import wire
-    from hone.engine.contract import ModelSource
     from hone.engine.loop import EngineLoop, Limits
     from hone.engine.models.load import load_models
-    from hone.errors import HoneError
 
     connection, sending = socket.socket(fileno=int(sys.argv[1])), threading.Lock()
 
@@ -38,7 +34,7 @@ def main() -> int:
         data = wire.encode((ticket, message))
         try:
             with sending:
-                connection.sendall(LENGTH.pack(len(data)) + data)
+                connection.sendall(wire.LENGTH.pack(len(data)) + data)
         except OSError:
             pass  # nobody is listening any more; the reader notices too, and the writes under way are still finished
 
@@ -57,24 +53,21 @@ def main() -> int:
 
 
 def _read(connection: socket.socket, loop: Any, send: Any) -> None:
-    from hone.engine import wire
-    from hone.engine.loop import CLOSE
-
     try:
         while frame := _receive(connection):
             ticket, message = wire.decode(frame)
-            if message == STATS:
+            if message == wire.STATS:
                 send(ticket, loop.compute_seconds)
             else:
                 loop.put(ticket, message)
     finally:  # whatever ends the reading ends the process: nobody may wait for a deaf engine
-        loop.put(0, CLOSE)
+        loop.put(0, wire.CLOSE)
 
 
 def _receive(connection: socket.socket) -> bytes:
     """One frame; empty when the other side is gone."""
-    head = _exactly(connection, LENGTH.size)
-    return _exactly(connection, LENGTH.unpack(head)[0]) if head else b""
+    head = _exactly(connection, wire.LENGTH.size)
+    return _exactly(connection, wire.LENGTH.unpack(head)[0]) if head else b""
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hone.engine import wire
 from hone.engine.contract import BaseModel, ModelSource, Operation, Sample, SamplePart
-from hone.engine.process import LENGTH, STATS
+from hone.engine.wire import CANCEL, LENGTH, STATS
 from hone.errors import EngineLostError, HoneError, ServerError
 from hone.protocol.types import SampleResult
 
@@ -135,7 +135,7 @@ class RemoteEngine:
 
     def _cancel(self, ticket: int) -> None:
         if self._waiting.pop(ticket, None) is not None and self._writer is not None:
-            self._send((ticket, "cancel"))
+            self._send((ticket, CANCEL))
 
     def _send(self, message: Any) -> None:
         assert self._writer is not None

@@ -1,6 +1,10 @@
-"""Contract objects as bytes, for the socket between API process and engine: msgpack, arrays as raw memory."""
+"""What crosses the socket between API process and engine: contract objects as msgpack, arrays as raw memory.
+
+A frame is four bytes of length (little-endian) and one encoded message.
+"""
 
 import dataclasses
+import struct
 from typing import Any
 
 import msgpack
@@ -19,6 +23,12 @@ _CLASSES: dict[str, type] = {
 _ERRORS: dict[str, type[errors.HoneError]] = {
     cls.__name__: cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.HoneError)
 }
+LENGTH = struct.Struct("<I")
+
+CLOSE, CANCEL = "close", "cancel"
+STATS = "stats"
+"""A message that is answered with the seconds spent computing."""
+
 _ARRAY = 1
 _CLASS, _ERROR, _CONTENT = 0, 1, 2
 """Keys of the maps that stand for objects. They are numbers because the keys of a client's own maps are always text."""

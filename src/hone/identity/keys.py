@@ -1,6 +1,7 @@
 """What API keys look like, and the server's own: made on first start, kept readable by its owner only."""
 
 import hashlib
+import re
 import secrets
 from pathlib import Path
 
@@ -23,9 +24,10 @@ def server_key(path: Path, given: str | None) -> str:
 
 
 def check_shape(key: str) -> str:
-    if not key.startswith(PREFIX) or len(key) == len(PREFIX):
+    if not re.fullmatch(re.escape(PREFIX) + r"[!-~]+", key):
         raise UserError(
-            f"the API key must start with {PREFIX!r} and go on, or the official client will refuse to send it"
+            f"the API key (--api-key, HONE_API_KEY, TINKER_API_KEY or the file api_key) must be {PREFIX!r} followed by "
+            "letters, digits and signs without spaces, or the official client cannot send it"
         )
     return key
 

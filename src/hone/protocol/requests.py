@@ -7,6 +7,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from hone.errors import UserError
 from hone.protocol import types
+from hone.protocol.lora import MAX_RANK
 
 MIN_TTL_SECONDS, MAX_TTL_SECONDS = 3600, 10 * 365 * 24 * 3600
 MAX_RECIPIENTS = 10
@@ -63,7 +64,7 @@ class OptimizerConfig(Body):
 
 
 class LoraConfig(Body):
-    rank: int = Field(default=32, ge=1, le=4096)
+    rank: int = Field(default=32, ge=1, le=MAX_RANK)
     seed: int | None = None
     train_unembed: bool = True
     train_mlp: bool = True

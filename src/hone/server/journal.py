@@ -43,6 +43,8 @@ class Entry:
     samples: int = 0
     key_id: int | None = None
     """The API key that asked."""
+    identity: bytes | None = None
+    """What a repeated submission has in common with the first, where that is less than the payload."""
 
     @property
     def request_id(self) -> str:
@@ -93,7 +95,9 @@ class Journal:
 
     async def accept(self, entry: Entry) -> bool:
         """Write the entry down. False: the same was accepted before. `UserError`: another one was, under its number."""
-        digest = hashlib.blake2b(entry.kind.encode() + b"\0" + entry.payload, digest_size=16).digest()
+        digest = hashlib.blake2b(
+            entry.kind.encode() + b"\0" + (entry.payload if entry.identity is None else entry.identity), digest_size=16
+        ).digest()
 
         def work(connection: Connection) -> bool:
             known = connection.execute(

@@ -1,6 +1,7 @@
 """The service behind the routes: its parts, put together once, with a start and a stop."""
 
 import asyncio
+import logging
 import time
 
 from sqlalchemy import Connection
@@ -32,6 +33,8 @@ from hone.server.versions import Versions
 from hone.server.worker import Worker, remove_orphans
 from hone.settings import Settings
 from hone.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 PRUNE_SECONDS = 600.0
 """How often old results are looked for."""
@@ -127,7 +130,10 @@ class Service:
 
     async def _prune(self) -> None:
         while True:
-            await self.journal.prune(time.time() - self.settings.result_retention_hours * 3600)
-            await self.sessions.finish_silent(self.settings.silent_session_hours * 3600)
-            await self.meter_storage()
+            try:
+                await self.journal.prune(time.time() - self.settings.result_retention_hours * 3600)
+                await self.sessions.finish_silent(self.settings.silent_session_hours * 3600)
+                await self.meter_storage()
+            except Exception:
+                log.exception("housekeeping failed; trying again later")
             await asyncio.sleep(PRUNE_SECONDS)

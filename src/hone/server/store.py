@@ -503,7 +503,7 @@ def put_checkpoint(connection: Connection, checkpoint: Checkpoint, overwrite: bo
 
 
 def name_in_use(path: CheckpointPath) -> UserError:
-    return UserError(f"path {path.name!r} is in use: {path} exists; choose another name, delete it, or pass overwrite")
+    return UserError(f"path {path.name!r} is in use: {path} exists; choose another name or delete it first")
 
 
 def _live() -> ColumnElement[bool]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hone.engine.contract import BaseModel
-from hone.paths import DataDirectory
+from hone.paths import DataDirectory, is_in_use
 from hone.storage.atomic import remove_tree, write_text
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,10 @@ def withdraw_tokenizers(entries: Iterable[Path], data: DataDirectory) -> None:
 
 
 def _owners(entry: Path) -> set[str]:
+    """The data directories of the servers that offer the entry; those of killed servers do not count."""
     marker = entry / MARKER
-    return set(marker.read_text(encoding="utf-8").splitlines()) if marker.is_file() else set()
+    named = set(marker.read_text(encoding="utf-8").splitlines()) if marker.is_file() else set()
+    return {root for root in named if is_in_use(DataDirectory(Path(root)))}
 
 
 def _publish(hub_id: str, directory: Path, data: DataDirectory) -> Path | None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hone.engine import checkpoints
-from hone.engine.checkpoints import capture, read_adapter, read_lora_config, write_image
+from hone.engine.checkpoints import capture, read_adapter, write_image
 from hone.engine.lora.state import AdapterState
 from hone.engine.models.load import LoadedModel
 from hone.engine.optim.adamw import adamw_step
@@ -128,12 +128,6 @@ def test_nothing_there_and_an_unknown_format_are_told_apart(qwen3: LoadedModel, 
     (tmp_path / "c" / "hone.json").write_text(json.dumps({**meta, "format": 99}))
     with pytest.raises(UserError, match="format 99"):
         read_adapter(tmp_path / "c", qwen3.config, with_optimizer=False)
-
-
-def test_the_configuration_can_be_read_alone(qwen3: LoadedModel, tmp_path: Path) -> None:
-    state = used_adapter(qwen3, train_mlp=False)
-    write_image(capture(state, with_optimizer=False), "base", tmp_path / "c")
-    assert read_lora_config(tmp_path / "c") == state.lora
 
 
 def test_the_directory_appears_complete_or_not_at_all(

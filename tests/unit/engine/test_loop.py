@@ -15,8 +15,9 @@ import torch
 from hone.engine import contract as c
 from hone.engine import loop as loop_module
 from hone.engine import trainer
-from hone.engine.loop import CANCEL, CLOSE, EngineLoop, Limits
+from hone.engine.loop import EngineLoop, Limits
 from hone.engine.models.load import LoadedModel
+from hone.engine.wire import CANCEL, CLOSE
 from hone.errors import ServerError, UserError
 from hone.protocol.types import AdamParams, Datum, LoraConfig, SamplingParams
 from tests.unit.engine.material import VOCAB, random_datum

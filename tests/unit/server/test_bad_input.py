@@ -77,7 +77,7 @@ OPERATIONS = {
     "another optimizer": ("optim_step", {"optimizer_params": {"type": "dimuon"}}, "'dimuon' do not fit.*adam_params"),
     "save without a name": ("save_weights", {}, "path is missing"),
     "name that escapes": ("save_weights", {"path": "../../etc"}, "'../../etc' is not a checkpoint name"),
-    "name in use": ("save_weights", {"path": "taken"}, "path 'taken' is in use.*overwrite"),
+    "name in use": ("save_weights", {"path": "taken"}, "path 'taken' is in use.*delete it first"),
     "sampler name in use": ("save_weights_for_sampler", {"path": "taken"}, "path 'taken' is in use"),
     "short life": ("save_weights", {"path": "a", "ttl_seconds": 5}, "ttl_seconds: .*3600, found 5"),
     "neither named nor numbered": ("save_weights_for_sampler", {}, "either path.*or sampling_session_seq_id"),

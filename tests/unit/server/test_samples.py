@@ -332,3 +332,21 @@ def test_target_and_alternative_tokens_come_back_as_they_were_asked(tmp_path: Pa
             assert again.prompt_alt_tokens == answer.prompt_alt_tokens
 
     asyncio.run(run())
+
+
+def test_a_repeated_unnamed_save_is_the_same_although_the_client_renumbers_its_session(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            model = await client.model(await client.session())
+            save = {"model_id": model, "seq_id": 1, "kind": "snapshot"}
+            first, again = [
+                await client.post("save_weights_for_sampler", save | {"sampling_session_seq_id": number})
+                for number in (0, 1)
+            ]
+            assert first == again
+            made = await client.result(first["request_id"])
+            assert made["sampling_session_id"].endswith(":sample:0")
+            other = save | {"sampling_session_seq_id": 2, "kind": "inflight"}
+            await client.post("save_weights_for_sampler", other, status=400)
+
+    asyncio.run(run())

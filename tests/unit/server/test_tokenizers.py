@@ -1,4 +1,6 @@
 import asyncio
+import fcntl
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -61,15 +63,21 @@ def test_foreign_entries_are_never_touched(cache: Path, model: BaseModel, tmp_pa
 
 
 @pytest.mark.parametrize("first_to_go", [0, 1])
-def test_an_entry_stays_until_the_last_server_that_offers_it_stops(
+def test_an_entry_stays_until_the_last_running_server_that_offers_it_stops(
     cache: Path, model: BaseModel, tmp_path: Path, first_to_go: int
 ) -> None:
-    servers = [DataDirectory(tmp_path / "first"), DataDirectory(tmp_path / "second")]
-    (entry,) = {entry for data in servers for entry in publish_tokenizers([model], data)}
-    withdraw_tokenizers([entry], servers[first_to_go])
-    assert entry.exists()
-    withdraw_tokenizers([entry], servers[1 - first_to_go])
-    assert not entry.exists()
+    servers = [DataDirectory(tmp_path / name) for name in ("first", "second", "killed")]
+    with ExitStack() as running:
+        for data in servers:
+            data.make()
+            lock = running.enter_context(data.lock.open("w"))
+            if data is not servers[2]:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        (entry,) = {entry for data in servers for entry in publish_tokenizers([model], data)}
+        withdraw_tokenizers([entry], servers[first_to_go])
+        assert entry.exists()
+        withdraw_tokenizers([entry], servers[1 - first_to_go])
+        assert not entry.exists()
 
 
 @pytest.mark.parametrize(

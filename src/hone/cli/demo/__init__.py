@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 
+from hone.errors import UserError
 from hone.paths import default_data_dir
 
 
@@ -40,6 +41,9 @@ def run(args: argparse.Namespace) -> int:
     # Without emoji: `:train:` in a checkpoint's path is no railway carriage.
     console = Console(emoji=False)
     data_dir = (args.data_dir or default_data_dir() / "demo").resolve()
+    report_file = (args.report or data_dir / "report.html").resolve()
+    for file in filter(None, (report_file, args.json)):
+        _make_room(file)  # before the training, not after it
     started = time.perf_counter()
     console.print(
         f"Starting a server on this machine; it keeps its data in {data_dir}", soft_wrap=True, highlight=False
@@ -50,10 +54,8 @@ def run(args: argparse.Namespace) -> int:
             bench = Bench(client, server.models[0], data_dir, shown, quick=args.quick)
             result = asyncio.run(run_all(bench))
 
-    report_file = (args.report or data_dir / "report.html").resolve()
     report.write(result, report_file)
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(result.as_json(), indent=2) + "\n", encoding="utf-8")
     taught = result.adapters[0]
     ask_file = ask.write(data_dir, taught.checkpoint)
@@ -65,3 +67,11 @@ def run(args: argparse.Namespace) -> int:
     )
     tables.print_next_steps(console, data_dir, ask_file, (learned or [taught.examples[0].question])[0])
     return 0
+
+
+def _make_room(file: Path) -> None:
+    try:
+        file.resolve().parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}; choose another place") from None

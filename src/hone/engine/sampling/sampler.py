@@ -87,7 +87,7 @@ class Sampler:
         parts, self._parts = self._parts, []
         return parts
 
-    # --- joining -----------------------------------------------------------------------------------------------------
+    # --- joining ----------------------------------------------------------------------------------------------------
 
     def _prefill(self) -> None:
         """Run the prompts of waiting requests while rows, cache and `prefill_tokens` allow."""
@@ -164,7 +164,7 @@ class Sampler:
             self._cache.copy_block(request.prompt_blocks[full], own[0])
         return shared + own
 
-    # --- running -----------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------------------------
 
     def _decode(self) -> Iterator[SampleRequest]:
         if not self._running:
@@ -223,7 +223,7 @@ class Sampler:
         self._pool.release(sequence.blocks)
         self._rows = None
 
-    # --- sizes -------------------------------------------------------------------------------------------------------
+    # --- sizes ------------------------------------------------------------------------------------------------------
 
     def _logits(self, hidden_Th: Tensor, lora: LoraBatch, rows: int) -> Tensor:
         return project(hidden_Th, self._model.decoder.weights.head, lora.segments("head"))[:rows]

@@ -26,8 +26,6 @@ class CreateModel:
         context.base_model(body.base_model)
         check_optimizer(body.optimizer_config)
         lora = LoraConfig(**body.lora_config.model_dump() | {"seed": entry.seed})
-        if not (lora.train_unembed or lora.train_mlp or lora.train_attn):
-            raise UserError("lora_config trains nothing: set train_unembed, train_mlp or train_attn")
         return contract.CreateAdapter(entry.lane, body.base_model, lora)
 
     async def conclude(

@@ -1,0 +1,44 @@
+import pytest
+
+from hone.errors import UserError
+from hone.settings import load_settings
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    settings = load_settings({})
+    assert settings.data_dir is None
+    assert settings.publish_tokenizers is True
+    assert settings.sqlite_synchronous == "NORMAL"
+
+
+def test_variables_become_values_of_their_kind() -> None:
+    given = {
+        "HONE_THREADS": "3",
+        "HONE_LONG_POLL_SECONDS": "0.5",
+        "HONE_PUBLISH_TOKENIZERS": "0",
+        "HONE_DATA_DIR": "/d",
+    }
+    settings = load_settings(given)
+    assert (settings.threads, settings.long_poll_seconds, settings.publish_tokenizers) == (3, 0.5, False)
+    assert str(settings.data_dir) == "/d"
+
+
+def test_the_clients_key_serves_too_but_ours_goes_first() -> None:
+    assert load_settings({"TINKER_API_KEY": "tml-a"}).api_key == "tml-a"
+    assert load_settings({"TINKER_API_KEY": "tml-a", "HONE_API_KEY": "tml-b"}).api_key == "tml-b"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("HONE_THREADS", "many", "a number"),
+        ("HONE_THREADS", "-3", "at least 1"),
+        ("HONE_PUBLISH_TOKENIZERS", "maybe", "1, true, 0 or false"),
+        ("HONE_SQLITE_SYNCHRONOUS", "FUL", "NORMAL, FULL, EXTRA"),
+        ("HONE_LOG_LEVEL", "foo", "DEBUG, INFO, WARNING, ERROR"),
+        ("HONE_DATABASE_URL", "garbage", "SQLAlchemy URL"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(UserError, match=f"{name} is .*{allowed}"):
+        load_settings({name: value})
