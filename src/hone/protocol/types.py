@@ -10,6 +10,9 @@ import numpy as np
 
 StopReason = Literal["stop", "length"]
 
+MASKED_LOGPROB = -99999.0
+"""In a top-k cell that was not computed, beside token 0."""
+
 
 @dataclass(frozen=True)
 class LoraConfig:

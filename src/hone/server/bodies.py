@@ -12,6 +12,9 @@ from hone.protocol import codec, requests
 from hone.protocol.futures import Outcome
 from hone.server.access import check_body
 
+LARGE_BYTES = 1 << 18
+"""From this size on parsing a body leaves the event loop."""
+
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body, unpacked; 413 as soon as it grows over `limit`."""

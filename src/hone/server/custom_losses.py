@@ -16,13 +16,11 @@ from hone.protocol.types import CustomLoss
 from hone.server import ids
 from hone.server.futures import Futures
 from hone.server.journal import Entry, Journal
-from hone.server.recovery import EngineKeeper
+from hone.server.recovery import ATTEMPTS, EngineKeeper
 
 log = logging.getLogger(__name__)
 
 KIND = "create_custom_loss"
-ATTEMPTS = 8
-"""Engines that a loss may lose before it is taken for the cause."""
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,13 @@ from hone.server.futures import Futures
 from hone.server.journal import Entry, Journal, Write
 from hone.server.operations import HANDLERS, Context
 from hone.server.ordering import SequenceGate
-from hone.server.recovery import EngineKeeper
+from hone.server.recovery import ATTEMPTS, EngineKeeper
 from hone.server.snapshots import SnapshotPolicy, Uncovered
 from hone.server.usage import NOTHING, Amounts
 from hone.server.versions import Versions
 from hone.storage.atomic import remove_tree
 
 log = logging.getLogger(__name__)
-
-ATTEMPTS = 8
-"""Engines that an operation may lose before it is taken for the cause."""
 
 ABSENT = -1
 """The generation of a model that no engine has."""

@@ -9,6 +9,9 @@ from hone.errors import ServerError
 
 log = logging.getLogger(__name__)
 
+ATTEMPTS = 8
+"""Engines that one operation may lose before it is taken for the cause."""
+
 RESTARTS = 5
 """Failed attempts in a row to start an engine, after which operations fail instead of waiting."""
 

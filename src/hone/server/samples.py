@@ -12,23 +12,17 @@ from hone.errors import BusyError, EngineLostError, HoneError, UserError
 from hone.protocol import codec, requests
 from hone.protocol.futures import PROTOBUF, Outcome, failure, failure_of
 from hone.protocol.prompt_targets import Layout, read_targets
-from hone.protocol.types import SampleResult, TopkLogprobs
+from hone.protocol.types import MASKED_LOGPROB, SampleResult, TopkLogprobs
 from hone.server import ids
 from hone.server.budgets import Budgets
 from hone.server.futures import Futures
 from hone.server.journal import Entry, Journal
-from hone.server.recovery import EngineKeeper
+from hone.server.recovery import ATTEMPTS, EngineKeeper
 from hone.server.store import Sampler, Store
 from hone.server.usage import NOTHING, Amounts
 from hone.server.versions import Versions
 
 log = logging.getLogger(__name__)
-
-ATTEMPTS = 8
-"""Engines that a sample may lose before it is taken for the cause."""
-
-MASKED_LOGPROB = -99999.0
-"""In a top-k cell that was not computed, beside token 0."""
 
 
 @dataclass(frozen=True)

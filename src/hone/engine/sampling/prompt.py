@@ -15,10 +15,7 @@ from torch import Tensor
 from hone.engine.contract import Sample
 from hone.engine.sampling.draw import MIN_TEMPERATURE
 from hone.engine.sampling.streams import PROMPT_STREAM, uniform_stream
-from hone.protocol.types import PromptAltTokens, TopkLogprobs
-
-MASKED_LOGPROB = -99999.0
-"""The protocol's mark of a top-k cell that was not computed."""
+from hone.protocol.types import MASKED_LOGPROB, PromptAltTokens, TopkLogprobs
 
 
 class PromptScores:

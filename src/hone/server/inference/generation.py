@@ -19,15 +19,12 @@ from hone.protocol.uris import SCHEME, parse_path
 from hone.server import usage
 from hone.server.budgets import Budgets
 from hone.server.inference.tokenizer import TextTokenizer
-from hone.server.recovery import EngineKeeper
+from hone.server.recovery import ATTEMPTS, EngineKeeper
 from hone.server.store import Store
 from hone.server.versions import Versions
 from hone.storage.database import Database
 
 log = logging.getLogger(__name__)
-
-ATTEMPTS = 8
-"""Engines that a sample may lose before it is taken for the cause."""
 
 
 @dataclass(frozen=True)

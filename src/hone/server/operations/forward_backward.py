@@ -6,15 +6,13 @@ from hone.engine import contract
 from hone.protocol import codec
 from hone.protocol.futures import PROTOBUF, Outcome
 from hone.protocol.types import ForwardBackwardResult
+from hone.server.bodies import LARGE_BYTES
 from hone.server.custom_losses import stored_loss
 from hone.server.ids import session_of
 from hone.server.journal import Entry
 from hone.server.operations.handler import Concluded, Context
 from hone.server.provenance import check_provenance
 from hone.server.usage import Amounts
-
-LARGE_BYTES = 1 << 18
-"""From this size on decoding leaves the event loop, where it would hold up everybody else's requests."""
 
 
 class ForwardBackward:

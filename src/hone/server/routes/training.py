@@ -12,12 +12,9 @@ from hone.errors import UserError
 from hone.protocol import codec, requests
 from hone.server import ids
 from hone.server.access import caller_of
-from hone.server.bodies import read_body, read_json
+from hone.server.bodies import LARGE_BYTES, read_body, read_json
 from hone.server.journal import Entry, canonical
 from hone.server.service import Service
-
-LARGE_BYTES = 1 << 18
-"""From this size on parsing leaves the event loop."""
 
 
 async def forward_backward(request: Request) -> JSONResponse:
