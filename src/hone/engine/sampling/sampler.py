@@ -31,9 +31,11 @@ from hone.protocol.types import SampleResult
 
 @dataclass(frozen=True)
 class _Rows:
-    """The running batch as arrays, valid until a sequence joins or leaves. The last rows may be padding on block 0."""
+    """The running batch as arrays, valid until a sequence joins or leaves."""
 
     sequences: list[RunningSequence]
+    padding: int
+    """rows that the matrix products have and the attention has not"""
     blocks_BN: np.ndarray
     lora: LoraBatch
     settings: DrawSettings
@@ -170,17 +172,20 @@ class Sampler:
         if not self._running:
             return
         rows = self._rows = self._rows or self._arrange()
-        count, padding = len(rows.sequences), len(rows.blocks_BN) - len(rows.sequences)
-        positions = np.array([s.position for s in rows.sequences] + [0] * padding)
-        tokens_B = torch.tensor([s.tokens[-1] for s in rows.sequences] + [0] * padding)
-        blocks_BN = rows.blocks_BN[:, : stable_blocks(int(positions.max()) // BLOCK + 1)]
-        slots = rows.blocks_BN[np.arange(len(positions)), positions // BLOCK] * BLOCK + positions % BLOCK
-        positions_B = torch.from_numpy(positions)
+        count, padding = len(rows.sequences), rows.padding
+        tokens_T = torch.tensor([s.tokens[-1] for s in rows.sequences] + [0] * padding)
+        positions_T = np.array([s.position for s in rows.sequences] + [0] * padding)
+        positions_B = positions_T[:count]
+        blocks_BN = rows.blocks_BN[:, : stable_blocks(int(positions_B.max()) // BLOCK + 1)]
+        slots_B = rows.blocks_BN[np.arange(count), positions_B // BLOCK] * BLOCK + positions_B % BLOCK
         attend = DecodeAttention(
-            self._cache, torch.from_numpy(np.ascontiguousarray(blocks_BN)), torch.from_numpy(slots), positions_B
+            self._cache,
+            torch.from_numpy(np.ascontiguousarray(blocks_BN)),
+            torch.from_numpy(slots_B),
+            torch.from_numpy(positions_B),
         )
-        hidden_Bh = self._model.decoder.forward(tokens_B, positions_B, attend, rows.lora)
-        logits_BV = self._logits(hidden_Bh, rows.lora, len(hidden_Bh))[:count]
+        hidden_Th = self._model.decoder.forward(tokens_T, torch.from_numpy(positions_T), attend, rows.lora)
+        logits_BV = self._logits(hidden_Th, rows.lora, len(hidden_Th))[:count]
         yield from self._extend(rows.sequences, logits_BV, rows.settings)
 
     def _extend(
@@ -210,13 +215,14 @@ class Sampler:
         self._running.sort(key=lambda s: s.request.operation.version or "")
         sequences = list(self._running)
         widest = stable_blocks(max(len(s.blocks) for s in sequences))
-        blocks_BN = np.zeros((max(len(sequences), MIN_ROWS), widest), np.int64)
+        blocks_BN = np.zeros((len(sequences), widest), np.int64)
         for row, sequence in enumerate(sequences):
             blocks_BN[row, : len(sequence.blocks)] = sequence.blocks
         # the padding rows go with the last adapter, so that its products need no padding of their own
-        starts = [*range(len(sequences)), len(blocks_BN)]
+        padding = max(0, MIN_ROWS - len(sequences))
+        starts = [*range(len(sequences)), len(sequences) + padding]
         lora = LoraBatch(_spans([s.request.version for s in sequences], starts))
-        return _Rows(sequences, blocks_BN, lora, _settings(sequences))
+        return _Rows(sequences, padding, blocks_BN, lora, _settings(sequences))
 
     def _leave(self, sequence: RunningSequence) -> None:
         self._running.remove(sequence)
