@@ -7,7 +7,7 @@ by `stable_blocks`. So a sequence draws the same tokens in any batch, and traine
 Legend: T tokens, H heads, K key-value heads, d head size, G query heads per key-value head, B sequences, L positions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,14 +19,15 @@ from torch import Tensor
 
 from hone.engine.rowwise import MIN_ROWS
 
-_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-_kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
-_KERNEL_SHARES_KEYS = torch.__version__ >= (2, 13)
+_kernel: Callable[..., tuple[Tensor, Tensor]] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+_kernel_backward: Callable[..., tuple[Tensor, Tensor, Tensor]] = (
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+)
+_KERNEL_SHARES_KEYS = torch.__version__ >= "2.13"
 """Whether the kernel takes fewer key than query heads; if not they are repeated."""
 
 BLOCK = 16
 """Tokens per cache block; a multiple of the widest vector of floats."""
-
 
 TILE = 512
 """Keys that the kernel takes at a time; the matrix product inside sums up to `SINGLE` of them in one go, halves up to
