@@ -157,21 +157,18 @@ class KeyValueCache:
     """The keys and values of all layers, in blocks of `BLOCK` tokens. Untouched memory costs nothing."""
 
     def __init__(self, layers: int, blocks: int, kv_heads: int, head_dim: int) -> None:
-        shape = (blocks, BLOCK, kv_heads, head_dim)
+        shape = (blocks, BLOCK, 2 * kv_heads, head_dim)
         # NumPy's zeros are mapped on first touch, torch's at once; zeros because masked garbage could be NaN
-        self.keys = [torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(layers)]
-        self.values = [torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(layers)]
-        self._key_slots = [keys.flatten(0, 1) for keys in self.keys]
-        self._value_slots = [values.flatten(0, 1) for values in self.values]
+        self.entries = [torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(layers)]
+        """Per layer [blocks, BLOCK, 2*K, d]: the keys, then the values."""
 
     def store(self, layer: int, slots_T: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> None:
         """Write rows to slots, numbered block * BLOCK + offset."""
-        self._key_slots[layer].index_copy_(0, slots_T, k_TKd)
-        self._value_slots[layer].index_copy_(0, slots_T, v_TKd)
+        self.entries[layer].flatten(0, 1).index_copy_(0, slots_T, torch.cat([k_TKd, v_TKd], dim=1))
 
     def copy_block(self, source: int, target: int) -> None:
-        for cache in (*self.keys, *self.values):
-            cache[target] = cache[source]
+        for entries in self.entries:
+            entries[target] = entries[source]
 
 
 class PrefillAttention(PackedAttention):
@@ -200,10 +197,9 @@ class DecodeAttention:
         if padding:
             q_THd, k_TKd, v_TKd = q_THd[:batch], k_TKd[:batch], v_TKd[:batch]
         self._cache.store(layer, self._slots, k_TKd, v_TKd)
-        k, v = (
-            cache[layer].index_select(0, self._blocks).view(*self._shape, *k_TKd.shape[1:]).transpose(1, 2)
-            for cache in (self._cache.keys, self._cache.values)
-        )
+        entries = self._cache.entries[layer]
+        kv = entries.index_select(0, self._blocks).view(*self._shape, *entries.shape[2:])
+        k, v = kv.transpose(1, 2).chunk(2, dim=1)
         # the G query heads of a key-value head stand where a longer query would: one call, no repeated keys
         q_BKGd = q_THd.view(batch, k.shape[1], -1, q_THd.shape[-1])
         group = q_BKGd.shape[2]

@@ -115,8 +115,7 @@ def decode_one(length: int, width: int, kv_heads: int, company: int, head_dim: i
     q = torch.randn(1, HEADS, head_dim, generator=generator)
     blocks = torch.arange(1, 1 + width * company).view(company, width)
     if width * BLOCK > length:  # what earlier sequences left on the pages must not matter
-        for stored in (cache.keys[0], cache.values[0]):
-            stored.copy_(torch.randn(stored.shape) * 10)
+        cache.entries[0].copy_(torch.randn(cache.entries[0].shape) * 10)
     positions = torch.full((company,), length - 1)
     cache.store(0, BLOCK + torch.arange(length), k, v)
     rest = torch.randn(company - 1, HEADS, head_dim)
@@ -155,14 +154,14 @@ def test_copied_block_is_an_independent_copy() -> None:
     for layer in range(2):
         cache.store(layer, torch.arange(16, 32), torch.randn(16, 1, D), torch.randn(16, 1, D))
     cache.copy_block(1, 3)
-    kept = [x[3].clone() for x in (*cache.keys, *cache.values)]
-    assert all(torch.equal(x[3], x[1]) for x in (*cache.keys, *cache.values))
+    kept = [x[3].clone() for x in cache.entries]
+    assert all(torch.equal(x[3], x[1]) for x in cache.entries)
     cache.store(0, torch.tensor([17]), torch.ones(1, 1, D), torch.ones(1, 1, D))
-    assert all(torch.equal(x[3], k) for x, k in zip((*cache.keys, *cache.values), kept, strict=True))
+    assert all(torch.equal(x[3], k) for x, k in zip(cache.entries, kept, strict=True))
 
 
 def test_slots_are_block_times_size_plus_offset() -> None:
     cache = KeyValueCache(1, 4, 1, D)
     cache.store(0, torch.tensor([2 * BLOCK + 3]), torch.ones(1, 1, D), 2 * torch.ones(1, 1, D))
-    assert np.argwhere(cache.keys[0].sum((2, 3)).numpy()).tolist() == [[2, 3]]
-    assert float(cache.values[0][2, 3].sum()) == 2 * D
+    assert np.argwhere(cache.entries[0].sum((2, 3)).numpy()).tolist() == [[2, 3]]
+    assert cache.entries[0][2, 3].sum(1).tolist() == [D, 2 * D]

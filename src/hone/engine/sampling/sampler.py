@@ -6,39 +6,26 @@ depends on its request alone: not on the batch it happens to be in, nor on when 
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PrefillAttention, stable_blocks
+from hone.engine.attention import BLOCK, KeyValueCache, PrefillAttention
 from hone.engine.contract import Sample, SamplePart
 from hone.engine.head import CHUNK_ELEMENTS
-from hone.engine.lora.batch import LoraBatch, LoraSpan
+from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
 from hone.engine.models.load import LoadedModel
-from hone.engine.rowwise import MIN_ROWS
 from hone.engine.sampling.blocks import BlockPool
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
+from hone.engine.sampling.rows import RunningRows, adapter_spans
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.streams import uniform_stream
 from hone.engine.sampling.version import AdapterVersion
 from hone.protocol.types import SampleResult
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The running batch as arrays, valid until a sequence joins or leaves."""
-
-    sequences: list[RunningSequence]
-    padding: int
-    """rows that the matrix products have and the attention has not"""
-    blocks_BN: np.ndarray
-    lora: LoraBatch
-    settings: DrawSettings
 
 
 class Sampler:
@@ -53,7 +40,7 @@ class Sampler:
         self._waiting: deque[SampleRequest] = deque()
         self._started: deque[SampleRequest] = deque()
         self._running: list[RunningSequence] = []
-        self._rows: _Rows | None = None
+        self._rows: RunningRows | None = None
         self._parts: list[tuple[int, SamplePart]] = []
 
     def __bool__(self) -> bool:
@@ -123,7 +110,7 @@ class Sampler:
             np.concatenate([_slots(r.prompt_blocks, n) for r, n in zip(requests, lengths, strict=True)])
         )
         starts = np.cumsum([0, *lengths]).tolist()
-        lora = LoraBatch(_spans([r.version for r in requests], starts))
+        lora = LoraBatch(adapter_spans([r.version for r in requests], starts))
         attend = PrefillAttention(lengths, self._cache, slots_T)
         hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, lora)
         for request, start, stop in zip(requests, starts, starts[1:], strict=False):
@@ -131,7 +118,7 @@ class Sampler:
 
     def _read_prompt(self, request: SampleRequest, hidden_Ph: Tensor) -> None:
         """Keep the logits after the prompt, and score the prompt itself if that was asked."""
-        lora = LoraBatch(_spans([request.version], [0, len(hidden_Ph)]))
+        lora = LoraBatch(adapter_spans([request.version], [0, len(hidden_Ph)]))
         if PromptScores.wanted(request.operation):
             request.scores = PromptScores(request.operation)
             size = max(1, CHUNK_ELEMENTS // self._model.config.vocab_size)
@@ -171,22 +158,8 @@ class Sampler:
     def _decode(self) -> Iterator[SampleRequest]:
         if not self._running:
             return
-        rows = self._rows = self._rows or self._arrange()
-        count, padding = len(rows.sequences), rows.padding
-        tokens_T = torch.tensor([s.tokens[-1] for s in rows.sequences] + [0] * padding)
-        positions_T = np.array([s.position for s in rows.sequences] + [0] * padding)
-        positions_B = positions_T[:count]
-        blocks_BN = rows.blocks_BN[:, : stable_blocks(int(positions_B.max()) // BLOCK + 1)]
-        slots_B = rows.blocks_BN[np.arange(count), positions_B // BLOCK] * BLOCK + positions_B % BLOCK
-        attend = DecodeAttention(
-            self._cache,
-            torch.from_numpy(np.ascontiguousarray(blocks_BN)),
-            torch.from_numpy(slots_B),
-            torch.from_numpy(positions_B),
-        )
-        hidden_Th = self._model.decoder.forward(tokens_T, torch.from_numpy(positions_T), attend, rows.lora)
-        logits_BV = self._logits(hidden_Th, rows.lora, len(hidden_Th))[:count]
-        yield from self._extend(rows.sequences, logits_BV, rows.settings)
+        rows = self._rows = self._rows or RunningRows(self._model, self._cache, self._running)
+        yield from self._extend(rows.sequences, rows.logits(), rows.settings)
 
     def _extend(
         self, sequences: list[RunningSequence], logits_BV: Tensor, settings: DrawSettings | None = None
@@ -208,21 +181,6 @@ class Sampler:
                 self._leave(sequence)
                 if sequence.request.complete:
                     yield sequence.request
-
-    def _arrange(self) -> _Rows:
-        """Sort the running sequences by adapter and lay out the arrays that stay the same until somebody joins or
-        leaves."""
-        self._running.sort(key=lambda s: s.request.operation.version or "")
-        sequences = list(self._running)
-        widest = stable_blocks(max(len(s.blocks) for s in sequences))
-        blocks_BN = np.zeros((len(sequences), widest), np.int64)
-        for row, sequence in enumerate(sequences):
-            blocks_BN[row, : len(sequence.blocks)] = sequence.blocks
-        # the padding rows go with the last adapter, so that its products need no padding of their own
-        padding = max(0, MIN_ROWS - len(sequences))
-        starts = [*range(len(sequences)), len(sequences) + padding]
-        lora = LoraBatch(_spans([s.request.version for s in sequences], starts))
-        return _Rows(sequences, padding, blocks_BN, lora, _settings(sequences))
 
     def _leave(self, sequence: RunningSequence) -> None:
         self._running.remove(sequence)
@@ -246,19 +204,6 @@ def _slots(blocks: list[int], length: int) -> np.ndarray:
     positions = np.arange(length)
     slots: np.ndarray = np.array(blocks)[positions // BLOCK] * BLOCK + positions % BLOCK
     return slots
-
-
-def _spans(versions: list[AdapterVersion | None], starts: list[int]) -> list[LoraSpan]:
-    """Neighbouring parts of one adapter become one span; parts of the base model none."""
-    spans: list[LoraSpan] = []
-    for i, version in enumerate(versions):
-        if version is None:
-            continue
-        start, stop = starts[i], starts[i + 1]
-        if spans and spans[-1].weights is version.weights and spans[-1].stop == start:
-            start = spans.pop().start
-        spans.append(LoraSpan(start, stop, version.weights, None, version.scale))
-    return spans
 
 
 def _settings(sequences: list[RunningSequence]) -> DrawSettings:
