@@ -45,6 +45,7 @@ class RunningRows:
         for row, sequence in enumerate(self.sequences):
             blocks_BN[row, : len(sequence.blocks)] = sequence.blocks
         self._blocks_BN = torch.from_numpy(blocks_BN)
+        self._first_block = _first_of_a_row(self.sequences, blocks_BN.shape[1], len(cache.entries[0]))
         # the padding goes with the last adapter, so that its products need none of their own
         starts = [*range(len(sequences)), len(sequences) + self._padding]
         spans = adapter_spans([s.request.version for s in self.sequences], starts)
@@ -59,12 +60,21 @@ class RunningRows:
         positions_T = torch.tensor(positions + rest)
         blocks_BN = self._blocks_BN[:, : stable_blocks(max(positions) // BLOCK + 1)]
         if self._step is not None:
-            return self._step(tokens_T, positions_T, blocks_BN)[:count]
+            return self._step(tokens_T, positions_T, blocks_BN, self._first_block)[:count]
         positions_B = positions_T[:count]
         slots_B = blocks_BN.gather(1, positions_B[:, None] // BLOCK)[:, 0] * BLOCK + positions_B % BLOCK
         attend = DecodeAttention(self._cache, blocks_BN, slots_B, positions_B)
         hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora)
         return project(hidden_Th, self._model.decoder.weights.head, self._lora.segments("head"))[:count]
+
+
+def _first_of_a_row(sequences: Sequence[RunningSequence], wanted: int, existing: int) -> int:
+    """Where the blocks of a lone sequence follow one another, as on a quiet server, they can be read where they lie:
+    the first one. Otherwise -1."""
+    blocks = sequences[0].blocks
+    first = blocks[0]
+    in_a_row = blocks == list(range(first, first + len(blocks))) and first + wanted <= existing
+    return first if len(sequences) == 1 and in_a_row else -1
 
 
 class _DenseStep:
@@ -80,6 +90,7 @@ class _DenseStep:
         config, weights = model.config, model.decoder.weights
         names = [f"model.layers.{i}.{g}" for i in range(config.layers) for g in ("qkv", "o", "gate_up", "down")]
         rows, borders = _widened([(s.start, s.stop) for s in spans])
+        eps_sum, head_eps_sum = (torch.tensor(d * config.rms_norm_eps) for d in (config.hidden_size, config.head_dim))
         self._cache = cache.entries
         self._fixed = (
             weights.embedding,
@@ -89,11 +100,11 @@ class _DenseStep:
             weights.head,
             [_step_lora(name, spans, borders) for name in (*names, "head")],
             rows,
-            StepShape(config.heads, config.kv_heads, config.head_dim, config.rms_norm_eps, BLOCK, MIN_ROWS),
+            StepShape(config.heads, config.kv_heads, config.head_dim, BLOCK, MIN_ROWS, eps_sum, head_eps_sum),
         )
 
-    def __call__(self, tokens_T: Tensor, positions_T: Tensor, blocks_BN: Tensor) -> Tensor:
-        return compiled_dense_step(tokens_T, positions_T, blocks_BN, self._cache, *self._fixed)
+    def __call__(self, tokens_T: Tensor, positions_T: Tensor, blocks_BN: Tensor, first_block: int) -> Tensor:
+        return compiled_dense_step(tokens_T, positions_T, blocks_BN, first_block, self._cache, *self._fixed)
 
 
 def _step_layer(layer: LayerWeights) -> StepLayer:

@@ -135,10 +135,11 @@ class Sampler:
                 break
             index = request.waiting.pop()
             sequence = RunningSequence(request, index, [], uniform_stream(request.operation.seed, index))
-            sequence.blocks = self._fork_prompt(request)
-            if not request.waiting:
+            if request.waiting:
+                sequence.blocks = self._fork_prompt(request)
+            else:  # nobody else will need the prompt's blocks
+                sequence.blocks = request.prompt_blocks + self._pool.take(self._blocks_to_come(request))
                 self._started.popleft()
-                self._pool.release(request.prompt_blocks)
             self._running.append(sequence)
             self._rows = None
             assert request.first_logits_1V is not None
@@ -197,7 +198,14 @@ class Sampler:
 
     def _blocks_per_sample(self, request: SampleRequest) -> int:
         """Beyond the prompt's full blocks, for the longest that the sample may get: so no sequence ever runs out."""
-        return -(-(request.prompt_length + request.max_tokens) // BLOCK) - request.prompt_length // BLOCK
+        return self._blocks_at_most(request) - request.prompt_length // BLOCK
+
+    def _blocks_to_come(self, request: SampleRequest) -> int:
+        """Beyond all of the prompt's blocks."""
+        return self._blocks_at_most(request) - self._prompt_blocks(request)
+
+    def _blocks_at_most(self, request: SampleRequest) -> int:
+        return -(-(request.prompt_length + request.max_tokens) // BLOCK)
 
 
 def _slots(blocks: list[int], length: int) -> np.ndarray:

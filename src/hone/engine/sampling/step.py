@@ -51,13 +51,16 @@ class StepShape(NamedTuple):
     heads: int
     kv_heads: int
     head_dim: int
-    eps: float
     block: int
     min_rows: int
+    eps_sum: Tensor
+    """The norms' epsilon times the hidden size; a tensor because numbers are made into one each time."""
+    head_eps_sum: Tensor
+    """And times the head size."""
 
 
-def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    inverse = torch.linalg.vecdot(x, x).add_(x.shape[-1] * eps).rsqrt_().unsqueeze_(-1)
+def _norm(x: Tensor, weight: Tensor, eps_sum: Tensor) -> Tensor:
+    inverse = torch.linalg.vecdot(x, x).add_(eps_sum).rsqrt_().unsqueeze_(-1)
     normed: Tensor = (x * inverse).mul_(weight)
     return normed
 
@@ -85,13 +88,16 @@ def _add_lora(out: Tensor, x: Tensor, lora: StepLora) -> None:
             out.narrow(0, start, count).addmm_(inner, lora.b[i].t(), alpha=lora.scales[i])
 
 
-def _attend(qkv_THd: Tensor, cache: Tensor, slots_B: Tensor, blocks: Tensor, mask: Tensor, shape: StepShape) -> Tensor:
+def _attend(
+    qkv_THd: Tensor, cache: Tensor, slots_B: Tensor, blocks: Tensor, first_block: int, mask: Tensor, shape: StepShape
+) -> Tensor:
     """[T, H*d]; zeros for the padding."""
     B, L = mask.shape[0], mask.shape[3]
     heads, kv_heads, d = shape.heads, shape.kv_heads, shape.head_dim
     rows = qkv_THd.narrow(0, 0, B)
     cache.flatten(0, 1).index_copy_(0, slots_B, rows.narrow(1, heads, 2 * kv_heads))
-    kv = cache.index_select(0, blocks).view(B, L, 2 * kv_heads, d).transpose(1, 2)
+    pages = cache.index_select(0, blocks) if first_block < 0 else cache.narrow(0, first_block, blocks.shape[0])
+    kv = pages.view(B, L, 2 * kv_heads, d).transpose(1, 2)
     # the query heads of a key-value head stand where a longer query would: one call, no repeated keys
     group = heads // kv_heads
     q = rows.narrow(1, 0, heads).view(B, kv_heads, group, d)
@@ -110,6 +116,7 @@ def dense_step(
     tokens_T: Tensor,
     positions_T: Tensor,
     blocks_BN: Tensor,
+    first_block: int,
     cache: List[Tensor],  # noqa: UP006
     embedding: Tensor,
     cos: Tensor,
@@ -122,7 +129,7 @@ def dense_step(
     shape: StepShape,
 ) -> Tensor:
     """Logits after each row's token, [T, V], whose keys and values are stored. `lora` holds four groups per layer (qkv,
-    o, gate_up, down), then the head's."""
+    o, gate_up, down), then the head's. `first_block` says that all blocks follow that one; -1: they lie anywhere."""
     B, N = blocks_BN.shape
     T = tokens_T.shape[0]
     turned = shape.heads + shape.kv_heads
@@ -138,18 +145,18 @@ def dense_step(
     x = embedding.index_select(0, tokens_T)
     for i in range(len(layers)):
         layer = layers[i]
-        normed = _norm(x, layer.attention_norm, shape.eps)
+        normed = _norm(x, layer.attention_norm, shape.eps_sum)
         qkv = _project(normed, layer.qkv, lora[4 * i], rows).view(T, -1, shape.head_dim)
         qk = qkv.narrow(1, 0, turned)
         qk_norm = layer.qk_norm
-        plain = qk if qk_norm is None else _norm(qk, qk_norm, shape.eps)
-        qk.copy_(torch.addcmul(plain * cos_T1d, plain.roll([shape.head_dim // 2], [-1]), sin_T1d))
-        mixed = _attend(qkv, cache[i], slots_B, blocks, mask, shape)
+        plain = qk if qk_norm is None else _norm(qk, qk_norm, shape.head_eps_sum)
+        torch.addcmul(plain * cos_T1d, plain.roll([shape.head_dim // 2], [-1]), sin_T1d, out=qk)
+        mixed = _attend(qkv, cache[i], slots_B, blocks, first_block, mask, shape)
         x = x + _project(mixed, layer.o, lora[4 * i + 1], rows)
-        normed = _norm(x, layer.mlp_norm, shape.eps)
+        normed = _norm(x, layer.mlp_norm, shape.eps_sum)
         gate, up = _project(normed, layer.gate_up, lora[4 * i + 2], rows).chunk(2, -1)
         x = x + _project(F.silu(gate) * up, layer.down, lora[4 * i + 3], rows)
-    return _project(_norm(x, final_norm, shape.eps), head, lora[4 * len(layers)], rows)
+    return _project(_norm(x, final_norm, shape.eps_sum), head, lora[4 * len(layers)], rows)
 
 
 def _compiled() -> Callable[..., Tensor]:
