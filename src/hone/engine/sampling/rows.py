@@ -97,7 +97,7 @@ class _DenseStep:
             *model.decoder.rope,
             [_step_layer(layer) for layer in weights.layers],
             weights.final_norm,
-            weights.head,
+            weights.head.t(),
             [_step_lora(name, spans, borders) for name in (*names, "head")],
             rows,
             StepShape(config.heads, config.kv_heads, config.head_dim, BLOCK, MIN_ROWS, eps_sum, head_eps_sum),
@@ -110,7 +110,13 @@ class _DenseStep:
 def _step_layer(layer: LayerWeights) -> StepLayer:
     assert isinstance(layer.mlp, DenseMlp)
     return StepLayer(
-        layer.attention_norm, layer.qkv, layer.qk_norm, layer.o, layer.mlp_norm, layer.mlp.gate_up, layer.mlp.down
+        attention_norm=layer.attention_norm,
+        qkv=layer.qkv.t(),
+        qk_norm=layer.qk_norm,
+        o=layer.o.t(),
+        mlp_norm=layer.mlp_norm,
+        gate_up=layer.mlp.gate_up.t(),
+        down=layer.mlp.down.t(),
     )
 
 
@@ -120,8 +126,8 @@ def _step_lora(group: str, spans: Sequence[LoraSpan], borders: Sequence[tuple[in
     return StepLora(
         starts=[start for _, start, _ in found],
         stops=[stop for _, _, stop in found],
-        a=[span.weights[group].a for span, _, _ in found],
-        b=[span.weights[group].b[0] for span, _, _ in found],
+        a=[span.weights[group].a.t() for span, _, _ in found],
+        b=[span.weights[group].b[0].t() for span, _, _ in found],
         scales=[span.scale for span, _, _ in found],
     )
 

@@ -19,6 +19,8 @@ from torch import Tensor
 
 
 class StepLayer(NamedTuple):
+    """Projections as [inputs, outputs]: a view made once instead of for each token."""
+
     attention_norm: Tensor
     qkv: Tensor
     qk_norm: Optional[Tensor]  # noqa: UP045
@@ -34,7 +36,9 @@ class StepLora(NamedTuple):
     starts: List[int]  # noqa: UP006
     stops: List[int]  # noqa: UP006
     a: List[Tensor]  # noqa: UP006
+    """[inputs, R]"""
     b: List[Tensor]  # noqa: UP006
+    """[R, outputs]"""
     scales: List[float]  # noqa: UP006
 
 
@@ -60,13 +64,13 @@ class StepShape(NamedTuple):
 
 
 def _norm(x: Tensor, weight: Tensor, eps_sum: Tensor) -> Tensor:
-    inverse = torch.linalg.vecdot(x, x).add_(eps_sum).rsqrt_().unsqueeze_(-1)
+    inverse = (x * x).sum(-1, keepdim=True).add_(eps_sum).rsqrt_()
     normed: Tensor = (x * inverse).mul_(weight)
     return normed
 
 
 def _project(x: Tensor, weight: Tensor, lora: StepLora, rows: StepRows) -> Tensor:
-    out = F.linear(x, weight)
+    out = x.mm(weight)
     if len(lora.a) == 0:
         return out
     gather, scatter = rows.gather, rows.scatter
@@ -82,10 +86,10 @@ def _add_lora(out: Tensor, x: Tensor, lora: StepLora) -> None:
     for i in range(len(lora.a)):
         start, count = lora.starts[i], lora.stops[i] - lora.starts[i]
         if count == x.shape[0]:
-            out.addmm_(F.linear(x, lora.a[i]), lora.b[i].t(), alpha=lora.scales[i])
+            out.addmm_(x.mm(lora.a[i]), lora.b[i], alpha=lora.scales[i])
         else:
-            inner = F.linear(x.narrow(0, start, count), lora.a[i])
-            out.narrow(0, start, count).addmm_(inner, lora.b[i].t(), alpha=lora.scales[i])
+            inner = x.narrow(0, start, count).mm(lora.a[i])
+            out.narrow(0, start, count).addmm_(inner, lora.b[i], alpha=lora.scales[i])
 
 
 def _attend(
