@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 def create_app(service: Service) -> Starlette:
     assert service.settings.api_key, "a server without a key would serve anybody"
     paths: list[BaseRoute] = [
+        Mount("/api/v1", routes=guarded(routes)),
         Route("/healthz", health.healthz),
         Route("/readyz", health.readyz),
         Route("/metrics", metrics.metrics),
-        Mount("/api/v1", routes=guarded(routes)),
         Mount(OPENAI, routes=guarded(openai.routes)),
         Mount(ANTHROPIC, routes=guarded(anthropic.routes)),
         Mount("/hf", routes=hub.routes),
