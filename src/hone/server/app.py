@@ -64,8 +64,14 @@ async def _hone_error(request: Request, error: Exception) -> JSONResponse:
         status = 400
     else:
         status = 500
-        log.error("%s %s: %s", request.method, request.url.path, error)
+        log.error("%s %s: %s", request.method, _without_secrets(request), error)
     return failure(request.url.path, status, str(error))
+
+
+def _without_secrets(request: Request) -> str:
+    """The path, for the log: whoever has a signed link may follow it."""
+    path = request.url.path
+    return path.replace(request.path_params["token"], "{token}") if "token" in request.path_params else path
 
 
 async def _our_error(request: Request, error: Exception) -> JSONResponse:
