@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable
 from typing import Any
 
+from hone.observe import spans
 from hone.protocol.futures import Outcome
 from hone.server import ids
 from hone.server.journal import Completion, Journal
@@ -35,6 +36,7 @@ class Futures:
 
     def resolve(self, request_id: str, outcome: Outcome, stored: "asyncio.Future[Any]") -> None:
         """Hand the answer to everyone who waits. Once it is `stored`, it stays in memory for a grace time only."""
+        spans.answered(request_id, outcome.failed)
         future = self.expect(request_id)
         if not future.done():
             future.set_result(outcome)

@@ -10,6 +10,7 @@ import numpy as np
 
 from hone.engine import contract
 from hone.errors import BusyError, EngineLostError, HoneError, UserError
+from hone.observe import spans
 from hone.protocol import codec, requests
 from hone.protocol.futures import PROTOBUF, Outcome, failure, failure_of
 from hone.protocol.prompt_targets import Layout, read_targets
@@ -67,6 +68,7 @@ class Samples:
 
     async def _accept(self, entry: Entry, fields: dict[str, Any]) -> None:
         if await self.journal.accept(entry):
+            spans.accepted(entry.request_id, entry.kind)
             self.futures.expect(entry.request_id)
             self.start(entry, fields)
 
@@ -117,12 +119,14 @@ class Samples:
         for _ in range(ATTEMPTS):
             await self.keeper.running()
             generation = self.keeper.generation
+            spans.submitted(entry.request_id)
             try:
                 result = await self._draw(operation, entry.lane)
             except EngineLostError as error:
                 self.keeper.lost(generation)
                 lost = error
             else:
+                spans.computed(entry.request_id)
                 wanted = _only_last(result, body.prompt_logprobs_last_n)
                 return Outcome(codec.encode_sample(wanted, layout), PROTOBUF), _used(operation, result)
         raise lost
