@@ -63,6 +63,9 @@ class Settings:
     """What work costs in US dollars: JSON, or a file of it, `{"<model or *>": {"training": 0.4, "prefill": 0.1,
     "cached_prefill": 0.01, "sample": 0.4, "storage": 0.03}}`, per million tokens and per gigabyte and month.
     Limits on spending have no effect on what has no price."""
+    otel: bool = variable("HONE_OTEL", False)
+    """Send OpenTelemetry spans of requests and operations, as OTLP over HTTP. Needs `hone[otel]`; the library's own
+    variables, such as OTEL_EXPORTER_OTLP_ENDPOINT, say where to."""
     log_level: str = variable("HONE_LOG_LEVEL", "INFO")
     """DEBUG, INFO, WARNING or ERROR."""
 

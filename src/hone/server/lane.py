@@ -15,6 +15,7 @@ from typing import Any
 
 from hone.engine.contract import DropAdapter, LoadAdapter, Operation, OptimStep, Publish, Snapshot
 from hone.errors import EngineLostError, HoneError, NotFoundError, ServerError, UserError
+from hone.observe import spans
 from hone.protocol.futures import Outcome, failure, failure_of
 from hone.server.budgets import Budgets
 from hone.server.futures import Futures
@@ -204,6 +205,7 @@ class Lane:
         if not self._here():
             return  # the engine ended meanwhile; the rebuild takes the operation up
         future = self._hand_over(entry, operation)
+        spans.submitted(entry.request_id)
         self._see_to(entry, self._see_through(entry, operation, future, self._generation))
         if isinstance(operation, LoadAdapter) or (
             isinstance(operation, OptimStep) and self._shared.policy.due(self._uncovered)
@@ -224,6 +226,7 @@ class Lane:
     ) -> None:
         try:
             result = await future
+            spans.computed(entry.request_id)
             concluded = await HANDLERS[entry.kind].conclude(entry, operation, result, self._shared.context)
         except EngineLostError:
             self._lost(generation)

@@ -4,6 +4,7 @@ import asyncio
 from itertools import groupby
 
 from hone.errors import NotFoundError, UserError
+from hone.observe import spans
 from hone.paths import DataDirectory
 from hone.server.journal import Entry
 from hone.server.lane import Lane, Shared
@@ -26,6 +27,7 @@ class Worker:
 
     async def _accept(self, lane: Lane, entry: Entry) -> str:
         if await self.shared.journal.accept(entry):
+            spans.accepted(entry.request_id, entry.kind)
             self.shared.futures.expect(entry.request_id)
             lane.offer(entry)
         return entry.request_id
