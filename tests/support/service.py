@@ -97,6 +97,7 @@ async def crash(service: Service) -> None:
     """End a service as a killed process would: nothing is finished, nothing is told to anybody."""
     await service.sessions.stop()
     await service.samples.stop()
+    await service.jobs.stop()
     for lane in service.worker._lanes.values():
         await lane.stop()
     for task in (service._pruning, service._sweeping):

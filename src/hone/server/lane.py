@@ -9,7 +9,8 @@ import json
 import logging
 import secrets
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,8 @@ class Lane:
         self._unanswered: dict[int, Entry] = {}
         self._answering: dict[int, asyncio.Task[None]] = {}
         """The unanswered operations that somebody sees through. After a loss of the engine, nobody does."""
+        self._arriving = 0
+        self._ending = False
         self._losses: dict[int, int] = {}
         self._generation = ABSENT
         self._rebuild_wanted = False
@@ -81,6 +84,19 @@ class Lane:
     def waiting(self) -> int:
         """Operations that may run and are not answered yet."""
         return len(self._queue) + len(self._unanswered)
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """While the block writes an operation down, this lane does not end; `UserError` if it is about to."""
+        if self._ending:
+            raise is_over(self.model_id)
+        self._arriving += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            self._check_quiet()
 
     def offer(self, entry: Entry) -> None:
         """Take an accepted operation; it runs when all lower numbers have."""
@@ -117,7 +133,8 @@ class Lane:
             await self._snapshotting
 
     async def end(self) -> None:
-        """Let the model go: its session is over."""
+        """Let the model go: it was unloaded, or its session is over."""
+        self._ending = True
         self._give_up()
         await self._quiet.wait()
         await self.stop()
@@ -274,7 +291,7 @@ class Lane:
         task.add_done_callback(done)
 
     def _check_quiet(self) -> None:
-        if not (self._queue or self._unanswered or self._answering):
+        if not (self._queue or self._unanswered or self._answering or self._arriving):
             self._quiet.set()
 
     # Rebuilding.
@@ -401,6 +418,13 @@ class Lane:
                 f"seq_id {entry.seq_id} came, but {missing} before it did not within {self._shared.gap_seconds:g} s"
             )
             self._answer_soon(entry, failure(message, "user"))
+
+
+def is_over(model_id: str) -> UserError:
+    return UserError(
+        f"model_id {model_id} takes no more work: it was unloaded, or its session is finished; "
+        "make a training client from one of its checkpoints"
+    )
 
 
 def _log_ours(entry: Entry, error: Exception) -> None:
