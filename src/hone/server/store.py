@@ -212,10 +212,11 @@ class Store:
             row = connection.execute(select(sessions).where(sessions.c.id == session_id)).first()
             if row is None:
                 raise NotFoundError(f"session {session_id!r} does not exist")
-            of_session = [
-                list(connection.execute(select(table.c.id).where(table.c.session_id == session_id)).scalars())
+            queries = [
+                select(table.c.id).where(table.c.session_id == session_id).order_by(table.c.created_at, table.c.id)
                 for table in (runs, samplers)
             ]
+            of_session = [list(connection.execute(query).scalars()) for query in queries]
             return SessionSummary(row.id, row.user_metadata, row.display_name, *of_session)
 
         return await self._database.run(work)
@@ -379,7 +380,11 @@ class Store:
         return await self._database.run(work)
 
     async def trained_run_ids(self, session_id: str) -> list[str]:
-        query = select(runs.c.id).where(runs.c.session_id == session_id, runs.c.copied_from.is_(None))
+        query = (
+            select(runs.c.id)
+            .where(runs.c.session_id == session_id, runs.c.copied_from.is_(None))
+            .order_by(runs.c.created_at, runs.c.id)
+        )
         return await self._database.run(lambda connection: list(connection.execute(query).scalars()))
 
 

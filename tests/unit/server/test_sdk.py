@@ -13,6 +13,8 @@ from tinker import types
 from tests.support.service import KEY, MODEL, LiveServer
 from tests.support.uniform_engine import LOGPROB, UniformEngine
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[LiveServer]:
