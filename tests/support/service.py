@@ -17,6 +17,7 @@ from hone.server.app import create_app
 from hone.server.service import Service
 from hone.server.web import WebServer
 from hone.settings import Settings
+from tests.support import databases
 from tests.support.uniform_engine import UniformEngine
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ MODEL = "hone/uniform"
 def make_service(root: Path, engine: UniformEngine, **settings: Any) -> Service:
     data = DataDirectory(root)
     data.make()
+    settings.setdefault("database_url", databases.current.url(root))
     return Service(engine, data, Settings(api_key=KEY, publish_tokenizers=False, **settings))
 
 

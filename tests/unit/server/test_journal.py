@@ -9,13 +9,16 @@ from hone.errors import NotFoundError, UserError
 from hone.protocol.futures import failure, success
 from hone.server.journal import Entry, Journal, canonical
 from hone.storage.database import Database
+from tests.support import databases
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 ENTRY = Entry("s:train:0", 1, "optim_step", b"{}", seed=5)
 
 
 def with_journal(path: Path, test: Callable[[Journal], Awaitable[None]]) -> None:
     async def run() -> None:
-        database = Database(f"sqlite:///{path / 'hone.sqlite'}")
+        database = Database(databases.current.url(path))
         try:
             await test(Journal(database))
         finally:

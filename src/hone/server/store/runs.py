@@ -80,7 +80,11 @@ class RunStore:
 
     async def trained_run_ids(self, session_id: str) -> list[str]:
         """Those that were not unloaded."""
-        query = select(runs).where(runs.c.session_id == session_id, runs.c.copied_from.is_(None))
+        query = (
+            select(runs)
+            .where(runs.c.session_id == session_id, runs.c.copied_from.is_(None))
+            .order_by(runs.c.created_at, runs.c.id)
+        )
         found = await self._database.run(lambda connection: [_run(row) for row in connection.execute(query)])
         return [run.id for run in found if not run.is_over]
 
