@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 
+from hone.errors import DiskFullError
 from hone.storage.migrations import upgrade
 
 T = TypeVar("T")
@@ -76,15 +79,29 @@ def _commit(connection: Connection, group: list[_Job]) -> None:
                 try:
                     with connection.begin_nested():
                         results[job] = job.work(connection)
+                except OperationalError:
+                    raise  # of a full disk, say: the transaction may be gone, and with it what the others did
                 except Exception as error:
                     errors[job] = error
     except Exception as error:  # nothing of the group happened
-        errors = {job: errors.get(job, error) for job in group}
+        failure = _named(error)
+        errors = {job: errors.get(job, failure) for job in group}
     for job in waited_for:
         if job in errors:
             job.done.set_exception(errors[job])
         else:
             job.done.set_result(results[job])
+
+
+def _named(error: Exception) -> Exception:
+    """A full disk under its own name; everything else as it is."""
+    cause: BaseException | None = error
+    while cause is not None:
+        told = getattr(cause, "orig", None)
+        if getattr(told, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(told, "sqlstate", "") == "53100":
+            return DiskFullError("the disk that holds the database is full; the work goes on when there is room again")
+        cause = cause.__context__  # SQLite may end the transaction, so that the way out of it fails once more
+    return error
 
 
 def _connectable(url: str, sqlite_synchronous: str) -> Engine:

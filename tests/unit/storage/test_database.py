@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, select, text
 
+from hone.errors import DiskFullError
 from hone.storage.database import Database
 from hone.storage.tables import sessions
 
@@ -101,3 +102,28 @@ def test_a_job_that_fails_alone_leaves_nothing(database: Database) -> None:
         return await database.run(names)
 
     assert asyncio.run(run()) == []
+
+
+def test_a_full_disk_fails_the_whole_group_by_name_and_leaves_nothing_of_it(database: Database) -> None:
+    def limit(connection: Connection, pages: int) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    def large(connection: Connection) -> None:
+        for i in range(50):
+            insert(connection, f"{i}" * 5000)
+
+    async def run() -> tuple[list[object], list[str]]:
+        used = await database.run(lambda c: int(c.exec_driver_sql("PRAGMA page_count").scalar() or 0))
+        await database.run(lambda c: limit(c, used + 4))
+        gate = threading.Event()
+        first = database.run(lambda _: gate.wait(5))
+        jobs = [database.run(lambda c: insert(c, "a")), database.run(large), database.run(lambda c: insert(c, "b"))]
+        gate.set()
+        results = list(await asyncio.gather(first, *jobs, return_exceptions=True))[1:]
+        await database.run(lambda c: limit(c, 1 << 20))
+        await database.run(lambda c: insert(c, "room again"))
+        return results, await database.run(names)
+
+    results, found = asyncio.run(run())
+    assert [type(result) for result in results] == [DiskFullError] * 3
+    assert found == ["room again"]
