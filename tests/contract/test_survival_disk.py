@@ -1,4 +1,4 @@
-"""A full disk: what needs room is refused with a reason, nothing is damaged, and the work goes on when there is room."""
+"""A full disk: what needs room is refused with a reason, nothing is damaged, and the work goes on when room is back."""
 
 import os
 import sqlite3
