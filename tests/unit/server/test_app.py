@@ -33,6 +33,6 @@ def test_a_wrong_method_is_told_so_in_json(tmp_path: Path) -> None:
         async with serving(tmp_path) as client:
             response = await client.http.get("/api/v1/create_session")
             assert response.status_code == 405
-            assert response.json() == {"detail": "Method Not Allowed"}
+            assert response.json() == {"detail": "Method Not Allowed", "category": "user"}
 
     asyncio.run(run())
