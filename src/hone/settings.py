@@ -43,8 +43,8 @@ class Settings:
     """A model is snapshotted when more operations than this would have to be computed again after a crash."""
     snapshot_bytes: int = variable("HONE_SNAPSHOT_BYTES", 128 * MIB)
     """The same for the bytes of their requests, which the journal keeps until a snapshot covers them."""
-    snapshot_seconds: float = variable("HONE_SNAPSHOT_SECONDS", 30.0)
-    """The same for the age of the oldest of them. Lower: faster recovery, more writing."""
+    snapshot_seconds: float = variable("HONE_SNAPSHOT_SECONDS", 5.0)
+    """The same for the age of the oldest of them. Lower: faster recovery, more writing. Large adapters wait longer."""
     idle_seconds: float = variable("HONE_IDLE_SECONDS", 5.0)
     """A model that has had no work for this long is snapshotted."""
     loaded_versions: int = variable("HONE_LOADED_VERSIONS", 64)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 
-from hone.errors import ServerError, UserError
+from hone.errors import DiskFullError, ServerError, UserError
 from hone.storage import postgres
 from hone.storage.migrations import upgrade
 
@@ -102,12 +103,15 @@ class Database:
                 attempt.failure = ServerError("the database could not be reached when the server stopped")
                 break
             attempt = _settle(connection, group, attempt)
+        attempts = dict.fromkeys(group, attempt)
+        if len(group) > 1 and attempt.failure is not None and _tells_of_a_full_disk(attempt.failure):
+            attempts = {job: _attempt(connection, [job]) for job in group}  # reading needs no room, little needs little
         for job in waited_for:
-            error = attempt.errors.get(job, attempt.failure)
+            error = attempts[job].errors.get(job, attempts[job].failure)
             if error is not None:
                 job.done.set_exception(_attributed(error))
             else:
-                job.done.set_result(attempt.results[job])
+                job.done.set_result(attempts[job].results[job])
 
 
 def _attempt(connection: Connection, group: list[_Job]) -> _Attempt:
@@ -123,6 +127,8 @@ def _attempt(connection: Connection, group: list[_Job]) -> _Attempt:
                 try:
                     with connection.begin_nested():
                         attempt.results[job] = job.work(connection)
+                except OperationalError:
+                    raise  # of a full disk, say: the transaction may be gone, and with it what the others did
                 except Exception as error:
                     attempt.errors[job] = error
     except Exception as error:
@@ -143,11 +149,24 @@ def _settle(connection: Connection, group: list[_Job], lost: _Attempt) -> _Attem
 
 
 def _attributed(error: Exception) -> Exception:
-    """Values that no database holds came from a request: lone surrogates, NUL in Postgres, numbers beyond 64 bits."""
+    """Whose fault it is. Values that no database holds came from a request: lone surrogates, NUL in Postgres, numbers
+    beyond 64 bits."""
     if isinstance(error, DataError | UnicodeEncodeError | OverflowError):
         cause = getattr(error, "orig", None) or error
         return UserError(f"a text or number in the request cannot be kept: {cause}")
+    if _tells_of_a_full_disk(error):
+        return DiskFullError("the disk that holds the database is full; the work goes on when there is room again")
     return error
+
+
+def _tells_of_a_full_disk(error: Exception) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        told = getattr(cause, "orig", None)
+        if getattr(told, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(told, "sqlstate", "") == "53100":
+            return True
+        cause = cause.__context__  # SQLite may end the transaction, so that the way out of it fails once more
+    return False
 
 
 def _connectable(url: str, sqlite_synchronous: str, sole: bool) -> Engine:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, select, text
 
-from hone.errors import UserError
+from hone.errors import DiskFullError, UserError
 from hone.storage.database import Database
 from hone.storage.tables import sessions
 from tests.support.databases import Databases
@@ -131,3 +131,31 @@ def test_a_database_that_is_not_there_is_refused_without_its_password(tmp_path: 
     with pytest.raises(UserError, match=r"(?s)cannot be used: .*; check HONE_DATABASE_URL") as refused:
         Database(f"postgresql://hone:secret@/none?host={tmp_path}")
     assert "secret" not in str(refused.value)
+
+
+def test_a_full_disk_fails_by_name_what_has_no_room_and_nothing_else(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/hone.db")
+
+    def limit(connection: Connection, pages: int) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    def large(connection: Connection) -> None:
+        for i in range(50):
+            insert(connection, f"{i}" * 5000)
+
+    async def run() -> tuple[list[object], list[str]]:
+        used = await database.run(lambda c: int(c.exec_driver_sql("PRAGMA page_count").scalar() or 0))
+        await database.run(lambda c: limit(c, used + 4))
+        gate = threading.Event()
+        first = database.run(lambda _: gate.wait(5))
+        jobs = [database.run(lambda c: insert(c, "a")), database.run(large), database.run(lambda c: insert(c, "b"))]
+        gate.set()
+        results = list(await asyncio.gather(first, *jobs, return_exceptions=True))[1:]
+        await database.run(lambda c: limit(c, 1 << 20))
+        await database.run(lambda c: insert(c, "room again"))
+        return results, await database.run(names)
+
+    results, found = asyncio.run(run())
+    assert [type(result) for result in results] == [type(None), DiskFullError, type(None)]
+    database.close()
+    assert found == ["a", "b", "room again"]
