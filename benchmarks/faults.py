@@ -184,7 +184,8 @@ def rewarded(prompt: list[int], sequence: types.SampledSequence) -> types.Datum:
 def digest(target: Target, result: Any) -> str:
     """Losses, log-probabilities and metrics of one result, to the last bit."""
     target.progress.set()
-    content = hashlib.sha256(json.dumps(result.metrics, sort_keys=True).encode())
+    metrics = {name: value for name, value in result.metrics.items() if not name.startswith("engine/")}  # times
+    content = hashlib.sha256(json.dumps(metrics, sort_keys=True).encode())
     for output in getattr(result, "loss_fn_outputs", []):
         content.update(np.asarray(output["logprobs"].data, np.float32).tobytes())
     return content.hexdigest()

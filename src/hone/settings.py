@@ -1,5 +1,6 @@
 """Every environment variable that Hone reads, declared once. Loading this is cheap: the standard library only."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -47,6 +48,8 @@ class Settings:
     """The same for the age of the oldest of them. Lower: faster recovery, more writing. Large adapters wait longer."""
     idle_seconds: float = variable("HONE_IDLE_SECONDS", 5.0)
     """A model that has had no work for this long is snapshotted."""
+    project_weights: str = variable("HONE_PROJECT_WEIGHTS", "")
+    """Shares of the device while projects compete for it, such as `prj-1=4,prj-2=0.5`; 1 for those not named."""
     loaded_versions: int = variable("HONE_LOADED_VERSIONS", 64)
     """Sampler versions kept in the engine's memory; others are read from disk when they are next sampled from."""
     silent_session_hours: float = variable("HONE_SILENT_SESSION_HOURS", 24.0 * 3)
@@ -98,6 +101,21 @@ def _check(settings: Settings) -> None:
         raise UserError(
             f"HONE_DATABASE_URL is {settings.database_url!r}; it must be a URL, such as postgresql://HOST/NAME"
         )
+    project_weights(settings)
+
+
+def project_weights(settings: Settings) -> dict[str, float]:
+    weights = {}
+    for entry in filter(None, settings.project_weights.split(",")):
+        project, _, text = entry.partition("=")
+        try:
+            weight = float(text)
+        except ValueError:
+            weight = 0.0
+        if not project.strip() or not 0 < weight < math.inf:
+            raise UserError(f"HONE_PROJECT_WEIGHTS holds {entry!r}; it must be like PROJECT=2, with a number above 0")
+        weights[project.strip()] = weight
+    return weights
 
 
 def _convert(name: str, text: str, kind: str, default: object) -> Any:

@@ -1,7 +1,7 @@
 import pytest
 
 from hone.errors import UserError
-from hone.settings import load_settings
+from hone.settings import load_settings, project_weights
 
 
 def test_nothing_set_gives_the_defaults() -> None:
@@ -42,3 +42,11 @@ def test_the_clients_key_serves_too_but_ours_goes_first() -> None:
 def test_a_wrong_value_is_refused_by_name(name: str, value: str, allowed: str) -> None:
     with pytest.raises(UserError, match=f"{name} is .*{allowed}"):
         load_settings({name: value})
+
+
+def test_project_weights_are_read_and_wrong_ones_named() -> None:
+    assert project_weights(load_settings({"HONE_PROJECT_WEIGHTS": "a=2, b=0.5"})) == {"a": 2.0, "b": 0.5}
+    assert project_weights(load_settings({})) == {}
+    for wrong in ("a", "a=x", "a=0", "=2", "a=-1", "a=inf"):
+        with pytest.raises(UserError, match="HONE_PROJECT_WEIGHTS holds"):
+            load_settings({"HONE_PROJECT_WEIGHTS": wrong})

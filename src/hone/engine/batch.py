@@ -6,6 +6,7 @@ the same sum of the same terms in the same order whoever else is being served.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class Piece:
     backward: bool
     custom: CustomLoss | None = None
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         return sum(len(d.tokens) for d in self.data)
 

@@ -53,12 +53,22 @@ class BaseModel:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Whose an adapter is, and how much of the device its owner gets beside others: by tokens, twice for twice the
+    weight."""
+
+    tenant: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class CreateAdapter:
     """A new adapter: A drawn from the seed, B zero. The result is None. `lora.seed` must be set."""
 
     adapter: str
     base_model: str
     lora: LoraConfig
+    share: Share = Share()
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class LoadAdapter:
     base_model: str
     directory: str
     with_optimizer: bool
+    share: Share = Share()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class Limits:
 class _Adapter:
     model: str
     state: AdapterState
+    share: c.Share
 
 
 @dataclass(eq=False)
@@ -72,6 +73,28 @@ class _Pass:
     results: list[tuple[Piece, PieceResult]]
     gradient_before: Tensor | None
     """What to put back if a piece fails, so that a failed operation leaves no trace."""
+    arrived: float
+    started: float = 0.0
+    cycle: int = 0
+    """The number of the last micro-batch that it was in."""
+    device_seconds: float = 0.0
+    """Of its micro-batches, by its share of their tokens."""
+    fills: list[float] = field(default_factory=list)
+    """How full they were."""
+
+    def took_part(self, cycle: int, started: float, seconds: float, share: float, fill: float) -> None:
+        self.started, self.cycle = self.started or started, cycle
+        self.device_seconds += seconds * share
+        self.fills.append(fill)
+
+    def metrics(self) -> dict[str, float]:
+        """As clients see them; how each is put together from the parts of a chunked pass stands behind the colon."""
+        return {
+            "engine/cycle:max": float(self.cycle),
+            "engine/queue_seconds:max": self.started - self.arrived,
+            "engine/batch_fill:mean": sum(self.fills) / len(self.fills),
+            "engine/device_seconds:sum": self.device_seconds,
+        }
 
 
 class EngineLoop:
@@ -86,6 +109,8 @@ class EngineLoop:
         self._disk = DiskLane()
         self._owed: dict[str, tuple[str, Callable[[], None]]] = {}
         """By version, the adapters whose publication could not be written, and what tries again."""
+        self._cycle = 0
+        """Micro-batches so far."""
         self.compute_seconds = 0.0
 
     def put(self, ticket: int, message: Any) -> None:
@@ -136,7 +161,7 @@ class EngineLoop:
             self._owed.pop(message.version, None)
             self._reply(ticket, None)
         else:
-            self._scheduler.add(Job(ticket, message))
+            self._scheduler.add(Job(ticket, message, arrived=time.perf_counter()))
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +172,7 @@ class EngineLoop:
                 self._immediate(job)
             except Exception as error:
                 self._fail(job.ticket, error)
-        batch = self._scheduler.next_micro_batch(lambda adapter: self._adapters[adapter].model)
+        batch = self._scheduler.next_micro_batch()
         if batch:
             self._micro_batch(batch)
         return bool(batch)
@@ -164,7 +189,7 @@ class EngineLoop:
                 self._reply(ticket, None)
             case c.LoadAdapter():
                 state = read_adapter(Path(op.directory), self._model(op.base_model).config, op.with_optimizer)
-                self._adapters[op.adapter] = _Adapter(op.base_model, state)
+                self._adapters[op.adapter] = _Adapter(op.base_model, state, op.share)
                 self._reply(ticket, c.AdapterInfo(state.lora, state.layout.size, state.steps))
             case c.Publish():
                 adapter = self._adapter(op.adapter)
@@ -191,14 +216,15 @@ class EngineLoop:
     def _create(self, op: c.CreateAdapter) -> None:
         lora, config = op.lora, self._model(op.base_model).config
         check_lora(lora)
-        self._adapters[op.adapter] = _Adapter(op.base_model, new_adapter(config, lora))
+        self._adapters[op.adapter] = _Adapter(op.base_model, new_adapter(config, lora), op.share)
 
     def _begin_pass(self, job: Job, op: c.ForwardBackward) -> None:
         """Check the data and cut it; the pieces then wait at the head of their adapter's line."""
         adapter = self._adapter(op.adapter)
         check_pass(op, self._model(adapter.model))
-        self._passes[job.ticket] = _Pass([], None if op.forward_only else _gradient_copy(adapter.state))
-        self._scheduler.put_back(job, cut(op, self._limits.micro_batch_tokens))
+        gradient = None if op.forward_only else _gradient_copy(adapter.state)
+        self._passes[job.ticket] = _Pass([], gradient, job.arrived)
+        self._scheduler.put_back(job, cut(op, self._limits.micro_batch_tokens), adapter.model, adapter.share)
 
     def _micro_batch(self, batch: list[tuple[Job, Piece]]) -> None:
         adapters = {piece.adapter: self._adapters[piece.adapter] for _, piece in batch}
@@ -206,6 +232,8 @@ class EngineLoop:
         states = {name: adapter.state for name, adapter in adapters.items()}
         several = len(batch) > 1
         gradients = {name: _gradient_copy(state) for name, state in states.items()} if several else {}
+        self._cycle += 1
+        tokens, started = sum(piece.tokens for _, piece in batch), time.perf_counter()
         try:
             results = run_pieces(model.decoder, [piece for _, piece in batch], states)
         except Exception as error:
@@ -217,12 +245,14 @@ class EngineLoop:
             for one in batch:
                 self._micro_batch([one])
             return
+        seconds, fill = time.perf_counter() - started, tokens / self._scheduler.max_tokens
         for (job, piece), result in zip(batch, results, strict=True):
             work = self._passes[job.ticket]
+            work.took_part(self._cycle, started, seconds, piece.tokens / tokens, fill)
             work.results.append((piece, result))
             if not job.pieces:
                 del self._passes[job.ticket]
-                self._reply(job.ticket, _pass_result(job.operation, work.results))
+                self._reply(job.ticket, _pass_result(job.operation, work))
 
     def _abandon(self, job: Job, piece: Piece, state: AdapterState, error: Exception) -> None:
         """A pass that failed half-way: put its adapter's gradient back and go on with the next operation."""
@@ -355,8 +385,9 @@ def check_pass(op: c.ForwardBackward, model: LoadedModel) -> None:
             raise UserError(f"data[{i}].model_input has {found} tokens; this model's context is {context}")
 
 
-def _pass_result(op: c.AdapterOperation, results: list[tuple[Piece, PieceResult]]) -> ForwardBackwardResult:
+def _pass_result(op: c.AdapterOperation, work: _Pass) -> ForwardBackwardResult:
     assert isinstance(op, c.ForwardBackward)
+    results = work.results
     logprobs: list[np.ndarray] = [np.empty(0)] * len(op.data)
     for piece, result in results:
         for place, values in zip(piece.places, result.logprobs, strict=True):
@@ -367,4 +398,4 @@ def _pass_result(op: c.AdapterOperation, results: list[tuple[Piece, PieceResult]
             metrics[key] = metrics.get(key, 0.0) + (value / len(op.data) if key.endswith(":mean") else value)
     if op.loss_fn == "stable_reinforce":
         metrics["stable_reinforce_substitute:mean"] = 1.0
-    return ForwardBackwardResult(tuple(logprobs), metrics)
+    return ForwardBackwardResult(tuple(logprobs), metrics | work.metrics())

@@ -1,17 +1,26 @@
 """Which work runs next: all of the engine's policy, and no tensors.
 
-Operations of one adapter run in order. Training is shared out in turns, a piece of bounded size per adapter and turn,
-as many adapters in one micro-batch as its token budget holds: so a small tenant waits for at most the micro-batch
-that is running, and a large one cannot starve it. Everything else (steps, saves, publications) runs the moment it is
-first in its adapter's line.
+Operations of one adapter run in order. What is no pass over data (steps, saves, publications) runs the moment it is
+first in its adapter's line. Passes are cut into pieces, which share the device by start-time fair queueing (Goyal et
+al. 1996): tenants by tokens and weights, and the adapters of a tenant among each other. A start tag says how many
+tokens were served so far; whoever comes back after a pause starts at the clock, the smallest tag of those
+that wait, so it neither waits behind the backlog of the others nor saves up credit.
+
+Micro-batches are led in turn by the smallest tag and by the smallest piece of those that are not ahead of the clock by
+more than a micro-batch. So nobody starves, and who asks for little waits for two micro-batches at most, however many
+have a backlog.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hone.engine.batch import Piece
-from hone.engine.contract import AdapterOperation
+from hone.engine.contract import AdapterOperation, Share
+
+REMEMBERED = 1000
+"""Tags of those without work; beyond this, the ones that mean nothing any more are forgotten."""
 
 
 @dataclass(eq=False)
@@ -21,70 +30,189 @@ class Job:
     ticket: int
     operation: AdapterOperation
     pieces: deque[Piece] | None = None
+    base_model: str = ""
+    share: Share = field(default_factory=Share)
+    """Both known with the pieces."""
+    arrived: float = 0.0
+    """Seconds on the loop's clock."""
+
+
+class _Candidate(NamedTuple):
+    """Ordered by whose turn it is; among equals small pieces come first, they keep the others waiting least."""
+
+    tenant_tag: float
+    adapter_tag: float
+    tokens: int
+    number: int
+    due: bool
+    """Whether neither was served more than a micro-batch beyond its turn."""
+    job: Job
 
 
 class Scheduler:
     def __init__(self, max_tokens: int) -> None:
         self.max_tokens = max_tokens
         """Of a micro-batch. Raising it feeds the device better and makes everybody wait longer."""
-        self._lines: OrderedDict[str, deque[Job]] = OrderedDict()
-        """Each adapter's jobs, in order; the adapter whose turn is next comes first."""
+        self._lines: dict[str, deque[Job]] = {}
+        """Each adapter's jobs, in order."""
+        self._immediate: OrderedDict[str, None] = OrderedDict()
+        """Adapters whose first job is no pass."""
+        self._passes: dict[str, Job] = {}
+        """By adapter, the passes that are first in line."""
+        self._tenants = _FairClock()
+        self._adapters: dict[str, _FairClock] = {}
+        """By tenant."""
+        self._small_leads = False
 
     def add(self, job: Job) -> None:
-        self._lines.setdefault(job.operation.adapter, deque()).append(job)
+        line = self._lines.setdefault(job.operation.adapter, deque())
+        line.append(job)
+        if len(line) == 1:
+            self._admit(job)
 
     def __bool__(self) -> bool:
         return bool(self._lines)
 
     def next_immediate(self) -> Job | None:
         """A job that is first in its line and is no pass over data; it is removed."""
-        for adapter, line in self._lines.items():
-            if line[0].pieces is None:
-                job = line.popleft()
-                self._drop_if_empty(adapter)
-                return job
-        return None
+        if not self._immediate:
+            return None
+        adapter, _ = self._immediate.popitem(last=False)
+        job = self._lines[adapter].popleft()
+        self._advance(adapter)
+        return job
 
-    def put_back(self, job: Job, pieces: list[Piece]) -> None:
+    def put_back(self, job: Job, pieces: list[Piece], base_model: str, share: Share) -> None:
         """Return a job that `next_immediate` gave out to the head of its line, as a pass over `pieces`."""
-        job.pieces = deque(pieces)
-        self._lines.setdefault(job.operation.adapter, deque()).appendleft(job)
+        job.pieces, job.base_model, job.share = deque(pieces), base_model, share
+        adapter = job.operation.adapter
+        self._immediate.pop(adapter, None)
+        self._lines.setdefault(adapter, deque()).appendleft(job)
+        self._admit(job)
 
     def remove(self, job: Job) -> None:
         """Take a job out of its line, if it is still there."""
-        line = self._lines.get(job.operation.adapter)
-        if line is not None and job in line:
-            line.remove(job)
-            self._drop_if_empty(job.operation.adapter)
+        adapter = job.operation.adapter
+        line = self._lines.get(adapter)
+        if line is None or job not in line:
+            return
+        first = line[0] is job
+        line.remove(job)
+        if first:
+            self._dismiss(job)
+            self._advance(adapter)
 
-    def next_micro_batch(self, base_model_of: Callable[[str], str]) -> list[tuple[Job, Piece]]:
-        """The pieces to compute together, in adapter order; empty if no pass is first in line.
+    def next_micro_batch(self) -> list[tuple[Job, Piece]]:
+        """The pieces to compute together; empty if no pass is first in line.
 
-        One piece per adapter, all of one base model, and either all with a backward pass or none. A job leaves its line
-        with its last piece.
+        One piece per adapter, all of one base model, and either all with a backward pass or none. The leader always
+        runs; those within a micro-batch of the clock fill the room by decreasing size, then the others by tag. A job
+        leaves its line with its last piece.
         """
-        batch: list[tuple[Job, Piece]] = []
-        room = self.max_tokens
-        for adapter in list(self._lines):
-            line = self._lines[adapter]
-            job = line[0]
-            if not job.pieces:
-                continue
-            piece = job.pieces[0]
-            if batch and (
-                piece.backward != batch[0][1].backward or base_model_of(adapter) != base_model_of(batch[0][1].adapter)
-            ):
-                continue
-            if batch and piece.tokens > room:
-                continue
-            room -= piece.tokens
-            batch.append((job, job.pieces.popleft()))
-            if not job.pieces:
-                line.popleft()
-            self._lines.move_to_end(adapter)
-            self._drop_if_empty(adapter)
-        return batch
+        if not self._passes:
+            return []
+        waiting = sorted(self._candidates())
+        due = sorted((c for c in waiting if c.due), key=lambda c: c.tokens)
+        leader = due[0] if self._small_leads and due else waiting[0]
+        self._small_leads = not self._small_leads
+        due.sort(key=lambda c: -c.tokens)  # keeps the order by tags among equals
+        chosen, room, kind = [leader.job], self.max_tokens - leader.tokens, _kind(leader.job)
+        for candidate in (*due, *(c for c in waiting if not c.due)):
+            if candidate.tokens <= room and candidate is not leader and _kind(candidate.job) == kind:
+                chosen.append(candidate.job)
+                room -= candidate.tokens
+        self._tenants.advance()
+        self._adapters[leader.job.share.tenant].advance()
+        return [self._take(job) for job in chosen]
 
-    def _drop_if_empty(self, adapter: str) -> None:
-        if not self._lines[adapter]:
+    def _candidates(self) -> Iterator[_Candidate]:
+        for number, (adapter, job) in enumerate(self._passes.items()):
+            assert job.pieces
+            siblings = self._adapters[job.share.tenant]
+            tags = self._tenants.tags[job.share.tenant], siblings.tags[adapter]
+            due = tags[0] - self._tenants.now <= self.max_tokens and tags[1] - siblings.now <= self.max_tokens
+            yield _Candidate(*tags, job.pieces[0].tokens, number, due, job)
+
+    def _take(self, job: Job) -> tuple[Job, Piece]:
+        assert job.pieces
+        adapter, share = job.operation.adapter, job.share
+        piece = job.pieces.popleft()
+        self._tenants.charge(share.tenant, piece.tokens / share.weight)
+        self._adapters[share.tenant].charge(adapter, piece.tokens)
+        if not job.pieces:
+            self._lines[adapter].popleft()
+            self._dismiss(job)
+            self._advance(adapter)
+        return job, piece
+
+    def _admit(self, job: Job) -> None:
+        """A job came to the head of its line."""
+        adapter, tenant = job.operation.adapter, job.share.tenant
+        if job.pieces is None:
+            self._immediate[adapter] = None
+            return
+        self._passes[adapter] = job
+        self._tenants.enter(tenant)
+        self._adapters.setdefault(tenant, _FairClock()).enter(adapter)
+
+    def _dismiss(self, job: Job) -> None:
+        """A job is no longer at the head of its line."""
+        adapter, tenant = job.operation.adapter, job.share.tenant
+        if job.pieces is None:
+            self._immediate.pop(adapter, None)
+            return
+        del self._passes[adapter]
+        self._tenants.leave(tenant)
+        self._adapters[tenant].leave(adapter)
+        if self._adapters[tenant].is_idle:
+            self._adapters = {
+                name: clock
+                for name, clock in self._adapters.items()
+                if len(self._adapters) <= REMEMBERED or not clock.is_idle
+            }
+
+    def _advance(self, adapter: str) -> None:
+        """The head of a line went away."""
+        if line := self._lines[adapter]:
+            self._admit(line[0])
+        else:
             del self._lines[adapter]
+
+
+class _FairClock:
+    """Start tags, in tokens by weight, of those that share something."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.tags: dict[str, float] = {}
+        self._present: dict[str, int] = {}
+        """How many pieces of work each one has here."""
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._present
+
+    def enter(self, name: str) -> None:
+        if name not in self._present:
+            self.tags[name] = max(self.now, self.tags.get(name, 0.0))
+        self._present[name] = self._present.get(name, 0) + 1
+
+    def leave(self, name: str) -> None:
+        self._present[name] -= 1
+        if not self._present[name]:
+            del self._present[name]
+            if len(self.tags) > len(self._present) + REMEMBERED:
+                self.tags = {n: tag for n, tag in self.tags.items() if n in self._present or tag > self.now}
+
+    def advance(self) -> None:
+        """To the one whose turn it is."""
+        self.now = max(self.now, min(self.tags[name] for name in self._present))
+
+    def charge(self, name: str, amount: float) -> None:
+        self.tags[name] += amount
+
+
+def _kind(job: Job) -> tuple[bool, str]:
+    """What the pieces of a micro-batch have in common."""
+    assert job.pieces
+    return job.pieces[0].backward, job.base_model

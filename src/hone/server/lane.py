@@ -342,9 +342,11 @@ class Lane:
             return -1  # not made yet
         if run.snapshot_directory is None:
             return -1
-        directory = str(self._shared.context.data.resolve(run.snapshot_directory))
+        context = self._shared.context
+        directory, share = str(context.data.resolve(run.snapshot_directory)), await context.share(run.session_id)
+        load = LoadAdapter(self.model_id, run.base_model, directory, with_optimizer=True, share=share)
         try:
-            await self._shared.keeper.submit(LoadAdapter(self.model_id, run.base_model, directory, with_optimizer=True))
+            await self._shared.keeper.submit(load)
         except EngineLostError:
             self._lost(generation)
             return None

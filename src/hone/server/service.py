@@ -32,7 +32,7 @@ from hone.server.store import Store
 from hone.server.usage import measure, meter_storage
 from hone.server.versions import Versions
 from hone.server.worker import Worker, remove_orphans
-from hone.settings import Settings
+from hone.settings import Settings, project_weights
 from hone.storage.database import Database
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Service:
         self.worker = Worker()
         self.versions = Versions(self.keeper, data, settings.loaded_versions, self.worker.rebuilt)
         self.worker.shared = Shared(
-            context=Context(self.models, self.store, self.journal, data),
+            context=Context(self.models, self.store, self.journal, data, project_weights(settings)),
             journal=self.journal,
             futures=self.futures,
             keeper=self.keeper,

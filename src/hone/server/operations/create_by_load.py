@@ -10,6 +10,7 @@ from hone.errors import UserError
 from hone.protocol import requests
 from hone.protocol.futures import success
 from hone.protocol.uris import parse_path
+from hone.server import ids
 from hone.server.journal import Entry
 from hone.server.operations.create_model import check_optimizer
 from hone.server.operations.handler import Concluded, Context
@@ -27,7 +28,8 @@ class CreateByLoad:
         if not body.optimizer:
             check_optimizer(body.optimizer_config)
         directory = str(context.data.resolve(checkpoint.directory))
-        return contract.LoadAdapter(entry.lane, base_model.name, directory, body.optimizer)
+        share = await context.share(ids.session_of(entry.lane))
+        return contract.LoadAdapter(entry.lane, base_model.name, directory, body.optimizer, share)
 
     async def conclude(
         self, entry: Entry, operation: contract.LoadAdapter, result: contract.AdapterInfo, context: Context

@@ -1,9 +1,10 @@
 """What every kind of operation is, to the worker that runs it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hone.engine.contract import BaseModel, Operation
+from hone.engine.contract import BaseModel, Operation, Share
 from hone.errors import UserError
 from hone.paths import DataDirectory
 from hone.protocol.futures import Outcome
@@ -20,6 +21,12 @@ class Context:
     store: Store
     journal: Journal
     data: DataDirectory
+    weights: Mapping[str, float]
+    """Of projects on the device, where not 1."""
+
+    async def share(self, session_id: str) -> Share:
+        project = await self.store.project_of_session(session_id)
+        return Share(project, self.weights.get(project, 1.0))
 
     def base_model(self, name: str) -> BaseModel:
         if name not in self.models:

@@ -27,7 +27,8 @@ class LoadWeights:
                 f"path {body.path} was trained on {checkpoint.base_model!r}, but this model on {run.base_model!r}"
             )
         directory = str(context.data.resolve(checkpoint.directory))
-        return contract.LoadAdapter(entry.lane, run.base_model, directory, body.optimizer)
+        share = await context.share(run.session_id)
+        return contract.LoadAdapter(entry.lane, run.base_model, directory, body.optimizer, share)
 
     async def conclude(
         self, entry: Entry, operation: contract.LoadAdapter, result: contract.AdapterInfo, context: Context
