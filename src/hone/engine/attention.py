@@ -67,7 +67,7 @@ def equal_length_runs(lengths: Sequence[int]) -> tuple[Run, ...]:
 
 
 class PackedAttention:
-    """Every sequence of a pack attends to itself: training, and prompts without a cached prefix."""
+    """Every sequence of a pack attends to itself: training, and whole prompts."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
         self._runs = equal_length_runs(lengths)
@@ -112,7 +112,7 @@ class _CausalAttention(torch.autograd.Function):
         if length <= SINGLE:
             out, logsumexp = _kernel(q, k, v, 0.0, True)
         else:
-            parts = [_rows(q, k, v, start, stop) for start, stop in _cuts(length)]
+            parts = [_rows(q[:, :, start:stop], k, v, start) for start, stop in _cuts(0, length)]
             out, logsumexp = (torch.cat(x, dim=2) for x in zip(*parts, strict=True))
         ctx.save_for_backward(q, k, v, out, logsumexp)
         return out
@@ -123,21 +123,22 @@ class _CausalAttention(torch.autograd.Function):
         return _kernel_backward(grads[0], q, k, v, out, logsumexp, 0.0, True)
 
 
-def _cuts(length: int) -> Iterator[tuple[int, int]]:
-    """The rows whose last tile is summed in one go, and those where it is summed in runs, in turn."""
-    for tile in range(0, length, TILE):
+def _cuts(first: int, length: int) -> Iterator[tuple[int, int]]:
+    """The positions `first:length`, cut where the last tile begins to be summed otherwise."""
+    for tile in range(first - first % TILE, length, TILE):
         for start, stop in ((tile, tile + SINGLE), (tile + SINGLE, tile + DOUBLE), (tile + DOUBLE, tile + TILE)):
-            if start < length:
-                yield start, min(stop, length)
+            if start < length and stop > first:
+                yield max(start, first), min(stop, length)
 
 
-def _rows(q: Tensor, k: Tensor, v: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    """Output and log-sum-exp of the positions `start:stop`."""
+def _rows(q_BHRd: Tensor, k_BKLd: Tensor, v_BKLd: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    """Output and log-sum-exp of the R positions from `start`."""
+    stop = start + q_BHRd.shape[2]
     if start == 0:
-        return _kernel(q[:, :, :stop], k[:, :, :stop], v[:, :, :stop], 0.0, True)
+        return _kernel(q_BHRd, k_BKLd[:, :, :stop], v_BKLd[:, :, :stop], 0.0, True)
     keys = stable_blocks(stop // BLOCK) * BLOCK
-    k, v = (F.pad(x[:, :, :keys], (0, 0, 0, max(0, keys - x.shape[2]))) for x in (k, v))
-    return _kernel(q[:, :, start:stop], k, v, 0.0, False, attn_mask=_causal_mask(start, stop, keys))
+    k, v = (F.pad(x[:, :, :keys], (0, 0, 0, max(0, keys - x.shape[2]))) for x in (k_BKLd, v_BKLd))
+    return _kernel(q_BHRd, k, v, 0.0, False, attn_mask=_causal_mask(start, stop, keys))
 
 
 def _causal_mask(start: int, stop: int, keys: int) -> Tensor:
@@ -171,16 +172,44 @@ class KeyValueCache:
             entries[target] = entries[source]
 
 
-class PrefillAttention(PackedAttention):
-    """As `PackedAttention`, and keeps keys and values for the decoding that follows."""
+@dataclass(frozen=True)
+class Continuation:
+    """New rows `start:start + length` of a batch, of a sequence whose first `cached` positions (full blocks) are in the
+    cache."""
 
-    def __init__(self, lengths: Sequence[int], cache: KeyValueCache, slots_T: Tensor) -> None:
-        super().__init__(lengths)
-        self._cache, self._slots = cache, slots_T
+    start: int
+    length: int
+    cached: int
+    blocks_N: Tensor
+    """All of the sequence, those of the new positions included."""
+
+
+class PrefillAttention:
+    """Prompts: rows of whole ones come first, then those that continue what is cached. Keeps keys and values for the
+    decoding that follows."""
+
+    def __init__(
+        self, lengths: Sequence[int], cache: KeyValueCache, slots_T: Tensor, continued: Sequence[Continuation] = ()
+    ) -> None:
+        self._whole, self._rows = PackedAttention(lengths), sum(lengths)
+        self._cache, self._slots, self._continued = cache, slots_T, continued
 
     def __call__(self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
         self._cache.store(layer, self._slots, k_TKd, v_TKd)
-        return super().__call__(layer, q_THd, k_TKd, v_TKd)
+        parts = [self._continue(layer, q_THd, one) for one in self._continued]
+        if self._rows:
+            parts.insert(0, self._whole(layer, *(x[: self._rows] for x in (q_THd, k_TKd, v_TKd))))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _continue(self, layer: int, q_THd: Tensor, one: Continuation) -> Tensor:
+        entries = self._cache.entries[layer].index_select(0, one.blocks_N)
+        k, v = entries.flatten(0, 1)[None].transpose(1, 2).chunk(2, dim=1)
+        q = _sequences(q_THd[one.start : one.start + one.length], Run(one.start, 1, one.length))
+        if not _KERNEL_SHARES_KEYS:
+            k, v = (_repeated(x, q.shape[1]) for x in (k, v))
+        cuts = _cuts(one.cached, one.cached + q.shape[2])
+        parts = [_rows(q[:, :, start - one.cached : stop - one.cached], k, v, start)[0] for start, stop in cuts]
+        return torch.cat(parts, dim=2)[0, :, : one.length].transpose(0, 1).flatten(1)
 
 
 class DecodeAttention:

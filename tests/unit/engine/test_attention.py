@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hone.engine.attention import (
     BLOCK,
+    Continuation,
     DecodeAttention,
     KeyValueCache,
     PackedAttention,
@@ -105,6 +106,27 @@ def test_prefill_and_decoding_are_full_attention(prompt: int, kv_heads: int) -> 
     pages = Pages([40, 17, 33], prompt, kv_heads)
     for qkv, parts in zip(pages.qkv, pages.outputs, strict=True):
         torch.testing.assert_close(torch.cat(parts).double(), full_attention(*qkv), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("kv_heads", [2, 6])
+@pytest.mark.parametrize(("cached", "length"), [(16, 17), (32, 90), (176, 250), (192, 193), (240, 700), (512, 513)])
+def test_continuing_a_cached_beginning_changes_no_bit(cached: int, length: int, kv_heads: int) -> None:
+    torch.manual_seed(length)
+    q, k, v = random_qkv(length, kv_heads)
+    whole = PackedAttention([length])(0, q, k, v)
+    cache = KeyValueCache(1, 60, kv_heads, D)
+    cache.entries[0].normal_()  # what others left must not matter
+    pages = torch.randperm(59)[: -(-length // BLOCK)] + 1
+    slots = pages[torch.arange(length) // BLOCK] * BLOCK + torch.arange(length) % BLOCK
+    cache.store(0, slots[:cached], k[:cached], v[:cached])
+    other = random_qkv(20, kv_heads)  # a whole prompt beside it
+    new = length - cached
+    attend = PrefillAttention(
+        [20], cache, torch.cat([torch.arange(20), slots[cached:]]), [Continuation(20, new, cached, pages)]
+    )
+    found = attend(0, *(torch.cat([a, b[cached:]]) for a, b in zip(other, (q, k, v), strict=True)))
+    assert torch.equal(found[20:], whole[cached:])
+    assert torch.equal(found[:20], PackedAttention([20])(0, *other))
 
 
 def decode_one(length: int, width: int, kv_heads: int, company: int, head_dim: int = D) -> Tensor:

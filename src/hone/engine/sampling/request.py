@@ -26,6 +26,8 @@ class SampleRequest:
     waiting: list[int]
     """Indices of the samples that have not started, next one last."""
     prompt_blocks: list[int] = field(default_factory=list)
+    cached: int = 0
+    """Prompt tokens that an earlier sequence left in the cache."""
     first_logits_1V: Tensor | None = None
     """Logits after the prompt, from which every sample draws its first token."""
     scores: PromptScores | None = None
@@ -37,12 +39,23 @@ class SampleRequest:
         return len(self.operation.prompt)
 
     @property
+    def to_compute(self) -> int:
+        """Prompt tokens that are not in the cache."""
+        return self.prompt_length - self.cached
+
+    @property
+    def weights(self) -> str:
+        """Names what the keys and values of its tokens depend on."""
+        return self.operation.version or ""
+
+    @property
     def complete(self) -> bool:
         return len(self.finished) == self.operation.num_samples
 
     def result(self) -> SampleResult:
         return SampleResult(
             sequences=tuple(self.finished[i] for i in range(self.operation.num_samples)),
+            prompt_cache_hit_tokens=self.cached,
             **(self.scores.fields() if self.scores else {}),
         )
 
@@ -63,6 +76,10 @@ class RunningSequence:
     def position(self) -> int:
         """Of the newest token, which has not been fed to the model yet."""
         return self.request.prompt_length + len(self.tokens) - 1
+
+    def fed_tokens(self) -> np.ndarray:
+        """What the model was given, prompt included: all but the newest token."""
+        return np.concatenate([self.request.operation.prompt, np.array(self.tokens[:-1], np.int32)])
 
     def stop_reason(self) -> StopReason | None:
         if self.request.stop.ends(self.tokens):

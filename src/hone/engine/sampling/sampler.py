@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hone.engine.attention import BLOCK, KeyValueCache, PrefillAttention
+from hone.engine.attention import BLOCK, Continuation, KeyValueCache, PrefillAttention
 from hone.engine.contract import Sample, SamplePart
 from hone.engine.head import CHUNK_ELEMENTS
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
 from hone.engine.models.load import LoadedModel
-from hone.engine.sampling.blocks import BlockPool
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
+from hone.engine.sampling.prefixes import PrefixIndex
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
 from hone.engine.sampling.rows import RunningRows, adapter_spans
@@ -35,7 +35,8 @@ class Sampler:
         config = model.config
         self._model, self._max_rows, self._prefill_tokens = model, max_rows, prefill_tokens
         blocks = cache_tokens // BLOCK + 1
-        self._pool = BlockPool(blocks)
+        self._prefixes = PrefixIndex(blocks)
+        self._pool = self._prefixes.pool
         self._cache = KeyValueCache(config.layers, blocks, config.kv_heads, config.head_dim)
         self._waiting: deque[SampleRequest] = deque()
         self._started: deque[SampleRequest] = deque()
@@ -88,33 +89,51 @@ class Sampler:
         reserved = 0
         while self._waiting and not self._started and rows > 0:
             request = self._waiting[0]
+            shared = self._cached_beginning(request)
+            request.cached = len(shared) * BLOCK
+            if any(_will_compute(other, request) for other in joining):
+                self._pool.release(shared)
+                break  # the next step finds more of it in the cache
             reserved += self._blocks_per_sample(request)
-            if self._prompt_blocks(request) + reserved > self._pool.free or (joining and request.prompt_length > room):
+            wanted = self._prompt_blocks(request) - len(shared)
+            if wanted + reserved > self._pool.free or (joining and request.to_compute > room):
+                self._pool.release(shared)
                 break
             self._waiting.popleft()
-            request.prompt_blocks = self._pool.take(self._prompt_blocks(request))
+            request.prompt_blocks = shared + self._pool.take(wanted)
             joining.append(request)
-            room -= request.prompt_length
+            room -= request.to_compute
             rows -= request.operation.num_samples
         if joining:
-            # one adapter side by side, equal lengths side by side: fewer and larger products
-            joining.sort(key=lambda r: (r.operation.version or "", r.prompt_length))
+            # whole prompts before continued ones; one adapter side by side, equal lengths side by side: fewer and
+            # larger products
+            joining.sort(key=lambda r: (r.cached > 0, r.weights, r.to_compute))
             self._run_prompts(joining)
             self._started.extend(joining)
 
+    def _cached_beginning(self, request: SampleRequest) -> list[int]:
+        """Blocks of the prompt that need not be computed; its last token must be, and all are if they are scored."""
+        if PromptScores.wanted(request.operation):
+            return []
+        return self._prefixes.find(request.weights, request.operation.prompt[:-1])
+
     def _run_prompts(self, requests: list[SampleRequest]) -> None:
-        lengths = [r.prompt_length for r in requests]
-        tokens_T = torch.from_numpy(np.concatenate([r.operation.prompt for r in requests]).astype(np.int64))
-        positions_T = torch.cat([torch.arange(n) for n in lengths])
-        slots_T = torch.from_numpy(
-            np.concatenate([_slots(r.prompt_blocks, n) for r, n in zip(requests, lengths, strict=True)])
-        )
-        starts = np.cumsum([0, *lengths]).tolist()
+        starts = np.cumsum([0, *(r.to_compute for r in requests)]).tolist()
+        tokens_T = np.concatenate([r.operation.prompt[r.cached :] for r in requests]).astype(np.int64)
+        positions_T = np.concatenate([np.arange(r.cached, r.prompt_length) for r in requests])
+        slots_T = np.concatenate([_slots(r.prompt_blocks, r.cached, r.prompt_length) for r in requests])
+        whole = [r.prompt_length for r in requests if not r.cached]
+        continued = [
+            Continuation(start, r.to_compute, r.cached, torch.tensor(r.prompt_blocks))
+            for r, start in zip(requests, starts, strict=False)
+            if r.cached
+        ]
         lora = LoraBatch(adapter_spans([r.version for r in requests], starts))
-        attend = PrefillAttention(lengths, self._cache, slots_T)
-        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, lora)
+        attend = PrefillAttention(whole, self._cache, torch.from_numpy(slots_T), continued)
+        hidden_Th = self._model.decoder.forward(torch.from_numpy(tokens_T), torch.from_numpy(positions_T), attend, lora)
         for request, start, stop in zip(requests, starts, starts[1:], strict=False):
             self._read_prompt(request, hidden_Th[start:stop])
+            self._prefixes.keep(request.weights, request.operation.prompt, request.prompt_blocks)
 
     def _read_prompt(self, request: SampleRequest, hidden_Ph: Tensor) -> None:
         """Keep the logits after the prompt, and score the prompt itself if that was asked."""
@@ -185,6 +204,7 @@ class Sampler:
 
     def _leave(self, sequence: RunningSequence) -> None:
         self._running.remove(sequence)
+        self._prefixes.keep(sequence.request.weights, sequence.fed_tokens(), sequence.blocks)
         self._pool.release(sequence.blocks)
         self._rows = None
 
@@ -208,8 +228,16 @@ class Sampler:
         return -(-(request.prompt_length + request.max_tokens) // BLOCK)
 
 
-def _slots(blocks: list[int], length: int) -> np.ndarray:
-    positions = np.arange(length)
+def _will_compute(other: SampleRequest, request: SampleRequest) -> bool:
+    """Whether `other` joins with the very block that `request` would have to compute next."""
+    stop = request.cached + BLOCK
+    if PromptScores.wanted(request.operation) or stop >= request.prompt_length or request.weights != other.weights:
+        return False
+    return np.array_equal(other.operation.prompt[:stop], request.operation.prompt[:stop])
+
+
+def _slots(blocks: list[int], start: int, stop: int) -> np.ndarray:
+    positions = np.arange(start, stop)
     slots: np.ndarray = np.array(blocks)[positions // BLOCK] * BLOCK + positions % BLOCK
     return slots
 

@@ -266,6 +266,72 @@ def test_one_request_for_many_samples_is_many_requests_in_one(qwen3: LoadedModel
 # --- stopping --------------------------------------------------------------------------------------------------------
 
 
+# --- what is reused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["qwen3_long", "qwen3_moe"])
+def test_a_cached_beginning_changes_no_bit_and_is_counted(family: str, models: dict[str, LoadedModel]) -> None:
+    model, prompt_T = models[family], prompt(3, 100)
+    ops = [request(prompt_T[:n], max_tokens=20, seed=n) for n in (100, 100, 60, 97, 5, 96, 33)]
+    sampler = sampler_of(model)
+    results = [one(sampler, op) for op in ops]
+    assert [r.prompt_cache_hit_tokens for r in results] == [0, 96, 48, 96, 0, 80, 32]
+    for op, result in zip(ops, results, strict=True):
+        assert_equal(result, one(sampler_of(model), op))
+    assert free_blocks(sampler) == sampler._pool.size
+
+
+def test_the_next_turn_of_a_conversation_computes_only_what_is_new(models: dict[str, LoadedModel]) -> None:
+    model, sampler = models["qwen3_long"], sampler_of(models["qwen3_long"])
+    history, hits = prompt(4, 40), []
+    for turn in range(5):
+        op = request(history, max_tokens=50, seed=turn)
+        result = one(sampler, op)
+        assert_equal(result, one(sampler_of(model), op))
+        hits.append(result.prompt_cache_hit_tokens)
+        history = np.concatenate([history, result.sequences[0].tokens, prompt(turn, 10)]).astype(np.int32)
+    # 40 + 60 per turn; the last token drawn was never fed, so it and what follows is new
+    assert hits == [0, *((40 + 60 * turn - 10 - 1) // BLOCK * BLOCK for turn in range(1, 5))]
+
+
+def test_adapters_share_no_beginnings(qwen3: LoadedModel, versions: dict[str, AdapterVersion]) -> None:
+    sampler, prompt_T = sampler_of(qwen3), prompt(5, 50)
+    asked: list[Asked] = [
+        *[(request(prompt_T, name), versions[name]) for name in ("v1", "v2", "v1", "v2")],
+        (request(prompt_T), None),
+    ]
+    results = [one(sampler, *each) for each in asked]
+    assert [r.prompt_cache_hit_tokens for r in results] == [0, 0, 48, 48, 0]
+    for each, result in zip(asked, results, strict=True):
+        assert_equal(result, one(sampler_of(qwen3), *each))
+
+
+def test_a_prompt_asked_for_many_times_at_once_is_computed_once(models: dict[str, LoadedModel]) -> None:
+    model, prompt_T = models["qwen3_long"], prompt(6, 1000)
+    asked: list[Asked] = [(request(prompt_T, seed=i), None) for i in range(16)]
+    results = run(sampler_of(model, prefill=1 << 15, cache_tokens=1 << 15), asked)
+    assert [results[i].prompt_cache_hit_tokens for i in range(16)] == [0, *[992] * 15]
+    for i in range(16):
+        assert_equal(results[i], one(sampler_of(model), *asked[i]))
+
+
+def test_scored_prompts_are_computed_in_full(qwen3: LoadedModel) -> None:
+    sampler, prompt_T = sampler_of(qwen3), prompt(7, 60)
+    one(sampler, request(prompt_T))
+    scored = one(sampler, request(prompt_T, prompt_logprobs=True))
+    assert scored.prompt_cache_hit_tokens == 0
+    assert scored.prompt_logprobs is not None
+    assert np.isfinite(scored.prompt_logprobs[1:]).all()
+
+
+def test_a_full_cache_forgets_and_serves_on(qwen3: LoadedModel) -> None:
+    sampler = sampler_of(qwen3, cache_tokens=160)
+    asked = [request(prompt(i % 4, 100), max_tokens=10, seed=i) for i in range(12)]
+    for op in asked:
+        assert_equal(one(sampler, op), one(sampler_of(qwen3), op))
+    assert free_blocks(sampler) == sampler._pool.size
+
+
 def test_max_tokens_is_a_length_stop(qwen3: LoadedModel) -> None:
     for count in (1, 2, 16, 33):
         (sequence,) = one(sampler_of(qwen3), request(prompt(1, 5), max_tokens=count)).sequences
