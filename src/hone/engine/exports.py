@@ -1,4 +1,4 @@
-"""Adapters for other tools: PEFT's two files, each encrypted with age (age-encryption.org) where that is asked for.
+"""Adapters for other tools: PEFT's two files and a report, each encrypted with age (age-encryption.org) on request.
 
 The head goes by the protocol's name, `unembed_tokens`, and experts by `w1`, `w2` and `w3`, which the cookbook's tools
 expect; `rewrite_for_peft` makes the form that plain `peft` loads.
@@ -23,9 +23,12 @@ from hone.engine.checkpoints import (
     peft_tensors,
     write_whole,
 )
+from hone.engine.parity import Probe, compare
 from hone.errors import UserError
 
 SUFFIX = ".age"
+REPORT_FILE = "hone_export.json"
+"""Where the export comes from, and whether transformers computes the same with it."""
 
 _EXPERTS = ".mlp.experts."
 _GATE_UP, _DOWN = "mlp.experts.gate_up_proj", "mlp.experts.down_proj"
@@ -37,12 +40,19 @@ def parse_recipients(recipients: Sequence[str]) -> list[Any]:
     return [_recipient(text.strip(), i) for i, text in enumerate(recipients)]
 
 
-def write_export(image: AdapterImage, base_model: str, directory: Path, recipients: Sequence[Any]) -> int:
-    """Write the two files to `directory`, which appears only when complete; returns its size in bytes."""
+def write_export(
+    image: AdapterImage, base_model: str, directory: Path, recipients: Sequence[Any], probe: Probe | str
+) -> int:
+    """Write the files to `directory`, which appears only when complete; returns its size in bytes.
+
+    `probe` is what the adapter computed here, to compare with, or says why nothing is compared.
+    """
 
     def fill(building: Path) -> None:
-        config = json.dumps(peft_config(image, base_model), indent=1) + "\n"
-        files = {CONFIG_FILE: config.encode(), MODEL_FILE: save(peft_tensors(image), metadata={"format": "pt"})}
+        config, adapter = peft_config(image, base_model), save(peft_tensors(image), metadata={"format": "pt"})
+        parity = {"checked": False, "why": probe} if isinstance(probe, str) else compare(probe, config, adapter)
+        report = {"base_model": base_model, "steps": image.steps, "parity": parity}
+        files = {CONFIG_FILE: _json(config), MODEL_FILE: adapter, REPORT_FILE: _json(report)}
         for name, content in files.items():
             if recipients:
                 (building / (name + SUFFIX)).write_bytes(pyrage.encrypt(content, list(recipients)))
@@ -83,10 +93,13 @@ def rewrite_for_peft(source: Path, target: Path) -> None:
 
     def fill(building: Path) -> None:
         save_file(renamed, building / MODEL_FILE, metadata={"format": "pt"})
-        content = json.dumps({**config, "target_modules": sorted(modules)}, indent=1) + "\n"
-        (building / CONFIG_FILE).write_text(content, encoding="utf-8")
+        (building / CONFIG_FILE).write_bytes(_json({**config, "target_modules": sorted(modules)}))
 
     write_whole(target, fill)
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def _stack_experts(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

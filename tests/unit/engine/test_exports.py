@@ -34,7 +34,7 @@ ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXU
 
 def export(state: AdapterState, directory: Path, recipients: list[str] | None = None) -> int:
     image = capture(state, with_optimizer=False)
-    return write_export(image, "base", directory, parse_recipients(recipients or []))
+    return write_export(image, "base", directory, parse_recipients(recipients or []), "not asked for")
 
 
 def check_same(theirs: torch.nn.Module, model: LoadedModel, state: AdapterState, family: str) -> None:
@@ -46,10 +46,10 @@ def check_same(theirs: torch.nn.Module, model: LoadedModel, state: AdapterState,
     assert np.abs(found.logprobs[0] - reference_logprobs(theirs, datum.tokens, targets)).max() < TOLERANCE
 
 
-def test_an_export_holds_the_two_files_and_nothing_of_ours(qwen3: LoadedModel, tmp_path: Path) -> None:
+def test_an_export_holds_the_two_files_and_a_report(qwen3: LoadedModel, tmp_path: Path) -> None:
     size = export(trained_adapter(qwen3.config, LoraConfig(4, 1)), tmp_path / "e")
     files = {file.name: file.stat().st_size for file in (tmp_path / "e").iterdir()}
-    assert set(files) == {"adapter_config.json", "adapter_model.safetensors"}
+    assert set(files) == {"adapter_config.json", "adapter_model.safetensors", "hone_export.json"}
     assert size == sum(files.values())
     config = json.loads((tmp_path / "e" / "adapter_config.json").read_text())
     assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 4, 32.0)
@@ -133,6 +133,7 @@ def test_every_file_is_encrypted_to_every_recipient(qwen3: LoadedModel, tmp_path
     assert {file.name for file in (tmp_path / "e").iterdir()} == {
         "adapter_config.json.age",
         "adapter_model.safetensors.age",
+        "hone_export.json.age",
     }
     for identity in (one, two):
         for file in (tmp_path / "plain").iterdir():
