@@ -5,7 +5,7 @@ BIN := .venv/bin
 # torch first and pinned: a range would let the resolver fetch a newer build with gigabytes of GPU libraries.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo serve install test lint types imports unit format bench clean
+.PHONY: demo serve install test lint types imports unit old-sdks format bench clean
 
 demo: .venv/runtime.stamp
 	$(BIN)/hone demo $(ARGS)
@@ -27,8 +27,11 @@ types: .venv/dev.stamp
 imports: .venv/dev.stamp
 	$(BIN)/lint-imports
 
-unit: .venv/dev.stamp
+unit: .venv/dev.stamp old-sdks
 	$(BIN)/python -m pytest $(ARGS)
+
+# Old releases of the official SDK, which the contract tests run beside the present one.
+old-sdks: .venv-sdk-0.24/stamp .venv-sdk-0.25/stamp
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
@@ -39,7 +42,7 @@ bench: .venv/dev.stamp
 	$(BIN)/python benchmarks/server.py
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sdk-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .venv/runtime.stamp: pyproject.toml constraints.txt
 	@echo "Installing Hone into .venv (once; a few minutes)"
@@ -50,4 +53,13 @@ clean:
 
 .venv/dev.stamp: .venv/runtime.stamp
 	$(PIP) -e '.[dev]'
+	@touch $@
+
+.venv-sdk-0.24/stamp: SDK := 0.24.1
+.venv-sdk-0.25/stamp: SDK := 0.25.0
+.venv-sdk-%/stamp: constraints.txt
+	@echo "Installing tinker $(SDK) into $(@D) (once)"
+	$(PYTHON) -m venv $(@D)
+	grep -v '^tinker=' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet -c $(@D)/constraints.txt tinker==$(SDK)
 	@touch $@

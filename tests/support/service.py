@@ -17,6 +17,7 @@ from hone.server.app import create_app
 from hone.server.service import Service
 from hone.server.web import WebServer
 from hone.settings import Settings
+from tests.support import databases
 from tests.support.uniform_engine import UniformEngine
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ MODEL = "hone/uniform"
 def make_service(root: Path, engine: UniformEngine, **settings: Any) -> Service:
     data = DataDirectory(root)
     data.make()
+    settings.setdefault("database_url", databases.current.url(root))
     return Service(engine, data, Settings(api_key=KEY, publish_tokenizers=False, **settings))
 
 
@@ -97,6 +99,7 @@ async def crash(service: Service) -> None:
     """End a service as a killed process would: nothing is finished, nothing is told to anybody."""
     await service.sessions.stop()
     await service.samples.stop()
+    await service.jobs.stop()
     for lane in service.worker._lanes.values():
         await lane.stop()
     for task in (service._pruning, service._sweeping):

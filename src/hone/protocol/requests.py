@@ -110,6 +110,10 @@ class GetInfo(Body):
     model_id: str
 
 
+class UnloadModel(Body):
+    model_id: str
+
+
 class AdamParams(Body):
     learning_rate: Annotated[Finite, Field(ge=0)] = 1e-4
     beta1: float = Field(default=0.9, ge=0, lt=1)

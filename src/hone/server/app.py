@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Mount, Route
 
-from hone.errors import BusyError, ForbiddenError, HoneError, NotFoundError, UserError
+from hone.errors import BusyError, DiskFullError, ForbiddenError, HoneError, NotFoundError, UserError
 from hone.server.access import guarded
 from hone.server.auth import Authentication
 from hone.server.failures import ANTHROPIC, OPENAI, failure
@@ -62,6 +62,9 @@ async def _hone_error(request: Request, error: Exception) -> JSONResponse:
         status = 429
     elif isinstance(error, UserError):
         status = 400
+    elif isinstance(error, DiskFullError):
+        status = 507
+        log.error("%s %s: %s", request.method, request.url.path, error)
     else:
         status = 500
         log.error("%s %s: %s", request.method, _without_secrets(request), error)

@@ -17,6 +17,11 @@ def losses_lane(session_id: str) -> str:
     return f"{session_id}:custom:loss"
 
 
+def unloading_lane(model_id: str) -> str:
+    """Where the end of a model is written down."""
+    return f"{session_of(model_id)}:unload:{model_id.rpartition(':')[2]}"
+
+
 def session_of(lane: str) -> str:
     """The session of a model or a sampler."""
     return lane.rsplit(":", 2)[0]

@@ -7,6 +7,7 @@ sampling session is a lane without order.
 import asyncio
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +15,21 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
-from hone.errors import NotFoundError, UserError
+from hone.errors import DiskFullError, NotFoundError, UserError
 from hone.observe import metrics
 from hone.protocol.futures import MediaType, Outcome
 from hone.server import ids, usage
 from hone.storage.database import Database
 from hone.storage.tables import operations, runs
 
+log = logging.getLogger(__name__)
+
 NUMBERS_PER_SECOND = 1_000_000
 """Answers are numbered by the microsecond: what a float of seconds since 1970 still tells apart."""
 FORGET_AT_ONCE = 1000
 """Names in one statement; databases bound how many it may hold."""
+ROOM_SECONDS = 1.0
+"""How often an answer that found the disk full is tried again."""
 
 # What every operation asks the database. Made once: making a statement costs several times what running it does.
 _DIGEST = select(operations.c.digest).where(operations.c.request_id == bindparam("request"))
@@ -152,7 +157,10 @@ class Journal:
         write: Write | None = None,
         amounts: usage.Amounts = usage.NOTHING,
     ) -> "asyncio.Future[list[str]]":
-        """Keep the answer, together with what the operation changed and used; either all are kept or nothing."""
+        """Keep the answer, together with what the operation changed and used; either all are kept or nothing.
+
+        While the disk is full this waits: the work is done, and only its answer has nowhere to go.
+        """
 
         def work(connection: Connection) -> list[str]:
             obsolete = write(connection) if write else []
@@ -169,10 +177,21 @@ class Journal:
                 usage.record(connection, entry.lane, entry.key_id, amounts)
             else:
                 connection.execute(_ANSWER, values)
-            metrics.count_operation(entry.kind, outcome.failed, vars(amounts))
             return obsolete
 
-        return self._database.run(work)
+        async def keep(kept: "asyncio.Future[list[str]]") -> list[str]:
+            while True:
+                try:
+                    obsolete = await kept
+                except DiskFullError as error:
+                    log.error("the answer to %s is not kept yet: %s", entry.request_id, error)
+                    await asyncio.sleep(ROOM_SECONDS)
+                    kept = self._database.run(work)
+                else:
+                    metrics.count_operation(entry.kind, outcome.failed, vars(amounts))
+                    return obsolete
+
+        return asyncio.ensure_future(keep(self._database.run(work)))
 
     def _next_number(self, connection: Connection) -> int:
         """The time in microseconds, or a little more where that is needed to rise above every earlier one: so clocks

@@ -9,7 +9,8 @@ import json
 import logging
 import secrets
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from hone.observe import spans
 from hone.protocol.futures import Outcome, failure, failure_of
 from hone.server.budgets import Budgets
 from hone.server.futures import Futures
-from hone.server.journal import Entry, Journal, Write
+from hone.server.journal import ROOM_SECONDS, Entry, Journal, Write
 from hone.server.operations import HANDLERS, Context
 from hone.server.ordering import SequenceGate
 from hone.server.recovery import ATTEMPTS, EngineKeeper
@@ -61,12 +62,15 @@ class Lane:
         self._unanswered: dict[int, Entry] = {}
         self._answering: dict[int, asyncio.Task[None]] = {}
         """The unanswered operations that somebody sees through. After a loss of the engine, nobody does."""
+        self._arriving = 0
+        self._ending = False
         self._losses: dict[int, int] = {}
         self._generation = ABSENT
         self._rebuild_wanted = False
         self._broken: HoneError | None = None
         self._uncovered = Uncovered()
         self._snapshotting: asyncio.Task[None] | None = None
+        self._snapshot_size = 0
         self._pause: asyncio.Task[None] | None = None
         """Waits for a limit on money to be raised."""
         self._wake = asyncio.Event()
@@ -81,6 +85,19 @@ class Lane:
     def waiting(self) -> int:
         """Operations that may run and are not answered yet."""
         return len(self._queue) + len(self._unanswered)
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """While the block writes an operation down, this lane does not end; `UserError` if it is about to."""
+        if self._ending:
+            raise is_over(self.model_id)
+        self._arriving += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            self._check_quiet()
 
     def offer(self, entry: Entry) -> None:
         """Take an accepted operation; it runs when all lower numbers have."""
@@ -117,14 +134,25 @@ class Lane:
             await self._snapshotting
 
     async def end(self) -> None:
-        """Let the model go: its session is over."""
+        """Let the model go: it was unloaded, or its session is over."""
+        self._ending = True
         self._give_up()
         await self._quiet.wait()
+        await self._persisted()
         await self.stop()
         self._shared.keeper.submit(DropAdapter(self.model_id)).add_done_callback(_look)
         directory = await self._shared.journal.cover(self.model_id, self.submitted, None)
         if directory is not None:
             remove_tree(self._shared.context.data.resolve(directory))
+
+    async def _persisted(self) -> None:
+        """Wait until the published versions are on disk: without this model, nothing could publish them again."""
+        while self._broken is None:
+            await self.rebuilt()
+            await self.covered()
+            if not self._uncovered.published:
+                return
+            await asyncio.sleep(ROOM_SECONDS)
 
     async def stop(self) -> None:
         """Drop everything under way; the journal has it."""
@@ -208,7 +236,7 @@ class Lane:
         spans.submitted(entry.request_id)
         self._see_to(entry, self._see_through(entry, operation, future, self._generation))
         if isinstance(operation, LoadAdapter) or (
-            isinstance(operation, OptimStep) and self._shared.policy.due(self._uncovered)
+            isinstance(operation, OptimStep) and self._shared.policy.due(self._uncovered, self._snapshot_size)
         ):
             self._snapshot()  # after a load at once: a rebuild must not need a checkpoint that may be deleted
 
@@ -216,6 +244,7 @@ class Lane:
         future = self._shared.keeper.submit(operation)
         if isinstance(operation, Publish):
             self._shared.versions.publishing(operation.version, future)
+            self._uncovered.published = True
         self._uncovered.add(len(entry.payload))
         return future
 
@@ -259,6 +288,7 @@ class Lane:
         self._unanswered.pop(entry.seq_id, None)
         self._losses.pop(entry.seq_id, None)
         self._shared.futures.resolve(entry.request_id, outcome, stored)
+        await asyncio.wait([stored])  # a snapshot may cover the operation when its answer is kept, not before
 
     def _answer_soon(self, entry: Entry, outcome: Outcome) -> None:
         self._see_to(entry, self._answer(entry, outcome))
@@ -274,7 +304,7 @@ class Lane:
         task.add_done_callback(done)
 
     def _check_quiet(self) -> None:
-        if not (self._queue or self._unanswered or self._answering):
+        if not (self._queue or self._unanswered or self._answering or self._arriving):
             self._quiet.set()
 
     # Rebuilding.
@@ -354,9 +384,9 @@ class Lane:
         relative = f"snapshots/{self.model_id}@{self.submitted}-{secrets.token_hex(4)}"
         directory = self._shared.context.data.resolve(relative)
         future = self._shared.keeper.submit(Snapshot(self.model_id, str(directory)))
-        self._uncovered = Uncovered()
+        published, self._uncovered = self._uncovered.published, Uncovered()
         self._snapshotting = asyncio.create_task(
-            self._cover(future, relative, self.submitted, list(self._answering.values()), self._generation)
+            self._cover(future, relative, self.submitted, list(self._answering.values()), self._generation, published)
         )
 
     async def _cover(
@@ -366,16 +396,18 @@ class Lane:
         covers: int,
         earlier: list[asyncio.Task[None]],
         generation: int,
+        published: bool,
     ) -> None:
         resolve = self._shared.context.data.resolve
         try:
-            await future
+            self._snapshot_size = await future
         except EngineLostError:
             self._lost(generation)
             return
         except HoneError as error:
             log.error("no snapshot of model %s: %s", self.model_id, error)
             self._uncovered.add(0)
+            self._uncovered.published |= published
             return
         await asyncio.gather(*earlier, return_exceptions=True)  # answers must be kept before their requests go
         if any(seq <= covers for seq in self._unanswered):
@@ -401,6 +433,13 @@ class Lane:
                 f"seq_id {entry.seq_id} came, but {missing} before it did not within {self._shared.gap_seconds:g} s"
             )
             self._answer_soon(entry, failure(message, "user"))
+
+
+def is_over(model_id: str) -> UserError:
+    return UserError(
+        f"model_id {model_id} takes no more work: it was unloaded, or its session is finished; "
+        "make a training client from one of its checkpoints"
+    )
 
 
 def _log_ours(entry: Entry, error: Exception) -> None:

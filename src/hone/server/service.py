@@ -11,15 +11,16 @@ from hone.identity import accounts
 from hone.identity.prices import load_prices
 from hone.identity.tokens import Signer
 from hone.paths import DataDirectory
+from hone.server import custom_losses, unloading
 from hone.server.access import Access
 from hone.server.auth import Keys
 from hone.server.budgets import Budgets
 from hone.server.copies import Copies
-from hone.server.custom_losses import KIND, CustomLosses
 from hone.server.expiry import sweep
 from hone.server.futures import Futures
 from hone.server.hub import Hub
 from hone.server.inference.generation import Generation
+from hone.server.jobs import Jobs
 from hone.server.journal import Journal
 from hone.server.lane import Shared
 from hone.server.operations import Context
@@ -46,7 +47,8 @@ class Service:
     def __init__(self, engine: Engine, data: DataDirectory, settings: Settings) -> None:
         self.settings = settings
         self.data = data
-        self.database = Database(settings.database_url or f"sqlite:///{data.database}", settings.sqlite_synchronous)
+        url = settings.database_url or f"sqlite:///{data.database}"
+        self.database = Database(url, settings.sqlite_synchronous, sole=True)
         self.store = Store(self.database)
         self.journal = Journal(self.database)
         self.signer = Signer(data.token_secret)
@@ -79,7 +81,14 @@ class Service:
             self.budgets,
             settings.max_waiting_samples,
         )
-        self.custom_losses = CustomLosses(self.journal, self.futures, self.keeper)
+        self.jobs = Jobs(
+            self.journal,
+            self.futures,
+            {
+                custom_losses.KIND: custom_losses.CustomLosses(self.keeper).run,
+                unloading.KIND: unloading.Unloading(self.worker).run,
+            },
+        )
         self.sessions = Sessions(self.store, self.worker, self.samples, self.versions)
         self.copies = Copies(self.store, data, self.worker, self.sessions)
         self.hub = Hub(self.models)
@@ -94,12 +103,12 @@ class Service:
             await self.database.run(lambda connection: accounts.set_server_key(connection, key))
         remove_orphans(self.data, await self.store.snapshot_directories())
         unfinished = await self.journal.unfinished()
-        losses = [entry for entry in unfinished if entry.kind == KIND]
-        await self.worker.resume([entry for entry in unfinished if not entry.samples and entry.kind != KIND])
-        for entry in losses:
-            self.custom_losses.start(entry)
+        alone = self.jobs.work
+        await self.worker.resume([entry for entry in unfinished if not entry.samples and entry.kind not in alone])
         for entry in unfinished:
-            if entry.samples:
+            if entry.kind in alone:
+                self.jobs.start(entry)
+            elif entry.samples:
                 self.samples.start(entry)
         for session_id in await self.store.sessions_to_end():
             self.sessions.end_soon(session_id)
@@ -114,7 +123,7 @@ class Service:
                 task.cancel()
         await self.sessions.stop()
         await self.samples.stop()
-        await self.custom_losses.stop()
+        await self.jobs.stop()
         await self.worker.stop()
         await self.keeper.close()
         await asyncio.to_thread(self.database.close)

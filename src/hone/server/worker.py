@@ -1,14 +1,18 @@
 """All models at work: one lane each, opened when an operation comes for it or an earlier server left some behind."""
 
 import asyncio
+import re
 from itertools import groupby
 
 from hone.errors import NotFoundError, UserError
 from hone.observe import spans
 from hone.paths import DataDirectory
 from hone.server.journal import Entry
-from hone.server.lane import Lane, Shared
+from hone.server.lane import Lane, Shared, is_over
 from hone.storage.atomic import remove_tree
+
+_UNNAMED = re.compile(r"\.unnamed@\d+")
+"""The only directories of finished checkpoints whose names start with a dot."""
 
 STOP_SECONDS = 5.0
 """How long a stopping server waits for running operations; what is not answered then goes on after the next start."""
@@ -26,10 +30,11 @@ class Worker:
         return await asyncio.shield(self._accept(lane, entry))
 
     async def _accept(self, lane: Lane, entry: Entry) -> str:
-        if await self.shared.journal.accept(entry):
-            spans.accepted(entry.request_id, entry.kind)
-            self.shared.futures.expect(entry.request_id)
-            lane.offer(entry)
+        with lane.arriving():
+            if await self.shared.journal.accept(entry):
+                spans.accepted(entry.request_id, entry.kind)
+                self.shared.futures.expect(entry.request_id)
+                lane.offer(entry)
         return entry.request_id
 
     async def resume(self, entries: list[Entry]) -> None:
@@ -64,9 +69,18 @@ class Worker:
     async def end_session(self, session_id: str) -> None:
         """Finish the session's models and drop them, with everything that only recovery would need."""
         for model_id in await self.shared.context.store.trained_run_ids(session_id):
-            lane = await self._lane(model_id, is_new=False)
-            await lane.end()
-            del self._lanes[model_id]
+            await self._end(model_id)
+
+    async def unload(self, model_id: str) -> None:
+        """Finish one model and drop it; what it saved stays. Fine if that has happened."""
+        if not (await self.shared.context.store.run(model_id)).is_over:
+            await self.written(model_id)
+            await self._end(model_id)
+
+    async def _end(self, model_id: str) -> None:
+        lane = await self._lane(model_id, is_new=False)
+        await lane.end()
+        self._lanes.pop(model_id, None)
 
     async def stop(self) -> None:
         """Snapshot what can be in short time, then stop; the journal has the rest."""
@@ -92,6 +106,8 @@ class Worker:
                             f"training run {model_id} is a copy of {run.copied_from} and cannot be trained; "
                             "make a training client from the copy's path"
                         )
+                    if run.is_over:
+                        raise is_over(model_id)
                     snapshot_seq = run.snapshot_seq
                 except NotFoundError:
                     if not is_new:
@@ -102,7 +118,10 @@ class Worker:
 
 
 def remove_orphans(data: DataDirectory, wanted: set[str]) -> None:
-    """Remove snapshots that no model names: a server that was killed left them half-way."""
+    """Remove what a server that was killed left half-way: snapshots that no model names, drafts of checkpoints."""
     for directory in data.snapshots.iterdir():
         if f"snapshots/{directory.name}" not in wanted:
             remove_tree(directory)
+    for draft in data.checkpoints.glob("*/*/.*"):
+        if not _UNNAMED.fullmatch(draft.name):
+            remove_tree(draft)

@@ -15,6 +15,8 @@ from hone.server.app import create_app
 from tests.support.service import KEY, MODEL, Client, forward_backward, serving
 from tests.support.tenants import as_key, make_key
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 NAMELESS = {
     "/healthz",
     "/readyz",

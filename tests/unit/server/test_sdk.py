@@ -16,6 +16,8 @@ from hone.observe.metrics import REQUESTS
 from tests.support.service import KEY, MODEL, LiveServer
 from tests.support.uniform_engine import LOGPROB, UniformEngine
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[LiveServer]:

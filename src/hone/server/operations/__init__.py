@@ -6,6 +6,7 @@ from hone.server.operations.forward_backward import ForwardBackward
 from hone.server.operations.handler import Concluded, Context, Handler
 from hone.server.operations.load_weights import LoadWeights
 from hone.server.operations.optim_step import OptimStep
+from hone.server.operations.refused import REFUSED, Refused
 from hone.server.operations.save_weights import SaveWeights
 from hone.server.operations.save_weights_external import SaveWeightsExternal
 from hone.server.operations.save_weights_for_sampler import SaveWeightsForSampler
@@ -19,6 +20,7 @@ HANDLERS: dict[str, Handler] = {
     "save_weights_for_sampler": SaveWeightsForSampler(),
     "save_weights_external": SaveWeightsExternal(),
     "load_weights": LoadWeights(),
+    REFUSED: Refused(),
 }
 
 __all__ = ["HANDLERS", "Concluded", "Context", "Handler"]

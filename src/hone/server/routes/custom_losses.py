@@ -21,7 +21,7 @@ async def create(request: Request) -> JSONResponse:
     lane = ids.losses_lane(address.session_id)
     key_id = caller_of(request).key.id
     entry = Entry(lane, address.custom_loss_seq_id, KIND, canonical(fields), seed=0, key_id=key_id)
-    return JSONResponse({"request_id": await service.custom_losses.submit(entry)})
+    return JSONResponse({"request_id": await service.jobs.submit(entry)})
 
 
 routes = [Route("/create_custom_loss", create, methods=["POST"])]

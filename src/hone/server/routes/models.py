@@ -14,6 +14,7 @@ from hone.server.access import caller_of
 from hone.server.bodies import read, read_json
 from hone.server.journal import Entry, canonical
 from hone.server.service import Service
+from hone.server.unloading import KIND as UNLOAD
 
 
 async def create(request: Request) -> JSONResponse:
@@ -43,6 +44,16 @@ async def get_info(request: Request) -> JSONResponse:
     return JSONResponse(responses.get_info(run.id, model.name, model.architecture, run.lora.rank, tokenizer_id))
 
 
+async def unload(request: Request) -> JSONResponse:
+    """Of clients before 0.38; later ones finish the session."""
+    service: Service = request.app.state.service
+    fields = await read_json(request)
+    model_id = requests.parse(requests.UnloadModel, fields).model_id
+    await service.store.run(model_id)
+    entry = Entry(ids.unloading_lane(model_id), 0, UNLOAD, canonical(fields), seed=0, key_id=caller_of(request).key.id)
+    return JSONResponse({"request_id": await service.jobs.submit(entry), "model_id": model_id})
+
+
 def _is_local(request: Request) -> bool:
     if request.client is None or "x-forwarded-for" in request.headers:
         return False  # a proxy on this machine speaks for clients elsewhere
@@ -59,4 +70,5 @@ def lora_seed(fields: dict[str, Any]) -> int:
 routes = [
     Route("/create_model", create, methods=["POST"]),
     Route("/get_info", get_info, methods=["POST"]),
+    Route("/unload_model", unload, methods=["POST"]),
 ]

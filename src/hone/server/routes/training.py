@@ -10,26 +10,53 @@ from starlette.routing import Route
 
 from hone.errors import UserError
 from hone.protocol import codec, requests
+from hone.protocol.proto.tinker_public_pb2 import ForwardBackwardRequest
+from hone.protocol.training_json import parse_training
 from hone.server import ids
 from hone.server.access import caller_of
 from hone.server.bodies import LARGE_BYTES, read_body, read_json
 from hone.server.journal import Entry, canonical
+from hone.server.operations.refused import REFUSED
 from hone.server.service import Service
 
 
 async def forward_backward(request: Request) -> JSONResponse:
+    if request.headers.get("content-type", "").startswith("application/json"):
+        return await _submit_json(request, forward_only=False)
     service: Service = request.app.state.service
     body = await read_body(request, service.settings.max_body_bytes)
-    caller = caller_of(request)
-    parsed = await asyncio.to_thread(_entry, body) if len(body) > LARGE_BYTES else _entry(body)
-    entry = replace(parsed, key_id=caller.key.id)
-    await service.access.check(caller, entry.lane)
+    entry = await asyncio.to_thread(_entry, body) if len(body) > LARGE_BYTES else _entry(body)
+    await service.access.check(caller_of(request), entry.lane)
+    return await _submit(request, entry)
+
+
+async def forward(request: Request) -> JSONResponse:
+    """Of clients before 0.25; later ones send a flag to `forward_backward`."""
+    return await _submit_json(request, forward_only=True)
+
+
+async def _submit_json(request: Request, forward_only: bool) -> JSONResponse:
+    fields = await read_json(request)
+    address = requests.parse(requests.OperationAddress, fields)
+    try:
+        entry = _entry_of(await asyncio.to_thread(parse_training, fields, forward_only))
+    except UserError as error:
+        entry = Entry(address.model_id, address.seq_id, REFUSED, str(error).encode(), seed=0)
+    return await _submit(request, entry)
+
+
+async def _submit(request: Request, entry: Entry) -> JSONResponse:
+    service: Service = request.app.state.service
     await service.sessions.check_open(ids.session_of(entry.lane))
-    return JSONResponse({"request_id": await service.worker.submit(entry)})
+    request_id = await service.worker.submit(replace(entry, key_id=caller_of(request).key.id))
+    return JSONResponse({"request_id": request_id})
 
 
 def _entry(body: bytes) -> Entry:
-    message = codec.parse_forward_backward(body)
+    return _entry_of(codec.parse_forward_backward(body))
+
+
+def _entry_of(message: ForwardBackwardRequest) -> Entry:
     if not message.model_id:
         raise UserError("model_id is missing")
     if message.seq_id < 1:
@@ -59,5 +86,6 @@ async def submit_operation(request: Request, kind: str, fields: dict[str, Any]) 
 
 routes = [
     Route("/forward_backward", forward_backward, methods=["POST"]),
+    Route("/forward", forward, methods=["POST"]),
     Route("/optim_step", optim_step, methods=["POST"]),
 ]

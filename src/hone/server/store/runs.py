@@ -30,6 +30,11 @@ class Run:
     copied_from: str | None = None
     """What this run holds a copy of; such a run cannot be trained."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it was unloaded or its session ended: then nothing is kept to go on from."""
+        return self.snapshot_seq >= 0 and self.snapshot_directory is None
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -74,8 +79,14 @@ class RunStore:
         return await self._database.run(work)
 
     async def trained_run_ids(self, session_id: str) -> list[str]:
-        query = select(runs.c.id).where(runs.c.session_id == session_id, runs.c.copied_from.is_(None))
-        return await self._database.run(lambda connection: list(connection.execute(query).scalars()))
+        """Those that were not unloaded."""
+        query = (
+            select(runs)
+            .where(runs.c.session_id == session_id, runs.c.copied_from.is_(None))
+            .order_by(runs.c.created_at, runs.c.id)
+        )
+        found = await self._database.run(lambda connection: [_run(row) for row in connection.execute(query)])
+        return [run.id for run in found if not run.is_over]
 
     async def snapshot_directories(self) -> set[str]:
         query = select(runs.c.snapshot_directory).where(runs.c.snapshot_directory.is_not(None))

@@ -63,10 +63,11 @@ class SessionStore:
             row = connection.execute(select(sessions).where(sessions.c.id == session_id)).first()
             if row is None:
                 raise NotFoundError(f"session {session_id!r} does not exist")
-            of_session = [
-                list(connection.execute(select(table.c.id).where(table.c.session_id == session_id)).scalars())
+            queries = [
+                select(table.c.id).where(table.c.session_id == session_id).order_by(table.c.created_at, table.c.id)
                 for table in (runs, samplers)
             ]
+            of_session = [list(connection.execute(query).scalars()) for query in queries]
             return SessionSummary(row.id, row.user_metadata, row.display_name, *of_session)
 
         return await self._database.run(work)
