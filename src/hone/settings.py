@@ -60,6 +60,9 @@ class Settings:
     """How long a finished result stays in memory; after that it is read from the database."""
     result_retention_hours: float = variable("HONE_RESULT_RETENTION_HOURS", 24.0 * 7)
     """How long results can be retrieved at all."""
+    checked_parameters: int = variable("HONE_CHECKED_PARAMETERS", 2_000_000_000)
+    """Exports are compared with what transformers computes, for base models of at most so many parameters: that loads
+    the model once more, in a process of its own, and takes seconds. 0: none are."""
     publish_tokenizers: bool = variable("HONE_PUBLISH_TOKENIZERS", True)
     """Lay the served models' tokenizers into the local Hugging Face cache, where clients on this machine find them."""
     jwt_auth: bool = variable("HONE_JWT_AUTH", False)

@@ -22,6 +22,7 @@ from tests.contract.material import STEP, TOLERANCE, Material, datum, forward
 
 PARITY = 1e-4
 """Nats between this server and transformers, in float32."""
+FILES = {"adapter_config.json", "adapter_model.safetensors", "hone_export.json"}
 TINY = Path(__file__).parents[2] / "src" / "hone" / "assets" / "tiny"
 
 
@@ -67,7 +68,7 @@ def test_the_command_line_downloads_an_export_that_peft_loads(
     path = trained.save_weights_external("out").result().path
     run_cli(server, "checkpoint", "download", path, "--output", str(tmp_path))
     (config,) = tmp_path.rglob("adapter_config.json")
-    assert sorted(file.name for file in config.parent.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert {file.name for file in config.parent.iterdir()} == FILES
     check_parity(config.parent, trained, material, tmp_path)
 
 
@@ -92,7 +93,7 @@ def test_the_cookbook_downloads_a_training_checkpoint_encrypted(
     monkeypatch.setenv("TINKER_API_KEY", server.api_key)
     path = trained.save_state("state").result().path
     adapter = weights.download(tinker_path=path, output_dir=str(tmp_path / "a"), base_url=server.url)
-    assert {file.name for file in Path(adapter).iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {file.name for file in Path(adapter).iterdir()} == FILES
 
 
 def test_an_export_can_be_read_with_the_key_alone(
@@ -103,11 +104,25 @@ def test_an_export_can_be_read_with_the_key_alone(
     identity = pyrage.x25519.Identity.generate()
     path = trained.save_weights_external("secret", age_encryption_recipients=[str(identity.to_public())]).result().path
     given = rest.get_external_weights_urls(path).result()
-    assert set(given.urls) == {"adapter_config.json.age", "adapter_model.safetensors.age"}
+    assert set(given.urls) == {f"{name}.age" for name in FILES}
     with urllib.request.urlopen(given.urls["adapter_config.json.age"]) as response:
         content = response.read()
     assert b"LORA" not in content
     assert json.loads(pyrage.decrypt(content, [identity]))["peft_type"] == "LORA"
+
+
+@pytest.mark.slow
+def test_an_export_tells_how_well_transformers_computes_the_same(further_servers: None, tmp_path: Path) -> None:
+    with embedded_server() as server, service_client(server.url, server.api_key) as client:
+        training = client.create_lora_training_client(server.models[0], rank=4, seed=7).result()
+        training.forward_backward([datum([9, 8, 7, 6, 5])], "cross_entropy")
+        training.optim_step(STEP).result()
+        path = training.save_weights_external("out").result().path
+        run_cli(server, "checkpoint", "download", path, "--output", str(tmp_path))
+    (report,) = tmp_path.rglob("hone_export.json")
+    parity = json.loads(report.read_text())["parity"]
+    assert parity["within_tolerance"] is True, parity
+    assert 0 < parity["max_difference_nats"] <= PARITY
 
 
 def test_a_wrong_recipient_is_the_users_mistake(training: tinker.TrainingClient) -> None:

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tinker
 
 from hone.client.embedded import ServerInfo
 
@@ -34,20 +36,54 @@ print(json.dumps({"ids": ids, "chat": chat, "errors": errors, "files": files, "s
 
 
 def test_the_libraries_find_a_tokenizer_by_its_served_id(server: ServerInfo, base_model: str, tmp_path: Path) -> None:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGINGFACE", "XDG_"))
-    } | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": f"{server.url}/hf", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, base_model], capture_output=True, text=True, env=environment, timeout=100
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = in_a_fresh_home(server, tmp_path, PROGRAM, base_model)
     assert found["chat"] == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert found["ids"]
     assert found["errors"] == ["RemoteEntryNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError"]
     assert "tokenizer.json" in found["files"]
     assert not any("safetensors" in name for name in found["files"])
     assert found["seconds"] < 20, "nothing waited for a hub elsewhere"
+
+
+EXPORT_PROGRAM = """
+import json, os, sys
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import RepositoryNotFoundError
+
+folder = snapshot_download(sys.argv[1], token=sys.argv[2])
+try:
+    snapshot_download(sys.argv[1], token="tml-wrong", local_dir=folder + "-other")
+    refused = False
+except RepositoryNotFoundError:
+    refused = True
+print(json.dumps({"folder": folder, "refused": refused}))
+"""
+
+
+def test_the_libraries_fetch_an_export_with_a_key(
+    server: ServerInfo, training: tinker.TrainingClient, tmp_path: Path
+) -> None:
+    training.save_weights_external("out").result()
+    repository = f"exports/{training.model_id.replace(':', '.')}.out"
+    found = in_a_fresh_home(server, tmp_path, EXPORT_PROGRAM, repository, server.api_key)
+    assert found["refused"] is True
+    names = {file.name for file in Path(found["folder"]).iterdir()}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "hone_export.json"}
+    config = json.loads((Path(found["folder"]) / "adapter_config.json").read_text())
+    assert config["r"] == 4
+
+
+def in_a_fresh_home(server: ServerInfo, home: Path, program: str, *arguments: str) -> dict[str, Any]:
+    """What a program prints that knows no hub but this server."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGINGFACE", "XDG_"))
+    } | {"HF_HOME": str(home), "HF_ENDPOINT": f"{server.url}/hf", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=environment, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 @pytest.mark.parametrize(

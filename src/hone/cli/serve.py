@@ -160,7 +160,7 @@ async def _serve(
         loop.add_signal_handler(stop_signal, stopping.set)
     if settings.otel:
         spans.enable()
-    engine = await start_engine(sources, threads=settings.threads)
+    engine = await start_engine(sources, threads=settings.threads, checked_parameters=settings.checked_parameters)
     service = Service(engine, data, settings)
     tokenizers = publish_tokenizers(engine.models.values(), data) if settings.publish_tokenizers else []
     try:

@@ -149,9 +149,9 @@ class SaveAdapter:
 
 @dataclass(frozen=True)
 class ExportAdapter:
-    """The weights for other tools at `directory`, which must not exist: PEFT's two files and nothing of our own. With
-    age recipients every file is encrypted to them and its name ends in `.age`; nothing is ever written in the clear.
-    The result is its size in bytes, given once it is durable."""
+    """The weights for other tools at `directory`, which must not exist: PEFT's two files, and a report on how well
+    transformers computes the same with them. With age recipients every file is encrypted to them and its name ends in
+    `.age`; nothing is ever written in the clear. The result is its size in bytes, given once it is durable."""
 
     adapter: str
     directory: str

@@ -1,7 +1,7 @@
-"""Adapters for other tools: PEFT's two files, each encrypted with age (age-encryption.org) where that is asked for.
+"""Adapters for other tools: PEFT's two files and a report, each encrypted with age (age-encryption.org) on request.
 
-The head goes by the protocol's name, `unembed_tokens`, which the cookbook's tools expect; `rewrite_for_peft` makes the
-form that plain `peft` loads.
+The head goes by the protocol's name, `unembed_tokens`, and experts by `w1`, `w2` and `w3`, which the cookbook's tools
+expect; `rewrite_for_peft` makes the form that plain `peft` loads.
 """
 
 import json
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pyrage
+import torch
 from safetensors.torch import load_file, save, save_file
+from torch import Tensor
 
 from hone.engine.checkpoints import (
     CONFIG_FILE,
@@ -21,9 +23,16 @@ from hone.engine.checkpoints import (
     peft_tensors,
     write_whole,
 )
+from hone.engine.parity import Probe, compare
 from hone.errors import UserError
 
 SUFFIX = ".age"
+REPORT_FILE = "hone_export.json"
+"""Where the export comes from, and whether transformers computes the same with it."""
+
+_EXPERTS = ".mlp.experts."
+_GATE_UP, _DOWN = "mlp.experts.gate_up_proj", "mlp.experts.down_proj"
+"""The experts of Hugging Face models from transformers 5 on."""
 
 
 def parse_recipients(recipients: Sequence[str]) -> list[Any]:
@@ -31,12 +40,19 @@ def parse_recipients(recipients: Sequence[str]) -> list[Any]:
     return [_recipient(text.strip(), i) for i, text in enumerate(recipients)]
 
 
-def write_export(image: AdapterImage, base_model: str, directory: Path, recipients: Sequence[Any]) -> int:
-    """Write the two files to `directory`, which appears only when complete; returns its size in bytes."""
+def write_export(
+    image: AdapterImage, base_model: str, directory: Path, recipients: Sequence[Any], probe: Probe | str
+) -> int:
+    """Write the files to `directory`, which appears only when complete; returns its size in bytes.
+
+    `probe` is what the adapter computed here, to compare with, or says why nothing is compared.
+    """
 
     def fill(building: Path) -> None:
-        config = json.dumps(peft_config(image, base_model), indent=1) + "\n"
-        files = {CONFIG_FILE: config.encode(), MODEL_FILE: save(peft_tensors(image), metadata={"format": "pt"})}
+        config, adapter = peft_config(image, base_model), save(peft_tensors(image), metadata={"format": "pt"})
+        parity = {"checked": False, "why": probe} if isinstance(probe, str) else compare(probe, config, adapter)
+        report = {"base_model": base_model, "steps": image.steps, "parity": parity}
+        files = {CONFIG_FILE: _json(config), MODEL_FILE: adapter, REPORT_FILE: _json(report)}
         for name, content in files.items():
             if recipients:
                 (building / (name + SUFFIX)).write_bytes(pyrage.encrypt(content, list(recipients)))
@@ -50,28 +66,62 @@ def rewrite_for_peft(source: Path, target: Path) -> None:
     """Write the export in `source` to `target` with the head under its name in Hugging Face models.
 
     With tied embeddings this is the only exact form: a tool that merges the head's LoRA changes the input embedding.
+    Experts become PEFT's `target_parameters`, which need transformers 5.
     """
     if not (source / MODEL_FILE).is_file() or not (source / CONFIG_FILE).is_file():
         raise UserError(f"{source} is no exported adapter: it lacks {MODEL_FILE} or {CONFIG_FILE}")
     if target.exists():
         raise UserError(f"{target} exists already; choose another directory")
     tensors, config = load_file(source / MODEL_FILE), json.loads((source / CONFIG_FILE).read_text(encoding="utf-8"))
-    experts = next((name for name in tensors if ".experts." in name), None)
-    if experts is not None:
-        raise UserError(
-            f"{source.name} trains experts ({experts}), which plain PEFT has no form for; "
-            "merge it with tinker_cookbook.weights.build_hf_model, or serve it with build_lora_adapter"
-        )
     head = f"{PREFIX}model.unembed_tokens."
     renamed = {name.replace(head, f"{PREFIX}lm_head."): tensor for name, tensor in tensors.items()}
-    modules = sorted("lm_head" if module == "unembed_tokens" else module for module in config["target_modules"])
+    modules = {"lm_head" if module == "unembed_tokens" else module for module in config["target_modules"]}
+    if any(_EXPERTS in name for name in renamed):
+        if "gate_proj" in modules:
+            raise UserError(
+                f"{source.name} trains experts in some layers and dense projections in others, which peft confuses; "
+                "merge it with tinker_cookbook.weights.build_hf_model, or serve it with build_lora_adapter"
+            )
+        renamed = _stack_experts(renamed)
+        modules -= {"w1", "w2", "w3"}
+        config |= {
+            "target_parameters": [_GATE_UP, _DOWN],
+            # gate and up are one parameter of the model, so their two pairs are one of twice the rank
+            "rank_pattern": {_GATE_UP: 2 * config["r"]},
+            "alpha_pattern": {_GATE_UP: 2 * config["lora_alpha"]},
+        }
 
     def fill(building: Path) -> None:
         save_file(renamed, building / MODEL_FILE, metadata={"format": "pt"})
-        content = json.dumps({**config, "target_modules": modules}, indent=1) + "\n"
-        (building / CONFIG_FILE).write_text(content, encoding="utf-8")
+        (building / CONFIG_FILE).write_bytes(_json({**config, "target_modules": sorted(modules)}))
 
     write_whole(target, fill)
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _stack_experts(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The experts' pairs as PEFT has them for parameters of three dimensions: A [E*R, I], and B [O, R*E], experts last.
+
+    PEFT wraps the parameters of a module around each other, so that the inner one, gate and up, is the outer's
+    `base_layer`.
+    """
+    stacked = {name: tensor for name, tensor in tensors.items() if _EXPERTS not in name}
+    for layer in dict.fromkeys(name.partition(_EXPERTS)[0] for name in tensors if _EXPERTS in name):
+        site = f"{layer}{_EXPERTS}"
+        pairs = {w: [tensors[f"{site}{w}.lora_{side}.weight"] for side in "AB"] for w in ("w1", "w2", "w3")}
+        experts = len(pairs["w2"][0])
+        (gate_a, gate_b), (down_a, down_b), (up_a, up_b) = (
+            [matrix.expand(experts, -1, -1) for matrix in pair] for pair in pairs.values()
+        )
+        both_a = torch.cat([gate_a, up_a], dim=1)
+        both_b = torch.stack([torch.block_diag(gate, up) for gate, up in zip(gate_b, up_b, strict=True)])
+        for name, a, b in ((f"{site}base_layer.", both_a, both_b), (site, down_a, down_b)):
+            stacked[f"{name}lora_A.weight"] = a.reshape(-1, a.shape[-1]).contiguous()
+            stacked[f"{name}lora_B.weight"] = b.permute(1, 2, 0).reshape(b.shape[1], -1).contiguous()
+    return stacked
 
 
 def _recipient(text: str, index: int) -> Any:

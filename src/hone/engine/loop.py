@@ -26,7 +26,9 @@ from hone.engine.lora.state import AdapterState, new_adapter
 from hone.engine.losses.custom.evaluate import check_custom_datum
 from hone.engine.losses.custom.graph import rebuild
 from hone.engine.models.load import LoadedModel
+from hone.engine.models.weights import count_parameters
 from hone.engine.optim.adamw import adamw_step
+from hone.engine.parity import Probe, take_probe
 from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.version import AdapterVersion, make_version
 from hone.engine.scheduler import Job, Scheduler
@@ -57,6 +59,8 @@ class Limits:
     """Key-value cache of one base model; memory is only used as it fills."""
     cache_tokens: int = 1 << 17
     """The same in tokens, whichever is less: small models would otherwise reserve far more than anybody samples."""
+    checked_parameters: int = 2_000_000_000
+    """Exports of larger base models are not compared with transformers, which loads the model once more."""
 
 
 @dataclass(eq=False)
@@ -106,7 +110,7 @@ class EngineLoop:
         self._versions: dict[str, AdapterVersion] = {}
         self._samplers: dict[str, Sampler] = {}
         self._passes: dict[int, _Pass] = {}
-        self._disk = DiskLane()
+        self._disk, self._exports = DiskLane(), DiskLane()
         self._owed: dict[str, tuple[str, Callable[[], None]]] = {}
         """By version, the adapters whose publication could not be written, and what tries again."""
         self._cycle = 0
@@ -126,6 +130,7 @@ class EngineLoop:
             self._sample(spent if trained else 0.0)
             self.compute_seconds += time.perf_counter() - started
         self._disk.close()
+        self._exports.close()
 
     # --- taking in --------------------------------------------------------------------------------------------------
 
@@ -203,8 +208,7 @@ class EngineLoop:
                     raise ServerError(f"checkpoint directory {op.directory} exists already")
                 self._write(ticket, capture(adapter.state, op.with_optimizer), adapter.model, op.directory)
             case c.ExportAdapter():
-                adapter = self._adapter(op.adapter)
-                self._export(ticket, capture(adapter.state, with_optimizer=False), adapter.model, op)
+                self._export(ticket, self._adapter(op.adapter), op)
             case c.Snapshot():
                 adapter = self._adapter(op.adapter)
                 image = capture(adapter.state, with_optimizer=True, with_gradient=True)
@@ -344,19 +348,23 @@ class EngineLoop:
                 write()
                 self._owed.pop(version, None)
 
-    def _export(self, ticket: int, image: AdapterImage, base_model: str, op: c.ExportAdapter) -> None:
-        """Write for other tools on the disk lane, and reply from there."""
-        recipients = parse_recipients(op.recipients)
+    def _export(self, ticket: int, adapter: _Adapter, op: c.ExportAdapter) -> None:
+        """Write for other tools on a lane of their own, and reply from there: checking takes seconds."""
+        recipients, model = parse_recipients(op.recipients), self._model(adapter.model)
+        image = capture(adapter.state, with_optimizer=False)
+        probe: Probe | str = f"only exports of models with up to {self._limits.checked_parameters} parameters are"
+        if count_parameters(model.config, model.decoder.weights) <= self._limits.checked_parameters:
+            probe = take_probe(model, adapter.state)
 
         def task() -> None:
             try:
-                size = write_export(image, base_model, Path(op.directory), recipients)
+                size = write_export(image, adapter.model, Path(op.directory), recipients, probe)
             except Exception as error:
                 self._fail(ticket, error)
             else:
                 self._reply(ticket, size)
 
-        self._disk.put(task)
+        self._exports.put(task)
 
     def _fail(self, ticket: int, error: Exception) -> None:
         if not isinstance(error, HoneError):

@@ -16,7 +16,7 @@ from hone.storage.database import Database
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/v1/healthz"})
 OPEN_PREFIXES = ("/hf/", "/api/v1/traces/", "/api/v1/downloads/")
-"""What is under these is named by a signed link."""
+"""What is under these is named by a signed link, or is everybody's; the hub looks at the keys for exports itself."""
 
 KEY_SECONDS = 2.0
 """How long a key is taken for good without looking again: so soon a revoked one ends."""
@@ -117,7 +117,7 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _is_open(scope["path"]):
             try:
-                caller = await self._keys.caller(_presented(scope))
+                caller = await self._keys.caller(presented(Headers(scope=scope)))
                 check_scope(caller, scope["method"], scope["path"])
             except AuthenticationError as error:
                 # The client gets itself a new token when it reads this.
@@ -153,8 +153,7 @@ def _is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
 
 
-def _presented(scope: Scope) -> str | None:
+def presented(headers: Headers) -> str | None:
     """X-API-Key, as the official client and Anthropic's send it, or else a bearer, as OpenAI's does."""
-    headers = Headers(scope=scope)
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else None)

@@ -1,17 +1,26 @@
-"""Served tokenizers in the shape of the Hugging Face hub, for clients on other machines: `HF_ENDPOINT=<server>/hf`.
+"""Served tokenizers and exports in the shape of the Hugging Face hub, for other machines: `HF_ENDPOINT=<server>/hf`.
 
-Only the files that `tokenizers.FILES` names, never weights; so they need no key, as on a public hub.
+Of models only the files that `tokenizers.FILES` names, never weights; so they need no key, as on a public hub. Exports
+are private repositories, for whoever sends a key that may read them: `HF_TOKEN=<key>`.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hone.engine.contract import BaseModel
+from hone.protocol.uris import CheckpointPath
+from hone.server.archive import public_files
+from hone.server.ids import model_id
+from hone.server.store import Checkpoint
 from hone.server.tokenizers import FILES, lookup_id
 
 BRANCH = "main"
+EXPORTS = "exports"
+"""The organisation that exports belong to. A repository's name holds no colon, so a run's id is written with dots."""
+_EXPORT = re.compile(EXPORTS + r"/([^/.]+)\.train\.([0-9]+)\.([^/]+)")
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class Repository:
     id: str
     commit: str
     files: dict[str, HubFile]
+    private: bool = False
 
     def has_revision(self, revision: str) -> bool:
         return revision in (BRANCH, self.commit)
@@ -46,6 +56,25 @@ class Hub:
         if hub_id not in self._repositories:
             self._repositories[hub_id] = _repository(hub_id, self._directories[hub_id])
         return self._repositories[hub_id]
+
+
+def export_path(hub_id: str) -> CheckpointPath | None:
+    """Which export a repository's id means."""
+    found = _EXPORT.fullmatch(hub_id)
+    if found is None:
+        return None
+    session, number, name = found.groups()
+    return CheckpointPath(model_id(session, int(number)), "external_weights", name)
+
+
+def export_repository(hub_id: str, export: Checkpoint, directory: Path) -> Repository:
+    """Its files are large and never change, so their place stands for their content."""
+    files = {}
+    for path in public_files(directory):
+        named = f"{export.directory}/{path.name}".encode()
+        files[path.name] = HubFile(path, path.stat().st_size, hashlib.sha1(named, usedforsecurity=False).hexdigest())
+    commit = hashlib.sha1(f"{export.directory} {export.created_at}".encode(), usedforsecurity=False)
+    return Repository(hub_id, commit.hexdigest(), files, private=True)
 
 
 def hub_ids(model: str) -> Iterable[str]:

@@ -185,7 +185,7 @@ def _connectable(url: str, sqlite_synchronous: str, sole: bool) -> Engine:
 
 
 def _sqlite(url: URL, synchronous: str) -> Engine:
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)  # errors are logged, and requests are private
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:

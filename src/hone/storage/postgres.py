@@ -33,6 +33,7 @@ def connectable(url: URL, sole: bool) -> Engine:
             pool_size=1,
             max_overflow=0,
             connect_args=_CLIENT,
+            hide_parameters=True,  # errors are logged, and requests are private
         )
     except ModuleNotFoundError as error:
         raise UserError(f"HONE_DATABASE_URL names Postgres, which needs {error.name}: install hone[postgres]") from None

@@ -34,7 +34,7 @@ ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXU
 
 def export(state: AdapterState, directory: Path, recipients: list[str] | None = None) -> int:
     image = capture(state, with_optimizer=False)
-    return write_export(image, "base", directory, parse_recipients(recipients or []))
+    return write_export(image, "base", directory, parse_recipients(recipients or []), "not asked for")
 
 
 def check_same(theirs: torch.nn.Module, model: LoadedModel, state: AdapterState, family: str) -> None:
@@ -46,10 +46,10 @@ def check_same(theirs: torch.nn.Module, model: LoadedModel, state: AdapterState,
     assert np.abs(found.logprobs[0] - reference_logprobs(theirs, datum.tokens, targets)).max() < TOLERANCE
 
 
-def test_an_export_holds_the_two_files_and_nothing_of_ours(qwen3: LoadedModel, tmp_path: Path) -> None:
+def test_an_export_holds_the_two_files_and_a_report(qwen3: LoadedModel, tmp_path: Path) -> None:
     size = export(trained_adapter(qwen3.config, LoraConfig(4, 1)), tmp_path / "e")
     files = {file.name: file.stat().st_size for file in (tmp_path / "e").iterdir()}
-    assert set(files) == {"adapter_config.json", "adapter_model.safetensors"}
+    assert set(files) == {"adapter_config.json", "adapter_model.safetensors", "hone_export.json"}
     assert size == sum(files.values())
     config = json.loads((tmp_path / "e" / "adapter_config.json").read_text())
     assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 4, 32.0)
@@ -96,7 +96,9 @@ def test_the_cookbook_merges_an_export_into_the_same_model(
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")  # it says that merging would not be exact
-@pytest.mark.parametrize("family", ["qwen3", "qwen3_tied", "llama"])
+# It looks for the patterns among modules only, and follows them for parameters all the same.
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys did not match:RuntimeWarning")
+@pytest.mark.parametrize("family", ["qwen3", "qwen3_tied", "llama", "qwen3_moe", "qwen3_moe_raw_shares"])
 def test_plain_peft_loads_the_second_form_head_included(
     family: str, models: dict[str, LoadedModel], tmp_path: Path
 ) -> None:
@@ -107,14 +109,20 @@ def test_plain_peft_loads_the_second_form_head_included(
     check_same(theirs, models[family], state, family)
 
 
-def test_what_plain_peft_cannot_hold_is_refused(models: dict[str, LoadedModel], tmp_path: Path) -> None:
-    export(trained_adapter(models["qwen3_moe"].config, LoraConfig(4, 1)), tmp_path / "e")
-    with pytest.raises(UserError, match="experts"):
+@pytest.mark.parametrize("family", ["qwen3_moe_dense_layer", "qwen3_moe_sparse_step"])
+def test_what_plain_peft_cannot_hold_is_refused(family: str, models: dict[str, LoadedModel], tmp_path: Path) -> None:
+    export(trained_adapter(models[family].config, LoraConfig(4, 1)), tmp_path / "e")
+    with pytest.raises(UserError, match="experts in some layers"):
         rewrite_for_peft(tmp_path / "e", tmp_path / "p")
+
+
+def test_what_is_no_export_or_would_overwrite_something_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no exported adapter"):
         rewrite_for_peft(tmp_path / "nothing", tmp_path / "p")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).touch()
     with pytest.raises(UserError, match="exists already"):
-        rewrite_for_peft(tmp_path / "e", tmp_path)
+        rewrite_for_peft(tmp_path, tmp_path)
 
 
 def test_every_file_is_encrypted_to_every_recipient(qwen3: LoadedModel, tmp_path: Path) -> None:
@@ -125,6 +133,7 @@ def test_every_file_is_encrypted_to_every_recipient(qwen3: LoadedModel, tmp_path
     assert {file.name for file in (tmp_path / "e").iterdir()} == {
         "adapter_config.json.age",
         "adapter_model.safetensors.age",
+        "hone_export.json.age",
     }
     for identity in (one, two):
         for file in (tmp_path / "plain").iterdir():

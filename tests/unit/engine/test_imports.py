@@ -67,7 +67,7 @@ def test_modules_that_it_left_alone_can_be_trained_on(qwen3: LoadedModel, tmp_pa
 @pytest.mark.parametrize("family", ["qwen3", "qwen3_moe", "qwen3_tied"])
 def test_an_export_comes_back_bit_for_bit(family: str, models: dict[str, LoadedModel], tmp_path: Path) -> None:
     state = trained_adapter(models[family].config, LoraConfig(4, 1))
-    write_export(capture(state, with_optimizer=False), "base", tmp_path / "e", [])
+    write_export(capture(state, with_optimizer=False), "base", tmp_path / "e", [], "not asked for")
     assert torch.equal(read_peft(tmp_path / "e", models[family].config).weights, state.weights)
 
 

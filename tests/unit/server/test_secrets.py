@@ -5,9 +5,11 @@ import logging
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from hone.errors import ServerError
 from hone.server.store import Store
+from hone.storage.tables import operations
 from tests.support.service import KEY, serving
 from tests.support.tenants import as_key, make_key
 
@@ -53,3 +55,16 @@ def test_no_secret_is_logged_or_stored(
     for secret in [*secrets, "tml-wrong-guess"]:
         assert secret not in logged
         assert secret.encode() not in stored
+
+
+def test_an_error_of_the_database_does_not_quote_what_users_sent(tmp_path: Path) -> None:
+    async def run() -> str:
+        async with serving(tmp_path) as client:
+            broken = operations.insert().values(request_id="x", kind="sample", payload=b"my private prompt")
+            with pytest.raises(SQLAlchemyError) as caught:
+                await client.service.database.run(lambda connection: connection.execute(broken))
+            return str(caught.value)
+
+    message = asyncio.run(run())
+    assert "operations" in message
+    assert "private" not in message

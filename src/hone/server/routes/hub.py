@@ -4,21 +4,25 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from hone.server.hub import Repository
+from hone.errors import AuthenticationError, ForbiddenError, NotFoundError
+from hone.protocol.uris import CheckpointPath
+from hone.server.auth import check_scope, presented
+from hone.server.hub import Repository, export_path, export_repository
+from hone.server.service import Service
 
 
 async def model_info(request: Request) -> Response:
-    found = _find(request)
+    found = await _find(request)
     if isinstance(found, Response):
         return found
     siblings = [{"rfilename": name} for name in found.files]
-    described = {"id": found.id, "modelId": found.id, "sha": found.commit, "private": False, "gated": False}
+    described = {"id": found.id, "modelId": found.id, "sha": found.commit, "private": found.private, "gated": False}
     return JSONResponse(described | {"disabled": False, "tags": [], "siblings": siblings})
 
 
 async def tree(request: Request) -> Response:
     """The top folder is the only one."""
-    found = _find(request)
+    found = await _find(request)
     if isinstance(found, Response):
         return found
     if request.path_params.get("folder", "").strip("/"):
@@ -30,7 +34,7 @@ async def tree(request: Request) -> Response:
 
 
 async def resolve(request: Request) -> Response:
-    found = _find(request)
+    found = await _find(request)
     if isinstance(found, Response):
         return found
     file = found.files.get(request.path_params["file"])
@@ -40,10 +44,20 @@ async def resolve(request: Request) -> Response:
     return FileResponse(file.path, media_type="application/octet-stream", headers=headers)
 
 
-def _find(request: Request) -> Repository | Response:
+async def _find(request: Request) -> Repository | Response:
+    service: Service = request.app.state.service
     named = request.path_params
     hub_id = "/".join(named[part] for part in ("organization", "name") if part in named)
-    repository: Repository | None = request.app.state.service.hub.repository(hub_id)
+    repository = service.hub.repository(hub_id)
+    try:
+        if repository is None and (path := export_path(hub_id)) is not None:
+            repository = await _export(request, service, hub_id, path)
+    except AuthenticationError as error:
+        return _absent("RepoNotFound", f"{error}; here, HF_TOKEN", status=401)
+    except ForbiddenError as error:
+        return _absent("GatedRepo", str(error), status=403)
+    except NotFoundError as error:
+        return _absent("RepoNotFound", str(error))
     if repository is None:
         return _absent("RepoNotFound", f"{hub_id} is not served here")
     if not repository.has_revision(named.get("revision", repository.commit)):
@@ -51,11 +65,21 @@ def _find(request: Request) -> Repository | Response:
     return repository
 
 
-def _absent(code: str, message: str, repository: Repository | None = None) -> Response:
-    headers = {"X-Error-Code": code, "X-Error-Message": message}
+async def _export(request: Request, service: Service, hub_id: str, path: CheckpointPath) -> Repository:
+    caller = await service.keys.caller(presented(request.headers))
+    check_scope(caller, "GET", request.url.path)
+    await service.access.check_checkpoint(caller, str(path))
+    export = await service.store.checkpoint(path)
+    return export_repository(hub_id, export, service.data.resolve(export.directory))
+
+
+def _absent(code: str, message: str, repository: Repository | None = None, status: int = 404) -> Response:
+    # It may quote the path, which may hold anything; a header may not.
+    shown = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in message)
+    headers = {"X-Error-Code": code, "X-Error-Message": shown}
     if repository is not None:
         headers["X-Repo-Commit"] = repository.commit  # with it, the library remembers that the file is absent
-    return JSONResponse({"error": message}, status_code=404, headers=headers)
+    return JSONResponse({"error": message}, status_code=status, headers=headers)
 
 
 def _of_repository(path: str) -> list[str]:
