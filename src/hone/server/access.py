@@ -100,13 +100,16 @@ class Access:
 
 
 async def check_body(request: Request, fields: Mapping[str, Any]) -> None:
-    """All names in a body; a copy may bring along the credential that may read its source."""
+    """All names in a body; a copy or a load may bring along the credential that may read its source."""
     service = request.app.state.service
-    token = request.headers.get("x-tinker-weights-access-token")
-    if token is not None and "source_path" in fields:
-        owner = await service.keys.caller(token)
-        await service.access.check_fields(owner, {"source_path": fields["source_path"]})
-        fields = {name: value for name, value in fields.items() if name != "source_path"}
+    for token, field in (
+        (request.headers.get("x-tinker-weights-access-token"), "source_path"),
+        (fields.get("weights_access_token"), "path"),
+    ):
+        if isinstance(token, str) and field in fields:
+            owner = await service.keys.caller(token)
+            await service.access.check_fields(owner, {field: fields[field]})
+            fields = {name: value for name, value in fields.items() if name != field}
     await service.access.check_fields(caller_of(request), fields)
 
 
