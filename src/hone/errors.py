@@ -43,5 +43,9 @@ class ServerError(HoneError):
     """Our fault: a bug, or a machine that failed."""
 
 
+class DiskFullError(ServerError):
+    """There was no room to write: nothing was changed, and the same request is welcome when there is room again."""
+
+
 class EngineLostError(ServerError):
     """The engine process ended while an operation was under way; the operation may be submitted again."""

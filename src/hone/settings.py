@@ -24,7 +24,9 @@ class Settings:
     public_url: str | None = variable("HONE_PUBLIC_URL", None)
     """The URL that clients reach this server by, for the links that it hands out. Unset: the one of their request."""
     database_url: str | None = variable("HONE_DATABASE_URL", None)
-    """An SQLAlchemy URL. Unset: an SQLite file in the data directory."""
+    """`postgresql://USER:PASSWORD@HOST/NAME` (needs hone[postgres]) or `sqlite:///FILE`. Unset: an SQLite file in the
+    data directory. Of Postgres, which must be there already, everything goes by its own settings, such as
+    `?options=-c%20synchronous_commit%3Doff`."""
     sqlite_synchronous: str = variable("HONE_SQLITE_SYNCHRONOUS", "NORMAL")
     """NORMAL survives a crash of any process; FULL also a power cut, for one disk flush per group of requests."""
     threads: int | None = variable("HONE_THREADS", None)
@@ -41,8 +43,8 @@ class Settings:
     """A model is snapshotted when more operations than this would have to be computed again after a crash."""
     snapshot_bytes: int = variable("HONE_SNAPSHOT_BYTES", 128 * MIB)
     """The same for the bytes of their requests, which the journal keeps until a snapshot covers them."""
-    snapshot_seconds: float = variable("HONE_SNAPSHOT_SECONDS", 30.0)
-    """The same for the age of the oldest of them. Lower: faster recovery, more writing."""
+    snapshot_seconds: float = variable("HONE_SNAPSHOT_SECONDS", 5.0)
+    """The same for the age of the oldest of them. Lower: faster recovery, more writing. Large adapters wait longer."""
     idle_seconds: float = variable("HONE_IDLE_SECONDS", 5.0)
     """A model that has had no work for this long is snapshotted."""
     loaded_versions: int = variable("HONE_LOADED_VERSIONS", 64)
@@ -63,6 +65,9 @@ class Settings:
     """What work costs in US dollars: JSON, or a file of it, `{"<model or *>": {"training": 0.4, "prefill": 0.1,
     "cached_prefill": 0.01, "sample": 0.4, "storage": 0.03}}`, per million tokens and per gigabyte and month.
     Limits on spending have no effect on what has no price."""
+    otel: bool = variable("HONE_OTEL", False)
+    """Send OpenTelemetry spans of requests and operations, as OTLP over HTTP. Needs `hone[otel]`; the library's own
+    variables, such as OTEL_EXPORTER_OTLP_ENDPOINT, say where to."""
     log_level: str = variable("HONE_LOG_LEVEL", "INFO")
     """DEBUG, INFO, WARNING or ERROR."""
 
@@ -91,7 +96,7 @@ def _check(settings: Settings) -> None:
         raise UserError(f"HONE_THREADS is {settings.threads}; it must be at least 1")
     if settings.database_url is not None and "://" not in settings.database_url:
         raise UserError(
-            f"HONE_DATABASE_URL is {settings.database_url!r}; it must be an SQLAlchemy URL, such as sqlite:///FILE"
+            f"HONE_DATABASE_URL is {settings.database_url!r}; it must be a URL, such as postgresql://HOST/NAME"
         )
 
 

@@ -33,17 +33,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
     """Another server, with tokens instead of keys, answers announced before they are sent, short polls, and prices."""
     folder = tmp_path_factory.mktemp("tuned")
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "HONE_JWT_AUTH": "1",
-            "HONE_METADATA_ONLY_BYTES": "100",
-            "HONE_LONG_POLL_SECONDS": "0.05",
-            "HONE_PRICES": '{"*": {"training": 2.0, "prefill": 1.0, "sample": 4.0, "storage": 0.5}}',
-            "HONE_PUBLISH_TOKENIZERS": "0",
-        }.items():
-            environment.setenv(name, value)
-        with embedded_server(folder / "data", log=folder / "server.log") as running:
-            yield running
+    settings = {
+        "HONE_JWT_AUTH": "1",
+        "HONE_METADATA_ONLY_BYTES": "100",
+        "HONE_LONG_POLL_SECONDS": "0.05",
+        "HONE_PRICES": '{"*": {"training": 2.0, "prefill": 1.0, "sample": 4.0, "storage": 0.5}}',
+        "HONE_PUBLISH_TOKENIZERS": "0",
+    }
+    with embedded_server(folder / "data", log=folder / "server.log", settings=settings) as running:
+        yield running
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -17,7 +17,10 @@ from hone.server.app import create_app
 from hone.server.service import Service
 from hone.server.web import WebServer
 from hone.settings import Settings
+from tests.support import databases
 from tests.support.uniform_engine import UniformEngine
+
+T = TypeVar("T")
 
 KEY = "tml-test"
 MODEL = "hone/uniform"
@@ -26,6 +29,7 @@ MODEL = "hone/uniform"
 def make_service(root: Path, engine: UniformEngine, **settings: Any) -> Service:
     data = DataDirectory(root)
     data.make()
+    settings.setdefault("database_url", databases.current.url(root))
     return Service(engine, data, Settings(api_key=KEY, publish_tokenizers=False, **settings))
 
 
@@ -153,6 +157,14 @@ class LiveServer:
     def call(self, function: Any, *arguments: Any) -> None:
         """Call in the server's event loop."""
         self._loop.call_soon_threadsafe(function, *arguments)
+
+    def run(self, make: Callable[[], Awaitable[T]]) -> T:
+        """Await something in the server's event loop."""
+
+        async def work() -> T:
+            return await make()
+
+        return asyncio.run_coroutine_threadsafe(work(), self._loop).result(20)
 
     async def _serve(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()

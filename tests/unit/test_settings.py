@@ -36,7 +36,7 @@ def test_the_clients_key_serves_too_but_ours_goes_first() -> None:
         ("HONE_PUBLISH_TOKENIZERS", "maybe", "1, true, 0 or false"),
         ("HONE_SQLITE_SYNCHRONOUS", "FUL", "NORMAL, FULL, EXTRA"),
         ("HONE_LOG_LEVEL", "foo", "DEBUG, INFO, WARNING, ERROR"),
-        ("HONE_DATABASE_URL", "garbage", "SQLAlchemy URL"),
+        ("HONE_DATABASE_URL", "garbage", "a URL, such as postgresql:"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: str, allowed: str) -> None:

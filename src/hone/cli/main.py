@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "key": Command("hone.cli.key", "say who may use the server: create, list and revoke API keys"),
     "project": Command("hone.cli.project", "keep things apart: create and list projects, set their budgets"),
     "usage": Command("hone.cli.usage", "show what was used and what it costs"),
+    "estimate": Command("hone.cli.estimate", "say what a run will cost before it is started"),
     "doctor": Command("hone.cli.doctor", "check this machine and train one step"),
     "version": Command("hone.cli.version", "print the versions that matter in a bug report"),
 }

@@ -19,6 +19,7 @@ from pathlib import Path
 from hone.engine.contract import ModelSource
 from hone.errors import UserError
 from hone.identity.keys import server_key
+from hone.observe import spans
 from hone.observe.logs import configure_logs
 from hone.paths import DataDirectory, default_data_dir
 from hone.server.service import Service
@@ -157,6 +158,8 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for stop_signal in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(stop_signal, stopping.set)
+    if settings.otel:
+        spans.enable()
     engine = await start_engine(sources, threads=settings.threads)
     service = Service(engine, data, settings)
     tokenizers = publish_tokenizers(engine.models.values(), data) if settings.publish_tokenizers else []

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +38,17 @@ class ServerInfo:
 
 @contextmanager
 def embedded_server(
-    data_dir: Path | None = None, *, models: Sequence[str] = (), log: Path | None = None
+    data_dir: Path | None = None,
+    *,
+    models: Sequence[str] = (),
+    log: Path | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[ServerInfo]:
     """A server on a free loopback port while the block runs.
 
     Without `data_dir` everything it stores is deleted at the end. `models` are values of `hone serve --model`.
-    `log` receives what the server writes to its standard error.
+    `log` receives what the server writes to its standard error. `settings` are HONE_* variables of its own, beside
+    those of this process.
     """
     with tempfile.TemporaryDirectory(prefix="hone-", ignore_cleanup_errors=True) as scratch:
         log = log or Path(scratch) / "server.log"
@@ -55,7 +60,7 @@ def embedded_server(
                 stderr=stderr,
                 # Its own session: Ctrl-C reaches us alone, and we stop it in order.
                 start_new_session=True,
-                env=_environment(),
+                env={**_environment(), **(settings or {})},
             )
         try:
             yield _wait_until_ready(process, log)
@@ -71,8 +76,8 @@ def _command(data_dir: Path, models: Sequence[str]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, less the database of a server that runs elsewhere: this one keeps everything in its data directory."""
-    return {name: value for name, value in os.environ.items() if name != "HONE_DATABASE_URL"}
+    """Ours, less where a server that runs elsewhere keeps things: this one keeps everything in its data directory."""
+    return {name: value for name, value in os.environ.items() if name not in ("HONE_DATABASE_URL", "HONE_BLOBS_URL")}
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> ServerInfo:

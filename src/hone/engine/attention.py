@@ -1,15 +1,16 @@
 """Causal attention over packed rows and over a paged cache.
 
-Both run the same fused CPU kernel, padded so that the order of its additions does not depend on the neighbours:
-positions to a multiple of `BLOCK` (masked ones add exact zeros), query rows to at least `MIN_ROWS`, cached lengths by
-`stable_blocks`. So a sequence draws the same tokens in any batch, and in short contexts trainer and sampler agree to
-the bit.
+Both run the same fused CPU kernel, padded so that the order of its additions depends on a token's position alone:
+positions to a multiple of `BLOCK` (masked ones add exact zeros), query rows to at least `MIN_ROWS`, the number of keys
+by `stable_blocks`. So a sequence draws the same tokens in any batch, and trainer and sampler agree to the bit.
 
 Legend: T tokens, H heads, K key-value heads, d head size, G query heads per key-value head, B sequences, L positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +19,29 @@ from torch import Tensor
 
 from hone.engine.rowwise import MIN_ROWS
 
+_kernel: Callable[..., tuple[Tensor, Tensor]] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+_kernel_backward: Callable[..., tuple[Tensor, Tensor, Tensor]] = (
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+)
+_KERNEL_SHARES_KEYS = torch.__version__ >= "2.13"
+"""Whether the kernel takes fewer key than query heads; if not they are repeated."""
+
 BLOCK = 16
 """Tokens per cache block; a multiple of the widest vector of floats."""
+
+TILE = 512
+"""Keys that the kernel takes at a time; the matrix product inside sums up to `SINGLE` of them in one go, halves up to
+`DOUBLE`, and runs of `SINGLE` beyond."""
+SINGLE, DOUBLE = 192, 384
 
 
 def stable_blocks(blocks: int) -> int:
     """The number of cache blocks to attend over so that at least `blocks` are covered.
 
-    The kernel takes 512 positions at a time, and the matrix product inside sums up to 192 of them in one go, halves
-    up to 384 and runs of 192 beyond. Where it would halve, the length is raised to 384, so that sums always break at
-    the same place.
+    Where the last tile's sum would be halved, the length is raised, so that sums always break at the same place.
     """
-    tile, single, double = 512 // BLOCK, 192 // BLOCK, 384 // BLOCK
-    rest = blocks % tile
-    return blocks - rest + double if single < rest < double else blocks
+    rest = blocks % (TILE // BLOCK)
+    return blocks - rest + DOUBLE // BLOCK if SINGLE // BLOCK < rest < DOUBLE // BLOCK else blocks
 
 
 @dataclass(frozen=True)
@@ -67,9 +77,17 @@ class PackedAttention:
         for run in self._runs:
             rows = slice(run.start, run.start + run.count * run.length)
             q, k, v = (_sequences(x[rows], run) for x in (q_THd, k_TKd, v_TKd))
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+            if not _KERNEL_SHARES_KEYS:
+                k, v = (_repeated(x, q.shape[1]) for x in (k, v))
+            mixed = causal_attention(q, k, v)
             parts.append(mixed[:, :, : run.length].transpose(1, 2).reshape(run.count * run.length, -1))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _repeated(x_BKLd: Tensor, heads: int) -> Tensor:
+    """Every key-value head once for each of its query heads, [B, H, L, d]."""
+    shares = heads // x_BKLd.shape[1]
+    return x_BKLd if shares == 1 else x_BKLd[:, :, None].expand(-1, -1, shares, -1, -1).flatten(1, 2)
 
 
 def _sequences(x_TXd: Tensor, run: Run) -> Tensor:
@@ -78,25 +96,79 @@ def _sequences(x_TXd: Tensor, run: Run) -> Tensor:
     return F.pad(x, (0, 0, 0, -run.length % BLOCK)) if run.length % BLOCK else x
 
 
+def causal_attention(q_BHLd: Tensor, k_BKLd: Tensor, v_BKLd: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v over each position and those before it, [B, H, L, d]; L is a multiple of `BLOCK`."""
+    out: Tensor = _CausalAttention.apply(q_BHLd, k_BKLd, v_BKLd)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _CausalAttention(torch.autograd.Function):
+    """The framework's kernel cuts queries and keys by the length of the sequence. Here the forward pass cuts them by
+    position, as decoding does; the backward pass may be the framework's."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        length = q.shape[2]
+        if length <= SINGLE:
+            out, logsumexp = _kernel(q, k, v, 0.0, True)
+        else:
+            parts = [_rows(q, k, v, start, stop) for start, stop in _cuts(length)]
+            out, logsumexp = (torch.cat(x, dim=2) for x in zip(*parts, strict=True))
+        ctx.save_for_backward(q, k, v, out, logsumexp)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, out, logsumexp = ctx.saved_tensors
+        return _kernel_backward(grads[0], q, k, v, out, logsumexp, 0.0, True)
+
+
+def _cuts(length: int) -> Iterator[tuple[int, int]]:
+    """The rows whose last tile is summed in one go, and those where it is summed in runs, in turn."""
+    for tile in range(0, length, TILE):
+        for start, stop in ((tile, tile + SINGLE), (tile + SINGLE, tile + DOUBLE), (tile + DOUBLE, tile + TILE)):
+            if start < length:
+                yield start, min(stop, length)
+
+
+def _rows(q: Tensor, k: Tensor, v: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Output and log-sum-exp of the positions `start:stop`."""
+    if start == 0:
+        return _kernel(q[:, :, :stop], k[:, :, :stop], v[:, :, :stop], 0.0, True)
+    keys = stable_blocks(stop // BLOCK) * BLOCK
+    k, v = (F.pad(x[:, :, :keys], (0, 0, 0, max(0, keys - x.shape[2]))) for x in (k, v))
+    return _kernel(q[:, :, start:stop], k, v, 0.0, False, attn_mask=_causal_mask(start, stop, keys))
+
+
+def _causal_mask(start: int, stop: int, keys: int) -> Tensor:
+    """0 where a position of `start:stop` may look, -inf elsewhere, [stop - start, keys]."""
+    # kept while small: every layer and step asks for the same ones
+    return _kept_mask(start, stop, keys) if keys <= 8 * TILE else _make_mask(start, stop, keys)
+
+
+def _make_mask(start: int, stop: int, keys: int) -> Tensor:
+    return torch.full((stop - start, keys), float("-inf")).triu_(start + 1)
+
+
+_kept_mask = lru_cache(maxsize=32)(_make_mask)
+
+
 class KeyValueCache:
     """The keys and values of all layers, in blocks of `BLOCK` tokens. Untouched memory costs nothing."""
 
     def __init__(self, layers: int, blocks: int, kv_heads: int, head_dim: int) -> None:
-        shape = (blocks, BLOCK, kv_heads, head_dim)
+        shape = (blocks, BLOCK, 2 * kv_heads, head_dim)
         # NumPy's zeros are mapped on first touch, torch's at once; zeros because masked garbage could be NaN
-        self.keys = [torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(layers)]
-        self.values = [torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(layers)]
-        self._key_slots = [keys.flatten(0, 1) for keys in self.keys]
-        self._value_slots = [values.flatten(0, 1) for values in self.values]
+        self.entries = [torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(layers)]
+        """Per layer [blocks, BLOCK, 2*K, d]: the keys, then the values."""
 
     def store(self, layer: int, slots_T: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> None:
         """Write rows to slots, numbered block * BLOCK + offset."""
-        self._key_slots[layer].index_copy_(0, slots_T, k_TKd)
-        self._value_slots[layer].index_copy_(0, slots_T, v_TKd)
+        self.entries[layer].flatten(0, 1).index_copy_(0, slots_T, torch.cat([k_TKd, v_TKd], dim=1))
 
     def copy_block(self, source: int, target: int) -> None:
-        for cache in (*self.keys, *self.values):
-            cache[target] = cache[source]
+        for entries in self.entries:
+            entries[target] = entries[source]
 
 
 class PrefillAttention(PackedAttention):
@@ -112,7 +184,7 @@ class PrefillAttention(PackedAttention):
 
 
 class DecodeAttention:
-    """One new token of each sequence attends to everything cached before it."""
+    """One new token of each of the first B rows attends to everything cached before it; further rows are padding."""
 
     def __init__(self, cache: KeyValueCache, blocks_BN: Tensor, slots_B: Tensor, positions_B: Tensor) -> None:
         self._cache, self._slots = cache, slots_B
@@ -121,16 +193,18 @@ class DecodeAttention:
         self._mask = torch.zeros(self._shape).masked_fill_(hidden_BL, float("-inf"))[:, None, None]
 
     def __call__(self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
-        q_BHd, k_BKd, v_BKd = q_THd, k_TKd, v_TKd  # one token per sequence
-        self._cache.store(layer, self._slots, k_BKd, v_BKd)
-        k, v = (
-            cache[layer].index_select(0, self._blocks).view(*self._shape, *k_BKd.shape[1:]).transpose(1, 2)
-            for cache in (self._cache.keys, self._cache.values)
-        )
+        batch, padding = len(self._slots), len(q_THd) - len(self._slots)
+        if padding:
+            q_THd, k_TKd, v_TKd = q_THd[:batch], k_TKd[:batch], v_TKd[:batch]
+        self._cache.store(layer, self._slots, k_TKd, v_TKd)
+        entries = self._cache.entries[layer]
+        kv = entries.index_select(0, self._blocks).view(*self._shape, *entries.shape[2:])
+        k, v = kv.transpose(1, 2).chunk(2, dim=1)
         # the G query heads of a key-value head stand where a longer query would: one call, no repeated keys
-        q_BKGd = q_BHd.view(q_BHd.shape[0], k.shape[1], -1, q_BHd.shape[-1])
+        q_BKGd = q_THd.view(batch, k.shape[1], -1, q_THd.shape[-1])
         group = q_BKGd.shape[2]
         if group < MIN_ROWS:
             q_BKGd = q_BKGd.repeat(1, 1, -(-MIN_ROWS // group), 1)
         mixed = F.scaled_dot_product_attention(q_BKGd, k, v, attn_mask=self._mask)
-        return mixed[:, :, :group].reshape(q_BHd.shape[0], -1)
+        out = mixed[:, :, :group].reshape(batch, -1)
+        return F.pad(out, (0, 0, 0, padding)) if padding else out

@@ -84,6 +84,8 @@ class EngineLoop:
         self._samplers: dict[str, Sampler] = {}
         self._passes: dict[int, _Pass] = {}
         self._disk = DiskLane()
+        self._owed: dict[str, tuple[str, Callable[[], None]]] = {}
+        """By version, the adapters whose publication could not be written, and what tries again."""
         self.compute_seconds = 0.0
 
     def put(self, ticket: int, message: Any) -> None:
@@ -131,6 +133,7 @@ class EngineLoop:
             self._reply(ticket, None)
         elif isinstance(message, c.DropVersion):
             self._versions.pop(message.version, None)
+            self._owed.pop(message.version, None)
             self._reply(ticket, None)
         else:
             self._scheduler.add(Job(ticket, message))
@@ -168,7 +171,7 @@ class EngineLoop:
                 image = capture(adapter.state, with_optimizer=False)
                 self._versions[op.version] = make_version(image.layout, image.weights)
                 self._reply(ticket, None)
-                self._write(None, image, adapter.model, op.directory)
+                self._persist(op, image, adapter.model)
             case c.SaveAdapter():
                 adapter = self._adapter(op.adapter)
                 if Path(op.directory).exists():
@@ -180,7 +183,7 @@ class EngineLoop:
             case c.Snapshot():
                 adapter = self._adapter(op.adapter)
                 image = capture(adapter.state, with_optimizer=True, with_gradient=True)
-                self._write(ticket, image, adapter.model, op.directory)
+                self._write(ticket, image, adapter.model, op.directory, snapshot_of=op.adapter)
             case c.DropAdapter():
                 self._adapters.pop(op.adapter, None)
                 self._reply(ticket, None)
@@ -270,24 +273,46 @@ class EngineLoop:
             raise ServerError(f"sampler version {name!r} is not loaded")
         return self._versions[name]
 
-    def _write(self, ticket: int | None, image: AdapterImage, base_model: str, directory: str) -> None:
-        """Write on the disk lane, and reply from there if there is a `ticket`."""
+    def _write(
+        self, ticket: int, image: AdapterImage, base_model: str, directory: str, snapshot_of: str | None = None
+    ) -> None:
+        """Write on the disk lane, and reply from there."""
 
         def task() -> None:
             try:
-                if ticket is None and Path(directory).exists():  # a replayed publication
-                    shutil.rmtree(directory)
+                if snapshot_of is not None:
+                    self._write_owed(snapshot_of)
                 size = write_image(image, base_model, Path(directory))
             except Exception as error:
-                if ticket is None:
-                    logger.exception("could not persist a sampler version at %s", directory)
-                else:
-                    self._fail(ticket, error)
+                self._fail(ticket, error)
             else:
-                if ticket is not None:
-                    self._reply(ticket, size)
+                self._reply(ticket, size)
 
         self._disk.put(task)
+
+    def _persist(self, op: c.Publish, image: AdapterImage, base_model: str) -> None:
+        """Write a version on the disk lane; it was replied to when it was in memory."""
+
+        def write() -> None:
+            if Path(op.directory).exists():  # a replayed publication
+                shutil.rmtree(op.directory)
+            write_image(image, base_model, Path(op.directory))
+
+        def task() -> None:
+            self._owed[op.version] = op.adapter, write
+            try:
+                self._write_owed(op.adapter)
+            except Exception as error:
+                logger.error("a sampler version is not on disk yet, the next snapshot tries again: %s", error)
+
+        self._disk.put(task)
+
+    def _write_owed(self, adapter: str) -> None:
+        """On the disk lane: a snapshot ends the replays that would publish these versions once more."""
+        for version, (owner, write) in list(self._owed.items()):
+            if owner == adapter:
+                write()
+                self._owed.pop(version, None)
 
     def _export(self, ticket: int, image: AdapterImage, base_model: str, op: c.ExportAdapter) -> None:
         """Write for other tools on the disk lane, and reply from there."""

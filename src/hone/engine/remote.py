@@ -140,8 +140,7 @@ class RemoteEngine:
     def _send(self, message: Any) -> None:
         assert self._writer is not None
         data = wire.encode(message)
-        self._writer.write(LENGTH.pack(len(data)))
-        self._writer.write(data)
+        self._writer.writelines((LENGTH.pack(len(data)), data))  # one call: the engine wakes up once, to all of it
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         try:

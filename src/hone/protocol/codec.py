@@ -3,6 +3,7 @@
 Shape legend: N tokens of one datum, K targets per token.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -117,7 +118,7 @@ def _tensor(message: wire.Tensor, where: str) -> np.ndarray:
     values = _widen(_array(message.dense, dtype, where), message.dtype)
     if not shape:
         return values
-    if np.prod(shape, dtype=object) != values.size:
+    if math.prod(shape) != values.size:
         raise UserError(f"{where}.shape is {list(shape)} but {values.size} values came")
     return values.reshape(shape)
 

@@ -22,6 +22,8 @@ NAMES = ("session_id", "model_id", "run_id", "sampler_id", "sampling_session_id"
 """Fields and path parameters that start with the id of a session."""
 PATHS = ("path", "model_path", "tinker_path", "source_path", "model")
 """Fields that may name a checkpoint."""
+LENT = ("path", "source_path")
+"""Those that the credential of somebody else may open."""
 MODELS = ("base_model", "model")
 """Fields that may name a base model."""
 
@@ -53,17 +55,19 @@ class Access:
             self._projects[session_id] = project
         return self._projects[session_id]
 
-    async def check_checkpoint(self, caller: Caller, path: str) -> None:
-        """The same for a checkpoint; those that were published are everybody's to read."""
+    async def check_checkpoint(self, caller: Caller, path: str, lender: Caller | None = None) -> None:
+        """The same for a checkpoint; those that were published are everybody's to read, and a `lender` lends theirs."""
         query = select(checkpoints.c.public, checkpoints.c.base_model).where(checkpoints.c.path == path)
         row = await self._database.run(lambda connection: connection.execute(query).first())
-        if (row is None or not row.public) and not await self.reaches(caller, path.removeprefix(SCHEME)):
-            raise NotFoundError(f"checkpoint {path} does not exist on this server")
+        if row is None or not row.public:
+            readers = [caller] if lender is None else [caller, lender]
+            if not any([await self.reaches(reader, path.removeprefix(SCHEME)) for reader in readers]):
+                raise NotFoundError(f"checkpoint {path} does not exist on this server")
         if row is not None:
             check_model(caller, row.base_model)
 
-    async def check_fields(self, caller: Caller, fields: Mapping[str, Any]) -> None:
-        """All names in a body."""
+    async def check_fields(self, caller: Caller, fields: Mapping[str, Any], lender: Caller | None = None) -> None:
+        """All names in a body; a `lender` lends what is copied or loaded."""
         for field in NAMES:
             if isinstance(fields.get(field), str):
                 await self.check(caller, fields[field])
@@ -71,7 +75,7 @@ class Access:
             if isinstance(fields.get(field), str):
                 path = fields[field].rpartition(";")[2]  # `<base model>;<path>` is one way to name a model
                 if path.startswith(SCHEME):
-                    await self.check_checkpoint(caller, path)
+                    await self.check_checkpoint(caller, path, lender if field in LENT else None)
         for field in MODELS:
             if isinstance(fields.get(field), str) and SCHEME not in fields[field]:
                 check_model(caller, fields[field])
@@ -99,18 +103,17 @@ class Access:
         self._projects.pop(session_id, None)
 
 
-async def check_body(request: Request, fields: Mapping[str, Any]) -> None:
-    """All names in a body; a copy or a load may bring along the credential that may read its source."""
+async def check_body(request: Request, fields: dict[str, Any]) -> None:
+    """All names in a body. Whoever copies or loads may bring along the credential of somebody who may read the source;
+    it is taken out of the body, so that nothing writes it down."""
     service = request.app.state.service
-    for token, field in (
-        (request.headers.get("x-tinker-weights-access-token"), "source_path"),
-        (fields.get("weights_access_token"), "path"),
-    ):
-        if isinstance(token, str) and field in fields:
-            owner = await service.keys.caller(token)
-            await service.access.check_fields(owner, {field: fields[field]})
-            fields = {name: value for name, value in fields.items() if name != field}
-    await service.access.check_fields(caller_of(request), fields)
+    token = fields.pop("weights_access_token", None) or request.headers.get("x-tinker-weights-access-token")
+    if token is not None and not isinstance(token, str):
+        raise UserError(
+            "weights_access_token must be a text: the API key or token of an account that may read the path"
+        )
+    lender = None if token is None else await service.keys.caller(token)
+    await service.access.check_fields(caller_of(request), fields, lender)
 
 
 def check_model(caller: Caller, model: str) -> None:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Mount, Route
 
-from hone.errors import BusyError, ForbiddenError, HoneError, NotFoundError, UserError
+from hone.errors import BusyError, DiskFullError, ForbiddenError, HoneError, NotFoundError, UserError
 from hone.server.access import guarded
 from hone.server.auth import Authentication
 from hone.server.failures import ANTHROPIC, OPENAI, failure
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 def create_app(service: Service) -> Starlette:
     assert service.settings.api_key, "a server without a key would serve anybody"
     paths: list[BaseRoute] = [
+        Mount("/api/v1", routes=guarded(routes)),
         Route("/healthz", health.healthz),
         Route("/readyz", health.readyz),
         Route("/metrics", metrics.metrics),
-        Mount("/api/v1", routes=guarded(routes)),
         Mount(OPENAI, routes=guarded(openai.routes)),
         Mount(ANTHROPIC, routes=guarded(anthropic.routes)),
         Mount("/hf", routes=hub.routes),
@@ -62,10 +62,19 @@ async def _hone_error(request: Request, error: Exception) -> JSONResponse:
         status = 429
     elif isinstance(error, UserError):
         status = 400
+    elif isinstance(error, DiskFullError):
+        status = 507
+        log.error("%s %s: %s", request.method, request.url.path, error)
     else:
         status = 500
-        log.error("%s %s: %s", request.method, request.url.path, error)
+        log.error("%s %s: %s", request.method, _without_secrets(request), error)
     return failure(request.url.path, status, str(error))
+
+
+def _without_secrets(request: Request) -> str:
+    """The path, for the log: whoever has a signed link may follow it."""
+    path = request.url.path
+    return path.replace(request.path_params["token"], "{token}") if "token" in request.path_params else path
 
 
 async def _our_error(request: Request, error: Exception) -> JSONResponse:

@@ -25,7 +25,7 @@ _ANTHROPIC_TYPES = {
 def failure(path: str, status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """What a request to `path` gets that failed."""
     category: Category = "user" if status < 500 else "server"
-    body: dict[str, Any] = {"detail": detail}
+    body: dict[str, Any] = {"detail": detail, "category": category}
     if path.startswith(OPENAI):
         body = openai_error(category, detail, status)
     elif path.startswith(ANTHROPIC):

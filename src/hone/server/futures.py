@@ -3,8 +3,10 @@
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Awaitable
 from typing import Any
 
+from hone.observe import spans
 from hone.protocol.futures import Outcome
 from hone.server import ids
 from hone.server.journal import Completion, Journal
@@ -22,7 +24,9 @@ class Futures:
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._pollers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         """Those who wait for any answer of a lane."""
-        self._closing = asyncio.Event()
+        self._closing = False
+        self._limits: set[asyncio.Timeout] = set()
+        """Of all waits under way."""
 
     def expect(self, request_id: str) -> "asyncio.Future[Outcome]":
         """The answer to an accepted request, now or later."""
@@ -32,6 +36,7 @@ class Futures:
 
     def resolve(self, request_id: str, outcome: Outcome, stored: "asyncio.Future[Any]") -> None:
         """Hand the answer to everyone who waits. Once it is `stored`, it stays in memory for a grace time only."""
+        spans.answered(request_id, outcome.failed)
         future = self.expect(request_id)
         if not future.done():
             future.set_result(outcome)
@@ -54,12 +59,8 @@ class Futures:
             if stored is not None:
                 return stored
         future = self.expect(request_id)
-        closing = asyncio.ensure_future(self._closing.wait())
-        try:
-            waited: set[asyncio.Future[Any]] = {future, closing}
-            await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            closing.cancel()
+        if not future.done():
+            await self._wait(asyncio.shield(future), seconds)
         return future.result() if future.done() else None
 
     async def completed(self, lane: str, clone: int, after: int, seconds: float) -> list[Completion]:
@@ -74,23 +75,28 @@ class Futures:
                 poller.clear()
                 found = await self._journal.completions(lane, first, end, after, COMPLETIONS_AT_ONCE)
                 left = until - asyncio.get_running_loop().time()
-                if found or left <= 0 or not await self._woken(poller, left):
+                if found or left <= 0 or not await self._wait(poller.wait(), left):
                     return found
         finally:
             self._pollers[lane].discard(poller)
             if not self._pollers[lane]:
                 del self._pollers[lane]
 
-    async def _woken(self, poller: asyncio.Event, seconds: float) -> bool:
-        """Whether there was an answer within `seconds`, and before the server stops."""
-        waiting = [asyncio.ensure_future(poller.wait()), asyncio.ensure_future(self._closing.wait())]
+    async def _wait(self, awaited: Awaitable[Any], seconds: float) -> bool:
+        """Whether it happened within `seconds`, and before the server stops."""
         try:
-            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(0 if self._closing else seconds) as limit:
+                self._limits.add(limit)
+                await awaited
+        except TimeoutError:
+            return False
         finally:
-            for wait in waiting:
-                wait.cancel()
-        return poller.is_set() and not self._closing.is_set()
+            self._limits.discard(limit)
+        return True
 
     def release(self) -> None:
         """Let every waiting poll go unanswered, so that the server can stop."""
-        self._closing.set()
+        self._closing = True
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())

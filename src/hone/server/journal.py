@@ -7,24 +7,63 @@ sampling session is a lane without order.
 import asyncio
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
-from hone.errors import NotFoundError, UserError
+from hone.errors import DiskFullError, NotFoundError, UserError
 from hone.observe import metrics
 from hone.protocol.futures import MediaType, Outcome
 from hone.server import ids, usage
 from hone.storage.database import Database
 from hone.storage.tables import operations, runs
 
+log = logging.getLogger(__name__)
+
 NUMBERS_PER_SECOND = 1_000_000
 """Answers are numbered by the microsecond: what a float of seconds since 1970 still tells apart."""
 FORGET_AT_ONCE = 1000
 """Names in one statement; databases bound how many it may hold."""
+ROOM_SECONDS = 1.0
+"""How often an answer that found the disk full is tried again."""
+
+# What every operation asks the database. Made once: making a statement costs several times what running it does.
+_DIGEST = select(operations.c.digest).where(operations.c.request_id == bindparam("request"))
+_ANSWER = update(operations).where(operations.c.request_id == bindparam("request"))
+_FIRST_ANSWER = _ANSWER.where(operations.c.finished_at.is_(None))
+_OUTCOME = select(operations.c.finished_at, operations.c.failed, operations.c.media_type, operations.c.outcome).where(
+    operations.c.request_id == bindparam("request")
+)
+_COMPLETIONS = (
+    select(
+        operations.c.finished_at,
+        operations.c.request_id,
+        operations.c.failed,
+        func.length(operations.c.outcome).label("size"),
+    )
+    .where(
+        operations.c.lane == bindparam("lane"),
+        operations.c.finished_at > bindparam("after"),
+        operations.c.seq_id >= bindparam("first"),
+        operations.c.seq_id < bindparam("end"),
+        operations.c.outcome.is_not(None),
+    )
+    .order_by(operations.c.finished_at)
+    .limit(bindparam("at_most"))
+)
+_FORGET = (
+    update(operations)
+    .where(
+        operations.c.request_id.in_(bindparam("requests", expanding=True)),
+        operations.c.lane == bindparam("of_lane"),
+        operations.c.finished_at.is_not(None),
+    )
+    .values(outcome=None)
+)
 
 Write = Callable[[Connection], list[str]]
 """What a finished operation changes in the database beside its answer; returns directories that nothing names now."""
@@ -100,9 +139,7 @@ class Journal:
         ).digest()
 
         def work(connection: Connection) -> bool:
-            known = connection.execute(
-                select(operations.c.digest).where(operations.c.request_id == entry.request_id)
-            ).scalar()
+            known = connection.execute(_DIGEST, {"request": entry.request_id}).scalar()
             if known is None:
                 connection.execute(operations.insert(), _row(entry, digest))
             elif known != digest:
@@ -120,13 +157,15 @@ class Journal:
         write: Write | None = None,
         amounts: usage.Amounts = usage.NOTHING,
     ) -> "asyncio.Future[list[str]]":
-        """Keep the answer, together with what the operation changed and used; either all are kept or nothing."""
+        """Keep the answer, together with what the operation changed and used; either all are kept or nothing.
+
+        While the disk is full this waits: the work is done, and only its answer has nowhere to go.
+        """
 
         def work(connection: Connection) -> list[str]:
             obsolete = write(connection) if write else []
-            if amounts != usage.NOTHING and _is_unfinished(connection, entry.request_id):
-                usage.record(connection, entry.lane, entry.key_id, amounts)
             values: dict[str, Any] = {
+                "request": entry.request_id,
                 "finished_at": self._next_number(connection) / NUMBERS_PER_SECOND,
                 "failed": outcome.failed,
                 "media_type": outcome.media_type,
@@ -134,11 +173,25 @@ class Journal:
             }
             if entry.samples:
                 values["payload"] = None  # a sample changes nothing, so nothing will ask for it again
-            connection.execute(update(operations).where(operations.c.request_id == entry.request_id).values(values))
-            metrics.count_operation(entry.kind, outcome.failed, vars(amounts))
+            if connection.execute(_FIRST_ANSWER, values).rowcount:
+                usage.record(connection, entry.lane, entry.key_id, amounts)
+            else:
+                connection.execute(_ANSWER, values)
             return obsolete
 
-        return self._database.run(work)
+        async def keep(kept: "asyncio.Future[list[str]]") -> list[str]:
+            while True:
+                try:
+                    obsolete = await kept
+                except DiskFullError as error:
+                    log.error("the answer to %s is not kept yet: %s", entry.request_id, error)
+                    await asyncio.sleep(ROOM_SECONDS)
+                    kept = self._database.run(work)
+                else:
+                    metrics.count_operation(entry.kind, outcome.failed, vars(amounts))
+                    return obsolete
+
+        return asyncio.ensure_future(keep(self._database.run(work)))
 
     def _next_number(self, connection: Connection) -> int:
         """The time in microseconds, or a little more where that is needed to rise above every earlier one: so clocks
@@ -151,28 +204,18 @@ class Journal:
 
     async def completions(self, lane: str, first: int, end: int, after: int, limit: int) -> list[Completion]:
         """Which of the requests `first` <= seq_id < `end` were answered after number `after`, in that order."""
-        query = (
-            select(
-                operations.c.finished_at,
-                operations.c.request_id,
-                operations.c.failed,
-                func.length(operations.c.outcome).label("size"),
-            )
-            .where(
-                operations.c.lane == lane,
-                # half a number of room: the column holds seconds, which do not divide evenly
-                operations.c.finished_at > (after + 0.5) / NUMBERS_PER_SECOND,
-                operations.c.seq_id >= first,
-                operations.c.seq_id < end,
-                operations.c.outcome.is_not(None),
-            )
-            .order_by(operations.c.finished_at)
-            .limit(limit)
-        )
+        wanted = {
+            "lane": lane,
+            # half a number of room: the column holds seconds, which do not divide evenly
+            "after": (after + 0.5) / NUMBERS_PER_SECOND,
+            "first": first,
+            "end": end,
+            "at_most": limit,
+        }
         return await self._database.run(
             lambda connection: [
                 Completion(round(row.finished_at * NUMBERS_PER_SECOND), row.request_id, row.failed, row.size)
-                for row in connection.execute(query)
+                for row in connection.execute(_COMPLETIONS, wanted)
             ]
         )
 
@@ -182,27 +225,13 @@ class Journal:
 
         def work(connection: Connection) -> None:
             for chunk in chunks:
-                connection.execute(
-                    update(operations)
-                    .where(
-                        operations.c.request_id.in_(chunk),
-                        operations.c.lane == lane,
-                        operations.c.finished_at.is_not(None),
-                    )
-                    .values(outcome=None)
-                )
+                connection.execute(_FORGET, {"requests": chunk, "of_lane": lane})
 
         await self._database.run(work)
 
     async def outcome(self, request: str) -> Outcome | None:
         """The answer to a request; None while there is none."""
-        row = await self._database.run(
-            lambda connection: connection.execute(
-                select(
-                    operations.c.finished_at, operations.c.failed, operations.c.media_type, operations.c.outcome
-                ).where(operations.c.request_id == request)
-            ).first()
-        )
+        row = await self._database.run(lambda connection: connection.execute(_OUTCOME, {"request": request}).first())
         if row is None:
             raise NotFoundError(f"request_id {request!r} is unknown; it is the one that a submission was answered with")
         if row.finished_at is None:
@@ -303,13 +332,6 @@ class Journal:
             .values(outcome=None)
         )
         await self._database.run(lambda connection: connection.execute(query).rowcount)
-
-
-def _is_unfinished(connection: Connection, request_id: str) -> bool:
-    query = select(operations.c.request_id).where(
-        operations.c.request_id == request_id, operations.c.finished_at.is_(None)
-    )
-    return connection.execute(query).first() is not None
 
 
 def _row(entry: Entry, digest: bytes) -> dict[str, Any]:

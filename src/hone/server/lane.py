@@ -16,10 +16,11 @@ from typing import Any
 
 from hone.engine.contract import DropAdapter, LoadAdapter, Operation, OptimStep, Publish, Snapshot
 from hone.errors import EngineLostError, HoneError, NotFoundError, ServerError, UserError
+from hone.observe import spans
 from hone.protocol.futures import Outcome, failure, failure_of
 from hone.server.budgets import Budgets
 from hone.server.futures import Futures
-from hone.server.journal import Entry, Journal, Write
+from hone.server.journal import ROOM_SECONDS, Entry, Journal, Write
 from hone.server.operations import HANDLERS, Context
 from hone.server.ordering import SequenceGate
 from hone.server.recovery import ATTEMPTS, EngineKeeper
@@ -69,6 +70,7 @@ class Lane:
         self._broken: HoneError | None = None
         self._uncovered = Uncovered()
         self._snapshotting: asyncio.Task[None] | None = None
+        self._snapshot_size = 0
         self._pause: asyncio.Task[None] | None = None
         """Waits for a limit on money to be raised."""
         self._wake = asyncio.Event()
@@ -136,11 +138,21 @@ class Lane:
         self._ending = True
         self._give_up()
         await self._quiet.wait()
+        await self._persisted()
         await self.stop()
         self._shared.keeper.submit(DropAdapter(self.model_id)).add_done_callback(_look)
         directory = await self._shared.journal.cover(self.model_id, self.submitted, None)
         if directory is not None:
             remove_tree(self._shared.context.data.resolve(directory))
+
+    async def _persisted(self) -> None:
+        """Wait until the published versions are on disk: without this model, nothing could publish them again."""
+        while self._broken is None:
+            await self.rebuilt()
+            await self.covered()
+            if not self._uncovered.published:
+                return
+            await asyncio.sleep(ROOM_SECONDS)
 
     async def stop(self) -> None:
         """Drop everything under way; the journal has it."""
@@ -221,9 +233,10 @@ class Lane:
         if not self._here():
             return  # the engine ended meanwhile; the rebuild takes the operation up
         future = self._hand_over(entry, operation)
+        spans.submitted(entry.request_id)
         self._see_to(entry, self._see_through(entry, operation, future, self._generation))
         if isinstance(operation, LoadAdapter) or (
-            isinstance(operation, OptimStep) and self._shared.policy.due(self._uncovered)
+            isinstance(operation, OptimStep) and self._shared.policy.due(self._uncovered, self._snapshot_size)
         ):
             self._snapshot()  # after a load at once: a rebuild must not need a checkpoint that may be deleted
 
@@ -231,6 +244,7 @@ class Lane:
         future = self._shared.keeper.submit(operation)
         if isinstance(operation, Publish):
             self._shared.versions.publishing(operation.version, future)
+            self._uncovered.published = True
         self._uncovered.add(len(entry.payload))
         return future
 
@@ -241,6 +255,7 @@ class Lane:
     ) -> None:
         try:
             result = await future
+            spans.computed(entry.request_id)
             concluded = await HANDLERS[entry.kind].conclude(entry, operation, result, self._shared.context)
         except EngineLostError:
             self._lost(generation)
@@ -273,6 +288,7 @@ class Lane:
         self._unanswered.pop(entry.seq_id, None)
         self._losses.pop(entry.seq_id, None)
         self._shared.futures.resolve(entry.request_id, outcome, stored)
+        await asyncio.wait([stored])  # a snapshot may cover the operation when its answer is kept, not before
 
     def _answer_soon(self, entry: Entry, outcome: Outcome) -> None:
         self._see_to(entry, self._answer(entry, outcome))
@@ -368,9 +384,9 @@ class Lane:
         relative = f"snapshots/{self.model_id}@{self.submitted}-{secrets.token_hex(4)}"
         directory = self._shared.context.data.resolve(relative)
         future = self._shared.keeper.submit(Snapshot(self.model_id, str(directory)))
-        self._uncovered = Uncovered()
+        published, self._uncovered = self._uncovered.published, Uncovered()
         self._snapshotting = asyncio.create_task(
-            self._cover(future, relative, self.submitted, list(self._answering.values()), self._generation)
+            self._cover(future, relative, self.submitted, list(self._answering.values()), self._generation, published)
         )
 
     async def _cover(
@@ -380,16 +396,18 @@ class Lane:
         covers: int,
         earlier: list[asyncio.Task[None]],
         generation: int,
+        published: bool,
     ) -> None:
         resolve = self._shared.context.data.resolve
         try:
-            await future
+            self._snapshot_size = await future
         except EngineLostError:
             self._lost(generation)
             return
         except HoneError as error:
             log.error("no snapshot of model %s: %s", self.model_id, error)
             self._uncovered.add(0)
+            self._uncovered.published |= published
             return
         await asyncio.gather(*earlier, return_exceptions=True)  # answers must be kept before their requests go
         if any(seq <= covers for seq in self._unanswered):

@@ -1,11 +1,13 @@
-"""Counts every request and times it, by the route that answered."""
+"""Counts every request, times it and, where spans are wanted, gives it one; by the route that answered."""
 
 import time
 from collections.abc import Iterable
 
+from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hone.observe import spans
 from hone.observe.metrics import REQUEST_SECONDS, REQUESTS
 
 NO_ROUTE = "none"
@@ -22,6 +24,7 @@ class Measuring:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
+        span = spans.RequestSpan(scope["method"], Headers(scope=scope)) if spans.enabled() else None
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -35,6 +38,8 @@ class Measuring:
             route = self._paths.get(scope.get("endpoint"), NO_ROUTE)
             REQUESTS.add(route=route, status=str(status))
             REQUEST_SECONDS.observe(time.perf_counter() - started, route=route)
+            if span is not None:
+                span.end(route, status)
 
 
 def _paths(prefix: str, routes: Iterable[BaseRoute]) -> Iterable[tuple[object, str]]:

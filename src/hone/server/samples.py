@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from hone.engine import contract
 from hone.errors import BusyError, EngineLostError, HoneError, UserError
+from hone.observe import spans
 from hone.protocol import codec, requests
 from hone.protocol.futures import PROTOBUF, Outcome, failure, failure_of
 from hone.protocol.prompt_targets import Layout, read_targets
@@ -53,21 +55,25 @@ class Samples:
             self.samplers[sampler_id] = sampler
         return sampler
 
-    async def submit(self, entry: Entry) -> list[str]:
-        """Accept a sample; returns the names of its sequences, the same for the same submission."""
+    async def submit(self, entry: Entry, fields: dict[str, Any]) -> list[str]:
+        """Accept a sample; returns the names of its sequences, the same for the same submission.
+
+        `fields` are what the entry's payload says, so that it is not parsed again.
+        """
         await self.sampler(entry.lane)
         if len(self.under_way) >= self.max_waiting and entry.request_id not in self.under_way:
             raise BusyError(f"{len(self.under_way)} samples are under way; send this one again in a moment")
-        await asyncio.shield(self._accept(entry))
+        await asyncio.shield(self._accept(entry, fields))
         return ids.sequence_ids(entry.request_id, entry.samples)
 
-    async def _accept(self, entry: Entry) -> None:
+    async def _accept(self, entry: Entry, fields: dict[str, Any]) -> None:
         if await self.journal.accept(entry):
+            spans.accepted(entry.request_id, entry.kind)
             self.futures.expect(entry.request_id)
-            self.start(entry)
+            self.start(entry, fields)
 
-    def start(self, entry: Entry) -> None:
-        task = asyncio.create_task(self._see_through(entry))
+    def start(self, entry: Entry, fields: dict[str, Any] | None = None) -> None:
+        task = asyncio.create_task(self._see_through(entry, fields))
         self.under_way[entry.request_id] = UnderWay(entry, task)
         task.add_done_callback(lambda _: self.under_way.pop(entry.request_id, None))
 
@@ -90,10 +96,12 @@ class Samples:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _see_through(self, entry: Entry) -> None:
+    async def _see_through(self, entry: Entry, fields: dict[str, Any] | None) -> None:
         used = NOTHING
         try:
-            outcome, used = await self._outcome(entry)
+            body = requests.parse(requests.Sample, json.loads(entry.payload) if fields is None else fields)
+            del fields  # prompts are long and samples wait in thousands
+            outcome, used = await self._outcome(entry, body)
         except Exception as error:
             if not isinstance(error, HoneError):
                 log.exception("%s failed", entry.request_id)
@@ -104,20 +112,21 @@ class Samples:
         stored = self.journal.finish(entry, outcome, amounts=used)
         self.futures.resolve(entry.request_id, outcome, stored)
 
-    async def _outcome(self, entry: Entry) -> tuple[Outcome, Amounts]:
-        body = requests.parse(requests.Sample, json.loads(entry.payload))
+    async def _outcome(self, entry: Entry, body: requests.Sample) -> tuple[Outcome, Amounts]:
         sampler = await self.sampler(entry.lane)
         operation, layout = _operation(body, sampler, entry.seed)
         await self.budgets.room(entry.lane, entry.key_id)
         for _ in range(ATTEMPTS):
             await self.keeper.running()
             generation = self.keeper.generation
+            spans.submitted(entry.request_id)
             try:
                 result = await self._draw(operation, entry.lane)
             except EngineLostError as error:
                 self.keeper.lost(generation)
                 lost = error
             else:
+                spans.computed(entry.request_id)
                 wanted = _only_last(result, body.prompt_logprobs_last_n)
                 return Outcome(codec.encode_sample(wanted, layout), PROTOBUF), _used(operation, result)
         raise lost

@@ -47,7 +47,8 @@ class Service:
     def __init__(self, engine: Engine, data: DataDirectory, settings: Settings) -> None:
         self.settings = settings
         self.data = data
-        self.database = Database(settings.database_url or f"sqlite:///{data.database}", settings.sqlite_synchronous)
+        url = settings.database_url or f"sqlite:///{data.database}"
+        self.database = Database(url, settings.sqlite_synchronous, sole=True)
         self.store = Store(self.database)
         self.journal = Journal(self.database)
         self.signer = Signer(data.token_secret)

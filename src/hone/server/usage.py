@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, select, update
 
 from hone.identity.prices import STORAGE, Prices
 from hone.paths import DataDirectory
@@ -36,6 +36,19 @@ NOTHING = Amounts()
 
 _PROJECT = func.coalesce(sessions.c.project_id, api_keys.c.project_id)
 """What has no session belongs to the key's project."""
+
+
+_SUM_OF = ("hour", "session_id", "run_id", "key_id", "base_model", "kind")
+"""What all that one row of `usage` counts has in common."""
+
+# Made once: these run with every operation, and making a statement costs several times what running it does.
+_RUN_MODEL = select(runs.c.base_model).where(runs.c.id == bindparam("lane"))
+_SAMPLER_MODEL = select(samplers.c.base_model, samplers.c.version).where(samplers.c.id == bindparam("lane"))
+_ADD = (
+    update(usage)
+    .where(*(usage.c[name] == bindparam(f"same_{name}") for name in _SUM_OF))
+    .values(quantity=usage.c.quantity + bindparam("more"))
+)
 
 
 @dataclass(frozen=True)
@@ -94,10 +107,10 @@ def _run_of(version: str | None) -> str:
 
 def _run_and_model(connection: Connection, lane: str) -> tuple[str, str]:
     """A sample counts for the run whose weights it is drawn from."""
-    base_model = connection.execute(select(runs.c.base_model).where(runs.c.id == lane)).scalar()
+    base_model = connection.execute(_RUN_MODEL, {"lane": lane}).scalar()
     if base_model is not None:
         return lane, base_model
-    sampler = connection.execute(select(samplers.c.base_model, samplers.c.version).where(samplers.c.id == lane)).first()
+    sampler = connection.execute(_SAMPLER_MODEL, {"lane": lane}).first()
     if sampler is None:
         return "", ""
     return _run_of(sampler.version), sampler.base_model
@@ -113,17 +126,10 @@ def _add(
     kind: str,
     quantity: int,
 ) -> None:
-    row = {
-        "hour": hour,
-        "session_id": session_id,
-        "run_id": run_id,
-        "key_id": key_id,
-        "base_model": base_model,
-        "kind": kind,
-    }
-    same = and_(*(usage.c[name] == value for name, value in row.items()))
-    if not connection.execute(update(usage).where(same).values(quantity=usage.c.quantity + quantity)).rowcount:
-        connection.execute(usage.insert(), {**row, "quantity": quantity})
+    same = (hour, session_id, run_id, key_id, base_model, kind)
+    added = {f"same_{name}": value for name, value in zip(_SUM_OF, same, strict=True)} | {"more": quantity}
+    if not connection.execute(_ADD, added).rowcount:
+        connection.execute(usage.insert(), {**dict(zip(_SUM_OF, same, strict=True)), "quantity": quantity})
 
 
 def measure(connection: Connection, data: DataDirectory) -> None:

@@ -1,13 +1,18 @@
 """All models at work: one lane each, opened when an operation comes for it or an earlier server left some behind."""
 
 import asyncio
+import re
 from itertools import groupby
 
 from hone.errors import NotFoundError, UserError
+from hone.observe import spans
 from hone.paths import DataDirectory
 from hone.server.journal import Entry
 from hone.server.lane import Lane, Shared, is_over
 from hone.storage.atomic import remove_tree
+
+_UNNAMED = re.compile(r"\.unnamed@\d+")
+"""The only directories of finished checkpoints whose names start with a dot."""
 
 STOP_SECONDS = 5.0
 """How long a stopping server waits for running operations; what is not answered then goes on after the next start."""
@@ -27,6 +32,7 @@ class Worker:
     async def _accept(self, lane: Lane, entry: Entry) -> str:
         with lane.arriving():
             if await self.shared.journal.accept(entry):
+                spans.accepted(entry.request_id, entry.kind)
                 self.shared.futures.expect(entry.request_id)
                 lane.offer(entry)
         return entry.request_id
@@ -112,7 +118,10 @@ class Worker:
 
 
 def remove_orphans(data: DataDirectory, wanted: set[str]) -> None:
-    """Remove snapshots that no model names: a server that was killed left them half-way."""
+    """Remove what a server that was killed left half-way: snapshots that no model names, drafts of checkpoints."""
     for directory in data.snapshots.iterdir():
         if f"snapshots/{directory.name}" not in wanted:
             remove_tree(directory)
+    for draft in data.checkpoints.glob("*/*/.*"):
+        if not _UNNAMED.fullmatch(draft.name):
+            remove_tree(draft)

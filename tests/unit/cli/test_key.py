@@ -8,12 +8,14 @@ import httpx
 import pytest
 
 from hone.cli import main as cli
+from tests.support.databases import Databases
 from tests.support.service import LiveServer
 
 
 def test_keys_and_projects_beside_a_running_server(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    any_database: Databases, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HONE_DATABASE_URL", any_database.url(tmp_path))
     monkeypatch.setattr("hone.server.auth.KEY_SECONDS", 0.0)
 
     def hone(*arguments: str) -> Any:

@@ -46,6 +46,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama_one_kv_head": ("Llama", {**_SHAPE, "num_key_value_heads": 1}),
     "llama_rope": ("Llama", {**_SHAPE, "head_dim": 32, "rope_parameters": _LLAMA3_ROPE}),
     "qwen3": ("Qwen3", {**_SHAPE, "head_dim": 20, "tie_word_embeddings": False}),
+    "qwen3_long": ("Qwen3", {**_SHAPE, "head_dim": 32, "tie_word_embeddings": True, "max_position_embeddings": 1300}),
     "qwen3_tied": ("Qwen3", {**_SHAPE, "head_dim": 16, "tie_word_embeddings": True}),
     "qwen3_moe": ("Qwen3Moe", {**_SHAPE, **_EXPERTS, "norm_topk_prob": True}),
     "qwen3_moe_raw_shares": ("Qwen3Moe", {**_SHAPE, **_EXPERTS, "norm_topk_prob": False}),

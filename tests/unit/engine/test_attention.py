@@ -51,8 +51,8 @@ def test_packed_sequences_attend_to_themselves_only(kv_heads: int) -> None:
 
 
 @pytest.mark.parametrize("kv_heads", [2, 6])
-def test_gradients_of_packed_attention(kv_heads: int) -> None:
-    lengths = [7, 7, 12]
+@pytest.mark.parametrize("lengths", [[7, 7, 12], [200], [401, 401], [530]])
+def test_gradients_of_packed_attention(lengths: list[int], kv_heads: int) -> None:
     tensors = [x.requires_grad_() for x in random_qkv(sum(lengths), kv_heads)]
     dout = torch.randn(sum(lengths), HEADS * D)
     PackedAttention(lengths)(0, *tensors).backward(dout)
@@ -62,7 +62,7 @@ def test_gradients_of_packed_attention(kv_heads: int) -> None:
     for ours, theirs in zip(tensors, wide, strict=True):
         assert ours.grad is not None
         assert theirs.grad is not None
-        torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=0, atol=5e-6)
+        torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=0, atol=2e-5)
 
 
 class Pages:
@@ -115,8 +115,7 @@ def decode_one(length: int, width: int, kv_heads: int, company: int, head_dim: i
     q = torch.randn(1, HEADS, head_dim, generator=generator)
     blocks = torch.arange(1, 1 + width * company).view(company, width)
     if width * BLOCK > length:  # what earlier sequences left on the pages must not matter
-        for stored in (cache.keys[0], cache.values[0]):
-            stored.copy_(torch.randn(stored.shape) * 10)
+        cache.entries[0].copy_(torch.randn(cache.entries[0].shape) * 10)
     positions = torch.full((company,), length - 1)
     cache.store(0, BLOCK + torch.arange(length), k, v)
     rest = torch.randn(company - 1, HEADS, head_dim)
@@ -126,6 +125,17 @@ def decode_one(length: int, width: int, kv_heads: int, company: int, head_dim: i
     attend = DecodeAttention(cache, blocks, slots, positions)
     new_k, new_v = torch.cat([k[-1:], rest_kv]), torch.cat([v[-1:], rest_kv])
     return attend(0, torch.cat([q, rest]), new_k, new_v)[0]
+
+
+@pytest.mark.parametrize(("kv_heads", "head_dim"), [(2, 8), (6, 16), (3, 32), (1, 64)])
+def test_a_longer_sequence_changes_no_bit_of_its_beginning(kv_heads: int, head_dim: int) -> None:
+    """What equal log-probabilities of trainer and sampler rest on."""
+    torch.manual_seed(head_dim)
+    q, k, v = torch.randn(1100, HEADS, head_dim), *torch.randn(2, 1100, kv_heads, head_dim)
+    whole = PackedAttention([1100])(0, q, k, v)
+    for length in (3, 17, 190, 200, 256, 300, 384, 400, 511, 513, 700, 900, 1040):
+        found = PackedAttention([length])(0, q[:length], k[:length], v[:length])
+        assert torch.equal(found, whole[:length]), f"length {length}"
 
 
 @pytest.mark.parametrize(("kv_heads", "head_dim"), [(1, 8), (3, 16), (6, 20), (3, 32), (1, 64), (3, 128)])
@@ -144,14 +154,14 @@ def test_copied_block_is_an_independent_copy() -> None:
     for layer in range(2):
         cache.store(layer, torch.arange(16, 32), torch.randn(16, 1, D), torch.randn(16, 1, D))
     cache.copy_block(1, 3)
-    kept = [x[3].clone() for x in (*cache.keys, *cache.values)]
-    assert all(torch.equal(x[3], x[1]) for x in (*cache.keys, *cache.values))
+    kept = [x[3].clone() for x in cache.entries]
+    assert all(torch.equal(x[3], x[1]) for x in cache.entries)
     cache.store(0, torch.tensor([17]), torch.ones(1, 1, D), torch.ones(1, 1, D))
-    assert all(torch.equal(x[3], k) for x, k in zip((*cache.keys, *cache.values), kept, strict=True))
+    assert all(torch.equal(x[3], k) for x, k in zip(cache.entries, kept, strict=True))
 
 
 def test_slots_are_block_times_size_plus_offset() -> None:
     cache = KeyValueCache(1, 4, 1, D)
     cache.store(0, torch.tensor([2 * BLOCK + 3]), torch.ones(1, 1, D), 2 * torch.ones(1, 1, D))
-    assert np.argwhere(cache.keys[0].sum((2, 3)).numpy()).tolist() == [[2, 3]]
-    assert float(cache.values[0][2, 3].sum()) == 2 * D
+    assert np.argwhere(cache.entries[0].sum((2, 3)).numpy()).tolist() == [[2, 3]]
+    assert cache.entries[0][2, 3].sum(1).tolist() == [D, 2 * D]

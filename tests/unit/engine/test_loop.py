@@ -270,6 +270,28 @@ def test_publications_are_on_disk_before_a_later_snapshot(engine: RunningLoop, t
     assert all((tmp_path / f"v{i}" / "hone.json").is_file() for i in range(8))
 
 
+def test_a_publication_that_found_no_room_is_written_before_a_later_snapshot(
+    engine: RunningLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> int:
+        raise ServerError("No space left on device")
+
+    engine.ask(create("a"))
+    engine.ask(create("b"))
+    with monkeypatch.context() as full:
+        full.setattr("hone.engine.loop.write_image", no_room)
+        engine.ask(c.Publish("a", "v", str(tmp_path / "v")))
+        engine.ask(c.Publish("a", "dropped", str(tmp_path / "dropped")))
+        with pytest.raises(ServerError, match="No space"):
+            engine.ask(c.Snapshot("a", str(tmp_path / "s")))
+    engine.ask(c.DropVersion("dropped"))
+    engine.ask(c.Snapshot("b", str(tmp_path / "b")))
+    assert not (tmp_path / "v").exists(), "what one adapter owes holds up no other"
+    engine.ask(c.Snapshot("a", str(tmp_path / "s")))
+    assert (tmp_path / "v" / "hone.json").is_file()
+    assert not (tmp_path / "dropped").exists()
+
+
 def test_a_publication_may_be_repeated(engine: RunningLoop, tmp_path: Path) -> None:
     engine.ask(create("a"))
     for _ in range(2):

@@ -3,16 +3,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, NullPool, create_engine
 
 from hone.errors import UserError
 from hone.identity import accounts
 from hone.storage.migrations import upgrade
+from tests.support.databases import Databases
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
-    engine = create_engine(f"sqlite:///{tmp_path / 'test.sqlite'}")
+def connection(tmp_path: Path, any_database: Databases) -> Iterator[Connection]:
+    engine = create_engine(any_database.url(tmp_path), poolclass=NullPool)
     upgrade(engine)
     with engine.connect() as connection:
         yield connection

@@ -15,6 +15,8 @@ from hone.server.app import create_app
 from tests.support.service import KEY, MODEL, Client, forward_backward, serving
 from tests.support.tenants import as_key, make_key
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 NAMELESS = {
     "/healthz",
     "/readyz",
@@ -176,6 +178,35 @@ def test_a_copy_may_bring_the_credential_that_reads_its_source(tmp_path: Path) -
                     assert answer.status_code == status, answer.text
                 info = await stranger.post("/api/v1/weights_info", json=answer.json())
                 assert info.status_code == 200
+
+    asyncio.run(run())
+
+
+def test_a_model_may_start_from_the_checkpoint_of_whoever_gave_a_credential(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            mine = await belongings(client)
+            _, text = await make_key(client, "stranger", "elsewhere")
+            async with as_key(client, text) as stranger:
+                session = (await stranger.post("/api/v1/create_session", json={})).json()["session_id"]
+                body = {"session_id": session, "model_seq_id": 0, "path": mine["path"], "optimizer": True}
+                for token, status in ((None, 404), (text, 404), ("tml-wrong", 400), (7, 400), (KEY, 200)):
+                    answer = await stranger.post("/api/v1/load_weights", json=body | {"weights_access_token": token})
+                    assert answer.status_code == status, answer.text
+                loaded = await stranger.post("/api/v1/retrieve_future", json=answer.json())
+                assert loaded.json()["model_id"] == f"{session}:train:0"
+                again = await stranger.post("/api/v1/load_weights", json=body | {"weights_access_token": KEY})
+                assert again.json() == answer.json(), "a repeated request is the same one"
+            # The credential opens this one path, and is written down nowhere.
+            _, limited_text = await make_key(client, "limited", "elsewhere", models=["another"])
+            async with as_key(client, limited_text) as limited:
+                body |= {"model_seq_id": 1, "weights_access_token": KEY}
+                assert (await limited.post("/api/v1/load_weights", json=body)).status_code == 403
+                info = {"tinker_path": mine["path"], "weights_access_token": KEY}
+                assert (await limited.post("/api/v1/weights_info", json=info)).status_code == 404
+        stored = b"".join(file.read_bytes() for file in tmp_path.glob("hone.sqlite*"))
+        assert mine["run_id"].encode() in stored
+        assert KEY.encode() not in stored
 
     asyncio.run(run())
 

@@ -22,7 +22,7 @@ def test_a_bug_of_ours_is_a_clean_500(tmp_path: Path) -> None:
             client.service.models = None  # type: ignore[assignment]
             response = await client.http.get("/api/v1/get_server_capabilities")
             assert response.status_code == 500
-            assert response.json() == {"detail": "internal error: AttributeError"}
+            assert response.json() == {"detail": "internal error: AttributeError", "category": "server"}
             assert (await client.http.get("/healthz")).json() == {"status": "ok"}
 
     asyncio.run(run())
@@ -33,6 +33,6 @@ def test_a_wrong_method_is_told_so_in_json(tmp_path: Path) -> None:
         async with serving(tmp_path) as client:
             response = await client.http.get("/api/v1/create_session")
             assert response.status_code == 405
-            assert response.json() == {"detail": "Method Not Allowed"}
+            assert response.json() == {"detail": "Method Not Allowed", "category": "user"}
 
     asyncio.run(run())

@@ -13,6 +13,8 @@ from hone.server.auth import TOKEN_PURPOSE, required_scope
 from tests.support.service import KEY, MODEL, LiveServer, serving
 from tests.support.tenants import as_key, make_key
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 
 def test_the_callers_own_key(tmp_path: Path) -> None:
     async def run() -> None:

@@ -12,6 +12,8 @@ import zstandard
 from hone.protocol.proto import tinker_public_pb2 as wire
 from tests.support.service import MODEL, Client, datum_message, forward_backward, serving
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 
 def image(model: str) -> wire.ForwardBackwardRequest:
     message = forward_backward(model, 1)
@@ -270,6 +272,29 @@ def test_keys(tmp_path: Path, key: str | None) -> None:
             assert response.status_code == 401
             assert "API key" in response.json()["detail"]
             assert (await client.http.get("/healthz")).status_code == 200
+
+    asyncio.run(run())
+
+
+def test_what_no_database_holds_is_the_askers_mistake(tmp_path: Path) -> None:
+    """Lone surrogates, numbers beyond 64 bits, and in Postgres NUL: refused or kept, never our failure."""
+
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            lone = await client.http.post("/api/v1/create_session", content=rb'{"sdk_version": "\ud800"}')
+            assert (lone.status_code, "cannot be kept" in lone.text) == (400, True)
+            model = await client.model(await client.session())
+            step = {"adam_params": {"learning_rate": 1.0}}
+            refused = await client.post("optim_step", {"model_id": model, "seq_id": 2**63, **step}, 400)
+            assert "cannot be kept" in refused["detail"]
+            for path, body in (
+                ("create_session", {"tags": [], "sdk_version": "\0"}),
+                ("optim_step", {"model_id": f"{model}\0", "seq_id": 1, **step}),
+                ("weights_info", {"tinker_path": f"tinker://{model}/weights/a\0"}),
+                ("retrieve_future", {"request_id": "\0"}),
+            ):
+                response = await client.http.post(f"/api/v1/{path}", json=body)
+                assert response.status_code in (200, 400, 404), (path, response.text)
 
     asyncio.run(run())
 

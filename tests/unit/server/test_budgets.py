@@ -4,9 +4,13 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
 from hone.identity import accounts
 from tests.support.service import MODEL, forward_backward, serving
 from tests.support.tenants import as_key, make_key
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 PRICES = json.dumps({"*": {"training": 1_000_000.0, "sample": 1_000_000.0}})
 """A dollar for each token."""

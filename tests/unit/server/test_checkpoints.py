@@ -2,7 +2,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.service import MODEL, Client, forward_backward, serving
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 
 async def save(client: Client, model: str, seq: int, name: str, kind: str = "save_weights", **fields: Any) -> Any:

@@ -2,9 +2,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hone.engine.contract import Publish
 from tests.support.service import Client, forward_backward, serving
 from tests.unit.server.test_checkpoints import save
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 
 async def copy(client: Client, path: str, key: str | None = None, status: int = 200, **fields: Any) -> Any:

@@ -10,6 +10,8 @@ from hone.protocol.proto import tinker_public_pb2 as wire
 from tests.support.service import Client, crash, datum_message, forward_backward, serving
 from tests.support.uniform_engine import UniformEngine
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 GRAPH: dict[str, Any] = {"format": 1, "nodes": []}
 
 

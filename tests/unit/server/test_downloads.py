@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.service import Client, serving
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 FILE = "adapter_model.safetensors"
 
 

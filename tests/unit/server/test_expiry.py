@@ -11,6 +11,8 @@ from hone.server.expiry import remove_expired
 from tests.support.service import Client, serving
 from tests.unit.server.test_checkpoints import save
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 
 async def sweep(client: Client) -> None:
     service = client.service

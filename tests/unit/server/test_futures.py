@@ -10,6 +10,8 @@ from tests.support.service import Client, crash, forward_backward, serving
 from tests.support.uniform_engine import UniformEngine
 from tests.unit.server.test_samples import body, open_sampler
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 
 def test_a_poll_is_answered_the_moment_the_result_is_there(tmp_path: Path) -> None:
     async def run() -> None:

@@ -9,13 +9,16 @@ from hone.errors import NotFoundError, UserError
 from hone.protocol.futures import failure, success
 from hone.server.journal import Entry, Journal, canonical
 from hone.storage.database import Database
+from tests.support import databases
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 ENTRY = Entry("s:train:0", 1, "optim_step", b"{}", seed=5)
 
 
 def with_journal(path: Path, test: Callable[[Journal], Awaitable[None]]) -> None:
     async def run() -> None:
-        database = Database(f"sqlite:///{path / 'hone.sqlite'}")
+        database = Database(databases.current.url(path))
         try:
             await test(Journal(database))
         finally:
@@ -104,3 +107,22 @@ def test_a_snapshot_drops_the_requests_it_covers_and_no_others(tmp_path: Path) -
 
 def test_canonical_form_does_not_depend_on_the_order_of_keys() -> None:
     assert canonical({"a": 1, "b": {"d": 2, "c": 3}}) == canonical({"b": {"c": 3, "d": 2}, "a": 1})
+
+
+def test_an_answer_waits_for_room_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hone.server.journal.ROOM_SECONDS", 0.01)
+
+    async def test(journal: Journal) -> None:
+        await journal.accept(ENTRY)
+        pages = await journal._database.run(lambda c: int(c.exec_driver_sql("PRAGMA page_count").scalar() or 0))
+        await journal._database.run(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {pages}").scalar())
+        answer = success({"text": "x" * 100_000})
+        kept = journal.finish(ENTRY, answer)
+        await asyncio.sleep(0.1)
+        assert not kept.done()
+        assert await journal.outcome(ENTRY.request_id) is None
+        await journal._database.run(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 100000").scalar())
+        await kept
+        assert await journal.outcome(ENTRY.request_id) == answer
+
+    with_journal(tmp_path, test)

@@ -1,10 +1,14 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from hone.engine import contract
 from hone.errors import UserError
 from tests.support.service import Client, datum_message, forward_backward, serving
 from tests.support.uniform_engine import UniformEngine
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 
 async def three(client: Client, order: tuple[int, ...], session_seq: int) -> list[float]:

@@ -7,6 +7,8 @@ import pytest
 from hone.protocol.proto import tinker_public_pb2 as wire
 from tests.support.service import MODEL, Client, datum_message, forward_backward, serving
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 
 def spans(*runs: tuple[str, str, int]) -> list[wire.ProvenanceSpan]:
     return [

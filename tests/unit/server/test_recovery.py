@@ -11,6 +11,8 @@ from hone.engine import contract
 from tests.support.service import MODEL, Client, crash, datum_message, forward_backward, make_service, serving
 from tests.support.uniform_engine import UniformEngine
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 STEPS = 6
 
 

@@ -10,6 +10,8 @@ from hone.protocol.proto import tinker_public_pb2 as wire
 from tests.support.service import MODEL, Client, forward_backward, serving
 from tests.support.uniform_engine import UniformEngine
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 
 async def open_sampler(client: Client, session: str, seq: int = 0, **fields: Any) -> str:
     body = {"session_id": session, "sampling_session_seq_id": seq, **(fields or {"base_model": MODEL})}

@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 import tinker
 import torch
+from sqlalchemy import Connection
 from tinker import types
 
+from hone.identity import accounts
+from hone.observe.metrics import REQUESTS
 from tests.support.service import KEY, MODEL, LiveServer
 from tests.support.uniform_engine import LOGPROB, UniformEngine
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 
 @pytest.fixture
@@ -128,3 +133,51 @@ def test_the_client_notices_neither_a_lost_engine_nor_a_new_server(tmp_path: Pat
         asking.join(30)
         assert late[0].metrics["state:max"] != first["state:max"]
         client.close("success")
+
+
+def test_a_checkpoint_of_another_tenant_that_gave_a_credential(
+    server: LiveServer, client: tinker.ServiceClient
+) -> None:
+    path = train(client).save_state("mine").result().path
+
+    def make(connection: Connection) -> str:
+        accounts.create_project(connection, "elsewhere")
+        return accounts.create_key(connection, "stranger", "elsewhere")[1]
+
+    key = server.run(lambda: server.service.database.run(make))
+    with tinker.ServiceClient(base_url=server.url, api_key=key) as stranger:
+        with pytest.raises(tinker.NotFoundError):
+            stranger.create_training_client_from_state(path).result()
+        model = stranger.create_training_client_from_state(path, weights_access_token=KEY).result()
+        assert model.forward_backward([datum(1, 2, 3)], "cross_entropy").result().metrics
+        other = stranger.create_training_client_from_state_with_optimizer(path, weights_access_token=KEY).result()
+        assert other.optim_step(types.AdamParams()).result()
+
+
+def test_a_reached_budget_pauses_the_client_and_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinker.lib.queue_state_logger.PAUSE_GRACE_PERIOD", 0)  # after so long it tells its user
+    prices = '{"*": {"training": 1000000.0}}'
+    with (
+        LiveServer(tmp_path, prices=prices, long_poll_seconds=0.5) as server,
+        tinker.ServiceClient(base_url=server.url, api_key=KEY) as client,
+    ):
+
+        def allow(budget: float | None) -> None:
+            server.run(lambda: server.service.database.run(lambda found: accounts.set_budget(found, "default", budget)))
+
+        allow(2.0)
+        model = train(client)
+        model.forward_backward([datum(1, 2, 3)], "cross_entropy").result()  # costs what there is
+        with caplog.at_level("WARNING"):
+            waiting = model.forward_backward([datum(1, 2, 3)], "cross_entropy")
+            step = model.optim_step(types.AdamParams())
+            deadline = time.monotonic() + 15
+            while "hone project budget default" not in caplog.text and time.monotonic() < deadline:
+                time.sleep(0.05)
+        assert "hone project budget default" in caplog.text
+        assert 'status="402"' not in "".join(REQUESTS.lines()), "it is asked to wait, not to pay"
+        allow(None)
+        assert waiting.result(timeout=20).metrics
+        assert step.result(timeout=20)

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import tinker
 from tinker import types
 
 from tests.support.service import KEY, LiveServer, serving
 from tests.support.tenants import as_key, make_key
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 
 def test_filters(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from hone.engine import contract
 from tests.support.service import Client, crash, forward_backward, make_service, serving
 from tests.support.uniform_engine import UniformEngine
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 
 async def finish(client: Client, session: str, reason: str = "success") -> None:
     body = {"reason": {"type": reason}, "detail": None}

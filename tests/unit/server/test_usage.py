@@ -14,9 +14,12 @@ from tinker import types
 from hone.cli import main as cli
 from hone.server.usage import Filter, used
 from hone.storage.atomic import tree_size
+from tests.support.databases import Databases
 from tests.support.service import KEY, MODEL, Client, LiveServer, crash, forward_backward, make_service, serving
 from tests.support.tenants import as_key, make_key
 from tests.support.uniform_engine import UniformEngine
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 PRICES = {"*": {"training": 2.0, "prefill": 1.0, "cached_prefill": 0.1, "sample": 4.0, "storage": 0.5}}
 
@@ -35,8 +38,9 @@ def datum(*tokens: int) -> types.Datum:
 
 
 def test_the_official_clients_bill_agrees_with_the_tokens_processed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    any_database: Databases, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HONE_DATABASE_URL", any_database.url(tmp_path))
     monkeypatch.setenv("HONE_PRICES", json.dumps(PRICES))
     with LiveServer(tmp_path, prices=json.dumps(PRICES)) as server:
         with tinker.ServiceClient(base_url=server.url, api_key=KEY, user_metadata={"team": "a"}) as client:

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, select, text
 
+from hone.errors import DiskFullError, UserError
 from hone.storage.database import Database
 from hone.storage.tables import sessions
+from tests.support.databases import Databases
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'hone.sqlite'}")
+def database(any_database: Databases, tmp_path: Path) -> Iterator[Database]:
+    database = Database(any_database.url(tmp_path))
     yield database
     database.close()
 
@@ -60,14 +62,15 @@ def test_waiting_jobs_share_a_commit(database: Database) -> None:
     assert len({id(transaction) for transaction in commits}) == 1
 
 
-def test_the_file_survives_and_needs_no_second_migration(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'hone.sqlite'}"
-    first = Database(url)
+def test_the_database_survives_and_needs_no_second_migration(any_database: Databases, tmp_path: Path) -> None:
+    url = any_database.url(tmp_path)
+    first = Database(url, sole=True)
     asyncio.run(_wait(first, lambda c: insert(c, "kept")))
     first.close()
-    second = Database(url)
+    second = Database(url, sole=True)
     assert asyncio.run(_wait(second, names)) == ["kept"]
-    assert asyncio.run(_wait(second, lambda c: c.execute(text("PRAGMA journal_mode")).scalar())) == "wal"
+    if any_database.kind == "sqlite":
+        assert asyncio.run(_wait(second, lambda c: c.execute(text("PRAGMA journal_mode")).scalar())) == "wal"
     second.close()
 
 
@@ -101,3 +104,58 @@ def test_a_job_that_fails_alone_leaves_nothing(database: Database) -> None:
         return await database.run(names)
 
     assert asyncio.run(run()) == []
+
+
+def test_two_processes_take_turns(any_database: Databases, tmp_path: Path) -> None:
+    """What reads and then writes, such as the next number of a key, finds nobody in between."""
+    server, command = (Database(any_database.url(tmp_path)) for _ in range(2))
+
+    def add(connection: Connection) -> None:
+        insert(connection, f"{len(names(connection)):03}")
+
+    async def run() -> list[str]:
+        await asyncio.gather(*(database.run(add) for _ in range(40) for database in (server, command)))
+        return await server.run(names)
+
+    assert asyncio.run(run()) == [f"{number:03}" for number in range(80)]
+    server.close()
+    command.close()
+
+
+def test_an_unknown_kind_of_database_is_refused() -> None:
+    with pytest.raises(UserError, match="names mysql; it must be sqlite or postgresql"):
+        Database("mysql://localhost/hone")
+
+
+def test_a_database_that_is_not_there_is_refused_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(?s)cannot be used: .*; check HONE_DATABASE_URL") as refused:
+        Database(f"postgresql://hone:secret@/none?host={tmp_path}")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_full_disk_fails_by_name_what_has_no_room_and_nothing_else(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/hone.db")
+
+    def limit(connection: Connection, pages: int) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    def large(connection: Connection) -> None:
+        for i in range(50):
+            insert(connection, f"{i}" * 5000)
+
+    async def run() -> tuple[list[object], list[str]]:
+        used = await database.run(lambda c: int(c.exec_driver_sql("PRAGMA page_count").scalar() or 0))
+        await database.run(lambda c: limit(c, used + 4))
+        gate = threading.Event()
+        first = database.run(lambda _: gate.wait(5))
+        jobs = [database.run(lambda c: insert(c, "a")), database.run(large), database.run(lambda c: insert(c, "b"))]
+        gate.set()
+        results = list(await asyncio.gather(first, *jobs, return_exceptions=True))[1:]
+        await database.run(lambda c: limit(c, 1 << 20))
+        await database.run(lambda c: insert(c, "room again"))
+        return results, await database.run(names)
+
+    results, found = asyncio.run(run())
+    assert [type(result) for result in results] == [type(None), DiskFullError, type(None)]
+    database.close()
+    assert found == ["a", "b", "room again"]

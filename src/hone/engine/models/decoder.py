@@ -34,7 +34,7 @@ class Decoder:
     def __init__(self, config: ModelConfig, weights: ModelWeights) -> None:
         self.config = config
         self.weights = weights
-        self._cos, self._sin = rope_tables(config, weights.embedding.device)
+        self.rope = rope_tables(config, weights.embedding.device)
 
     def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch) -> Tensor:
         """Final normalised hidden states, [T, h]. With gradients enabled the result can be differentiated down to the
@@ -42,7 +42,7 @@ class Decoder:
         x_Th = F.embedding(tokens_T, self.weights.embedding)
         if torch.is_grad_enabled():
             x_Th.requires_grad_()  # so that autograd visits the first layer's adapters too
-        cos_T1d, sin_T1d = self._cos[positions_T, None], self._sin[positions_T, None]
+        cos_T1d, sin_T1d = (table[positions_T, None] for table in self.rope)
         for i, layer in enumerate(self.weights.layers):
             x_Th = x_Th + self._attention(
                 i, layer, self._norm(x_Th, layer.attention_norm), cos_T1d, sin_T1d, attend, lora

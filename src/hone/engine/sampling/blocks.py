@@ -1,11 +1,14 @@
 """Which cache blocks are free. Blocks of a prompt are shared by all its samples and counted."""
 
+import heapq
+
 
 class BlockPool:
-    """Hands out block numbers 1..blocks-1; block 0 is scratch, for the padding rows of a batch."""
+    """Hands out block numbers 1..blocks-1, lowest first, so that a lone sequence's follow one another; block 0 stands
+    where a block table has no entry."""
 
     def __init__(self, blocks: int) -> None:
-        self._free = list(range(blocks - 1, 0, -1))
+        self._free = list(range(1, blocks))
         self._users = [0] * blocks
         self.size = blocks - 1
 
@@ -15,7 +18,7 @@ class BlockPool:
 
     def take(self, count: int) -> list[int]:
         """`count` blocks, each with one user; the caller has made sure that so many are free."""
-        taken = [self._free.pop() for _ in range(count)]
+        taken = [heapq.heappop(self._free) for _ in range(count)]
         for block in taken:
             self._users[block] = 1
         return taken
@@ -29,4 +32,4 @@ class BlockPool:
         for block in blocks:
             self._users[block] -= 1
             if not self._users[block]:
-                self._free.append(block)
+                heapq.heappush(self._free, block)

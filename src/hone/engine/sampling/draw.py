@@ -31,14 +31,10 @@ class DrawSettings:
 
     temperature_B1: Tensor
     """float32 [B, 1]; 1 where greedy"""
-    greedy_B: Tensor
-    """bool"""
-    top_k: list[int]
-    top_p: list[float]
-
-    @property
-    def filters(self) -> bool:
-        return any(k > 0 for k in self.top_k) or any(p < 1 for p in self.top_p)
+    greedy_B1: Tensor | None
+    """bool [B, 1]; None where no row is"""
+    filters: dict[int, tuple[int, float]]
+    """top_k and top_p of the rows that have any"""
 
 
 def draw_settings(params: Sequence[SamplingParams]) -> DrawSettings:
@@ -46,9 +42,8 @@ def draw_settings(params: Sequence[SamplingParams]) -> DrawSettings:
     greedy = [p.temperature < MIN_TEMPERATURE for p in params]
     return DrawSettings(
         temperature_B1=torch.tensor([[1.0 if g else p.temperature] for p, g in zip(params, greedy, strict=True)]),
-        greedy_B=torch.tensor(greedy),
-        top_k=[p.top_k for p in params],
-        top_p=[p.top_p for p in params],
+        greedy_B1=torch.tensor(greedy)[:, None] if any(greedy) else None,
+        filters={row: (p.top_k, p.top_p) for row, p in enumerate(params) if p.top_k > 0 or p.top_p < 1},
     )
 
 
@@ -56,16 +51,15 @@ def draw(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> Draws
     """Sample by inversion: the first token whose cumulative probability passes the row's uniform number in [0, 1)."""
     logprobs_BV = torch.log_softmax(logits_BV.float() / settings.temperature_B1, dim=-1)
     probabilities_BV = logprobs_BV.exp()
-    if settings.filters:
-        for row, (k, p) in enumerate(zip(settings.top_k, settings.top_p, strict=True)):
-            probabilities_BV[row] = _filtered(probabilities_BV[row], k, p)
+    for row, (top_k, top_p) in settings.filters.items():
+        probabilities_BV[row] = _filtered(probabilities_BV[row], top_k, top_p)
     cumulative_BV = probabilities_BV.cumsum(dim=-1, dtype=torch.float64)
-    goals_B1 = (uniforms_B * cumulative_BV[:, -1])[:, None]
-    sampled_B = torch.searchsorted(cumulative_BV, goals_B1, right=True).squeeze(1).clamp_(max=logits_BV.shape[1] - 1)
-    if bool(settings.greedy_B.any()):
-        sampled_B = torch.where(settings.greedy_B, logprobs_BV.argmax(dim=-1), sampled_B)
-    chosen_B = logprobs_BV.gather(1, sampled_B[:, None]).squeeze(1)
-    return Draws(sampled_B.tolist(), chosen_B.tolist(), logprobs_BV)
+    goals_B1 = cumulative_BV[:, -1:] * uniforms_B[:, None]
+    sampled_B1 = torch.searchsorted(cumulative_BV, goals_B1, right=True).clamp_(max=logits_BV.shape[1] - 1)
+    if settings.greedy_B1 is not None:
+        sampled_B1 = torch.where(settings.greedy_B1, logprobs_BV.argmax(dim=-1, keepdim=True), sampled_B1)
+    chosen_B1 = logprobs_BV.gather(1, sampled_B1)
+    return Draws(sampled_B1.flatten().tolist(), chosen_B1.flatten().tolist(), logprobs_BV)
 
 
 def _filtered(probabilities_V: Tensor, top_k: int, top_p: float) -> Tensor:

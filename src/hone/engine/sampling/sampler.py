@@ -6,37 +6,26 @@ depends on its request alone: not on the batch it happens to be in, nor on when 
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PrefillAttention, stable_blocks
+from hone.engine.attention import BLOCK, KeyValueCache, PrefillAttention
 from hone.engine.contract import Sample, SamplePart
 from hone.engine.head import CHUNK_ELEMENTS
-from hone.engine.lora.batch import LoraBatch, LoraSpan
+from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
 from hone.engine.models.load import LoadedModel
-from hone.engine.rowwise import MIN_ROWS
 from hone.engine.sampling.blocks import BlockPool
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
+from hone.engine.sampling.rows import RunningRows, adapter_spans
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.streams import uniform_stream
 from hone.engine.sampling.version import AdapterVersion
 from hone.protocol.types import SampleResult
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The running batch as arrays, valid until a sequence joins or leaves. The last rows may be padding on block 0."""
-
-    sequences: list[RunningSequence]
-    blocks_BN: np.ndarray
-    lora: LoraBatch
-    settings: DrawSettings
 
 
 class Sampler:
@@ -51,7 +40,7 @@ class Sampler:
         self._waiting: deque[SampleRequest] = deque()
         self._started: deque[SampleRequest] = deque()
         self._running: list[RunningSequence] = []
-        self._rows: _Rows | None = None
+        self._rows: RunningRows | None = None
         self._parts: list[tuple[int, SamplePart]] = []
 
     def __bool__(self) -> bool:
@@ -121,7 +110,7 @@ class Sampler:
             np.concatenate([_slots(r.prompt_blocks, n) for r, n in zip(requests, lengths, strict=True)])
         )
         starts = np.cumsum([0, *lengths]).tolist()
-        lora = LoraBatch(_spans([r.version for r in requests], starts))
+        lora = LoraBatch(adapter_spans([r.version for r in requests], starts))
         attend = PrefillAttention(lengths, self._cache, slots_T)
         hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, lora)
         for request, start, stop in zip(requests, starts, starts[1:], strict=False):
@@ -129,7 +118,7 @@ class Sampler:
 
     def _read_prompt(self, request: SampleRequest, hidden_Ph: Tensor) -> None:
         """Keep the logits after the prompt, and score the prompt itself if that was asked."""
-        lora = LoraBatch(_spans([request.version], [0, len(hidden_Ph)]))
+        lora = LoraBatch(adapter_spans([request.version], [0, len(hidden_Ph)]))
         if PromptScores.wanted(request.operation):
             request.scores = PromptScores(request.operation)
             size = max(1, CHUNK_ELEMENTS // self._model.config.vocab_size)
@@ -146,10 +135,11 @@ class Sampler:
                 break
             index = request.waiting.pop()
             sequence = RunningSequence(request, index, [], uniform_stream(request.operation.seed, index))
-            sequence.blocks = self._fork_prompt(request)
-            if not request.waiting:
+            if request.waiting:
+                sequence.blocks = self._fork_prompt(request)
+            else:  # nobody else will need the prompt's blocks
+                sequence.blocks = request.prompt_blocks + self._pool.take(self._blocks_to_come(request))
                 self._started.popleft()
-                self._pool.release(request.prompt_blocks)
             self._running.append(sequence)
             self._rows = None
             assert request.first_logits_1V is not None
@@ -169,19 +159,8 @@ class Sampler:
     def _decode(self) -> Iterator[SampleRequest]:
         if not self._running:
             return
-        rows = self._rows = self._rows or self._arrange()
-        count, padding = len(rows.sequences), len(rows.blocks_BN) - len(rows.sequences)
-        positions = np.array([s.position for s in rows.sequences] + [0] * padding)
-        tokens_B = torch.tensor([s.tokens[-1] for s in rows.sequences] + [0] * padding)
-        blocks_BN = rows.blocks_BN[:, : stable_blocks(int(positions.max()) // BLOCK + 1)]
-        slots = rows.blocks_BN[np.arange(len(positions)), positions // BLOCK] * BLOCK + positions % BLOCK
-        positions_B = torch.from_numpy(positions)
-        attend = DecodeAttention(
-            self._cache, torch.from_numpy(np.ascontiguousarray(blocks_BN)), torch.from_numpy(slots), positions_B
-        )
-        hidden_Bh = self._model.decoder.forward(tokens_B, positions_B, attend, rows.lora)
-        logits_BV = self._logits(hidden_Bh, rows.lora, len(hidden_Bh))[:count]
-        yield from self._extend(rows.sequences, logits_BV, rows.settings)
+        rows = self._rows = self._rows or RunningRows(self._model, self._cache, self._running)
+        yield from self._extend(rows.sequences, rows.logits(), rows.settings)
 
     def _extend(
         self, sequences: list[RunningSequence], logits_BV: Tensor, settings: DrawSettings | None = None
@@ -204,20 +183,6 @@ class Sampler:
                 if sequence.request.complete:
                     yield sequence.request
 
-    def _arrange(self) -> _Rows:
-        """Sort the running sequences by adapter and lay out the arrays that stay the same until somebody joins or
-        leaves."""
-        self._running.sort(key=lambda s: s.request.operation.version or "")
-        sequences = list(self._running)
-        widest = stable_blocks(max(len(s.blocks) for s in sequences))
-        blocks_BN = np.zeros((max(len(sequences), MIN_ROWS), widest), np.int64)
-        for row, sequence in enumerate(sequences):
-            blocks_BN[row, : len(sequence.blocks)] = sequence.blocks
-        # the padding rows go with the last adapter, so that its products need no padding of their own
-        starts = [*range(len(sequences)), len(blocks_BN)]
-        lora = LoraBatch(_spans([s.request.version for s in sequences], starts))
-        return _Rows(sequences, blocks_BN, lora, _settings(sequences))
-
     def _leave(self, sequence: RunningSequence) -> None:
         self._running.remove(sequence)
         self._pool.release(sequence.blocks)
@@ -233,26 +198,20 @@ class Sampler:
 
     def _blocks_per_sample(self, request: SampleRequest) -> int:
         """Beyond the prompt's full blocks, for the longest that the sample may get: so no sequence ever runs out."""
-        return -(-(request.prompt_length + request.max_tokens) // BLOCK) - request.prompt_length // BLOCK
+        return self._blocks_at_most(request) - request.prompt_length // BLOCK
+
+    def _blocks_to_come(self, request: SampleRequest) -> int:
+        """Beyond all of the prompt's blocks."""
+        return self._blocks_at_most(request) - self._prompt_blocks(request)
+
+    def _blocks_at_most(self, request: SampleRequest) -> int:
+        return -(-(request.prompt_length + request.max_tokens) // BLOCK)
 
 
 def _slots(blocks: list[int], length: int) -> np.ndarray:
     positions = np.arange(length)
     slots: np.ndarray = np.array(blocks)[positions // BLOCK] * BLOCK + positions % BLOCK
     return slots
-
-
-def _spans(versions: list[AdapterVersion | None], starts: list[int]) -> list[LoraSpan]:
-    """Neighbouring parts of one adapter become one span; parts of the base model none."""
-    spans: list[LoraSpan] = []
-    for i, version in enumerate(versions):
-        if version is None:
-            continue
-        start, stop = starts[i], starts[i + 1]
-        if spans and spans[-1].weights is version.weights and spans[-1].stop == start:
-            start = spans.pop().start
-        spans.append(LoraSpan(start, stop, version.weights, None, version.scale))
-    return spans
 
 
 def _settings(sequences: list[RunningSequence]) -> DrawSettings:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hone.engine.attention import SINGLE
 from hone.engine.lora.layout import GroupWeights, LoraLayout
 
 
@@ -18,7 +19,8 @@ def make_version(layout: LoraLayout, flat: Tensor) -> AdapterVersion:
     """Prepare `flat`, which the version keeps and nobody may change any more.
 
     A group's B matrices become one block-diagonal matrix over its stacked A's: one product instead of one per site,
-    which is what decoding a few rows is bound by. Groups of experts stay as they are.
+    which is what decoding a few rows is bound by. Groups of experts stay as they are, and so do those of high rank:
+    zeros do not change a sum, but a product breaks long sums into parts.
     """
     views = layout.views(flat)
     fused = {name: g if layout.groups[name].b_experts else _fuse(g) for name, g in views.items()}
@@ -26,4 +28,6 @@ def make_version(layout: LoraLayout, flat: Tensor) -> AdapterVersion:
 
 
 def _fuse(group: GroupWeights) -> GroupWeights:
-    return group if len(group.b) == 1 else GroupWeights(group.a, (torch.block_diag(*group.b),))
+    if len(group.b) == 1 or group.a.shape[0] > SINGLE:
+        return group
+    return GroupWeights(group.a, (torch.block_diag(*group.b),))

@@ -1,10 +1,13 @@
 """Chat templates, rendered as the `transformers` library renders them, in a sandbox.
 
 A template comes with a model and is foreign code. It sees plain JSON values, can change none of them, and reaches
-nothing but the few functions below.
+nothing but the few functions below. The turns of its loops, its calls and the texts that it makes are bounded, so that
+none of them runs for ever.
 """
 
 import json
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +17,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hone.errors import UserError
 
+MAX_STEPS = 1_000_000
+"""Turns of loops and calls in one rendering."""
+MAX_CHARACTERS = 1 << 24
+"""In a prompt, and in any text on the way there."""
+
 _CONTINUE = "CONTINUE_FINAL_MESSAGE_TAG "
+_steps: ContextVar[list[int]] = ContextVar("steps")
+"""How many this rendering made, in a list of one."""
 
 
 class _Generation(jinja2.ext.Extension):
@@ -43,20 +53,83 @@ class _Namespace(jinja2.utils.Namespace):
         super().__setitem__(name, value)
 
 
+class _Watching(jinja2.visitor.NodeTransformer):
+    """Puts the two filters below where a template loops, and where it joins texts with `~`."""
+
+    def visit_For(self, loop: jinja2.nodes.For) -> jinja2.nodes.Node:
+        self.generic_visit(loop)
+        loop.iter = jinja2.nodes.Filter(loop.iter, "counted", [], [], None, None, lineno=loop.lineno)
+        return loop
+
+    def visit_Concat(self, joined: jinja2.nodes.Concat) -> jinja2.nodes.Node:
+        self.generic_visit(joined)
+        parts = jinja2.nodes.List(joined.nodes, lineno=joined.lineno)
+        return jinja2.nodes.Filter(parts, "joined", [], [], None, None, lineno=joined.lineno)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Counts what a template does, and stops one that does too much."""
+
+    intercepted_binops = frozenset("+ * **".split())
+
+    def __init__(self) -> None:
+        extensions = [_Generation, jinja2.ext.loopcontrols]
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+        self.filters |= {"tojson": _tojson, "counted": _counted, "joined": _joined}
+        self.globals |= {
+            "raise_exception": _raise_exception,
+            "strftime_now": _strftime_now,
+            "dict": _Dict(),
+            "namespace": _Namespace,
+        }
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> jinja2.nodes.Template:
+        parsed: jinja2.nodes.Template = _Watching().visit(super()._parse(source, name, filename))
+        return parsed
+
+    def call(self, context: jinja2.runtime.Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        _count()
+        return _checked(super().call(context, function, *args, **kwargs))
+
+    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
+        sizes = [len(one) if isinstance(one, str | list | tuple) else abs(one) for one in (left, right)]
+        if (operator == "*" and sizes[0] * sizes[1] > MAX_CHARACTERS) or (operator == "**" and sizes[1] > 64):
+            raise jinja2.exceptions.SecurityError(f"{operator} makes something larger than {MAX_CHARACTERS}")
+        return _checked(super().call_binop(context, operator, left, right))
+
+
+def _count() -> None:
+    steps = _steps.get()
+    steps[0] += 1
+    if steps[0] > MAX_STEPS:
+        raise jinja2.exceptions.SecurityError(f"it takes more than {MAX_STEPS} steps")
+
+
+# Both look at the context so that no template's constants are worked out before it is rendered.
+@jinja2.pass_context
+def _counted(_: jinja2.runtime.Context, items: Iterable[Any]) -> Iterator[Any]:
+    for item in items:
+        _count()
+        yield item
+
+
+@jinja2.pass_context
+def _joined(_: jinja2.runtime.Context, parts: list[Any]) -> str:
+    return str(_checked("".join(map(str, parts))))
+
+
+def _checked(value: Any) -> Any:
+    if isinstance(value, str | list | tuple) and len(value) > MAX_CHARACTERS:
+        raise jinja2.exceptions.SecurityError(f"it makes a text or list of more than {MAX_CHARACTERS}")
+    return value
+
+
 class ChatTemplate:
     def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
         """`special_tokens`, such as `bos_token`, are variables of the template."""
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-        )
-        environment.filters["tojson"] = _tojson
-        environment.globals["raise_exception"] = _raise_exception
-        environment.globals["strftime_now"] = _strftime_now
-        environment.globals["dict"] = _Dict()
-        environment.globals["namespace"] = _Namespace
         self._special_tokens = special_tokens
         try:
-            self._template = environment.from_string(source)
+            self._template = _Environment().from_string(source)
         except jinja2.TemplateError as error:
             raise UserError(f"the model's chat template cannot be read: {error}") from None
 
@@ -81,10 +154,20 @@ class ChatTemplate:
             "add_generation_prompt": not continue_last,
         }
         try:
-            text = self._template.render(given)
+            text = self._rendered(given)
         except Exception as error:  # foreign code fails in any way it likes, on messages it does not know
             raise UserError(f"the model's chat template refuses these messages: {error}") from None
         return _cut(text) if continue_last else text
+
+    def _rendered(self, given: dict[str, Any]) -> str:
+        _steps.set([0])
+        parts, length = [], 0
+        for part in self._template.generate(given):
+            length += len(part)
+            if length > MAX_CHARACTERS:
+                raise jinja2.exceptions.SecurityError(f"it makes a prompt of more than {MAX_CHARACTERS} characters")
+            parts.append(part)
+        return "".join(parts)
 
 
 def _shown(message: dict[str, Any]) -> dict[str, Any]:

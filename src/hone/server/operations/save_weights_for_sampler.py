@@ -5,7 +5,6 @@ for every client that samples it, from the next sample on. Samples under way are
 """
 
 import json
-import time
 
 from sqlalchemy import Connection
 
@@ -17,8 +16,8 @@ from hone.protocol.uris import CheckpointPath, check_name
 from hone.server.ids import sampler_id, session_of
 from hone.server.journal import Entry
 from hone.server.operations.handler import Concluded, Context
-from hone.server.operations.save_weights import checkpoint_directory
-from hone.server.store import Checkpoint, Sampler, insert_sampler, move_inflight, name_in_use, put_checkpoint
+from hone.server.operations.saving import checkpoint_directory, saved_now
+from hone.server.store import Sampler, insert_sampler, move_inflight, name_in_use, put_checkpoint
 from hone.server.usage import Amounts
 from hone.storage.atomic import remove_tree
 
@@ -42,8 +41,8 @@ class SaveWeightsForSampler:
 
     async def conclude(self, entry: Entry, operation: contract.Publish, result: None, context: Context) -> Concluded:
         body = _body(entry)
-        run = await context.store.run(entry.lane)
         if body.path is None:
+            run = await context.store.run(entry.lane)
             assert body.sampling_session_seq_id is not None
             session_id = session_of(entry.lane)
             made = sampler_id(session_id, body.sampling_session_seq_id)
@@ -56,18 +55,9 @@ class SaveWeightsForSampler:
 
             return Concluded(success({"sampling_session_id": made, "type": "save_weights_for_sampler"}), write_sampler)
 
-        path, now = _path(entry, body), time.time()
-        checkpoint = Checkpoint(
-            path=path,
-            created_at=now,
-            directory=operation.version,
-            size_bytes=None,  # still being written
-            public=False,
-            expires_at=None if body.ttl_seconds is None else now + body.ttl_seconds,
-            user_metadata=body.user_metadata,
-            base_model=run.base_model,
-            lora=run.lora,
-        )
+        path = _path(entry, body)
+        size = None  # still being written
+        checkpoint = await saved_now(path, entry, size, body.ttl_seconds, body.user_metadata, context)
 
         def write_checkpoint(connection: Connection) -> list[str]:
             return put_checkpoint(connection, checkpoint, overwrite=False)

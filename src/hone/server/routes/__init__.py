@@ -22,16 +22,17 @@ from hone.server.routes import (
     weights,
 )
 
+# They are tried in this order, so what every step of a training asks comes first.
 routes: list[Route] = [
+    *training.routes,
+    *futures.routes,
+    *sampling.routes,
+    *sessions.routes,
     *client_config.routes,
     *health.routes,
-    *sessions.routes,
     *models.routes,
-    *training.routes,
     *weights.routes,
     *custom_losses.routes,
-    *sampling.routes,
-    *futures.routes,
     *downloads.routes,
     *checkpoints.routes,
     *runs.routes,

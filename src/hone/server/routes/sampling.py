@@ -78,7 +78,7 @@ async def asample(request: Request) -> JSONResponse:
         key_id=caller_of(request).key.id,
     )
     submitted: responses.Submitted = {
-        "sample_sequence_ids": await service.samples.submit(entry),
+        "sample_sequence_ids": await service.samples.submit(entry, fields),
         "request_id": entry.request_id,
     }
     return JSONResponse(submitted)

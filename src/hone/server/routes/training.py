@@ -75,8 +75,10 @@ async def submit_operation(request: Request, kind: str, fields: dict[str, Any]) 
     service: Service = request.app.state.service
     address = requests.parse(requests.OperationAddress, fields)
     await service.sessions.check_open(ids.session_of(address.model_id))
-    # The client draws a new number for the sampling session whenever it repeats the request.
-    identity = canonical({name: value for name, value in fields.items() if name != "sampling_session_seq_id"})
+    identity = None
+    if "sampling_session_seq_id" in fields:
+        # The client draws a new number for the sampling session whenever it repeats the request.
+        identity = canonical({name: value for name, value in fields.items() if name != "sampling_session_seq_id"})
     key_id = caller_of(request).key.id
     entry = Entry(address.model_id, address.seq_id, kind, canonical(fields), seed=0, key_id=key_id, identity=identity)
     return JSONResponse({"request_id": await service.worker.submit(entry)})

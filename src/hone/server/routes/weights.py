@@ -36,7 +36,6 @@ async def copy(request: Request) -> JSONResponse:
 
 async def load(request: Request) -> JSONResponse:
     fields = await read_json(request)
-    fields.pop("weights_access_token", None)  # it has been looked at, and is nobody's to keep
     if fields.get("session_id") is not None:
         return await submit_creation(request, "create_by_load", fields)
     return await submit_operation(request, "load_weights", fields)

@@ -113,24 +113,16 @@ def test_any_temperature_gives_a_token_and_a_number(temperature: float, logits_V
 def test_rows_do_not_depend_on_each_other() -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(9, 40, generator=generator)
-    mixed = DrawSettings(
-        temperature_B1=torch.tensor([[1.0], [0.5], [1.0], [2.0], [1.0], [1.0], [0.7], [1.0], [1.0]]),
-        greedy_B=torch.tensor([False, False, True, False, False, False, False, False, False]),
-        top_k=[-1, 5, -1, -1, 1, -1, 7, -1, -1],
-        top_p=[1.0, 0.9, 1.0, 0.5, 1.0, 1.0, 0.8, 0.1, 1.0],
-    )
+    params = [
+        SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
+        for temperature, top_k, top_p in [
+            *[(1.0, -1, 1.0), (0.5, 5, 0.9), (0.0, -1, 1.0), (2.0, -1, 0.5), (1.0, 1, 1.0)],
+            *[(1.0, -1, 1.0), (0.7, 7, 0.8), (1.0, -1, 0.1), (0.0, 3, 0.5)],
+        ]
+    ]
     uniforms = torch.rand(9, generator=generator, dtype=torch.float64)
-    together = draw(logits, mixed, uniforms)
+    together = draw(logits, draw_settings(params), uniforms)
     for i in range(9):
-        alone = draw(
-            logits[i : i + 1],
-            DrawSettings(
-                mixed.temperature_B1[i : i + 1],
-                mixed.greedy_B[i : i + 1],
-                mixed.top_k[i : i + 1],
-                mixed.top_p[i : i + 1],
-            ),
-            uniforms[i : i + 1],
-        )
+        alone = draw(logits[i : i + 1], draw_settings(params[i : i + 1]), uniforms[i : i + 1])
         assert alone.tokens == together.tokens[i : i + 1]
         assert alone.logprobs == together.logprobs[i : i + 1]

@@ -128,6 +128,21 @@ def test_sampled_log_probabilities_are_the_trainers(family: str, length: int, mo
         np.testing.assert_allclose(result.prompt_logprobs[1:], wanted[: length - 1], atol=TRAINER_TOLERANCE)
 
 
+@pytest.mark.parametrize("length", [150, 380, 700, 1100])
+def test_the_trainers_in_long_contexts_too(length: int, models: dict[str, LoadedModel]) -> None:
+    """Where the products inside attention break their sums must not depend on the length of the sequence."""
+    model = models["qwen3_long"]
+    state = trained_adapter(model.config, LoraConfig(64, 1))
+    version, prompt_T = make_version(state.layout, state.weights.clone()), prompt(length, length)
+    op = request(prompt_T, "v", samples=2, max_tokens=150, prompt_logprobs=True)
+    result = one(sampler_of(model, prefill=2048), op, version)
+    for sequence in result.sequences:
+        wanted = trainer_logprobs(model, state, prompt_T, sequence)
+        assert np.abs(sequence.logprobs - wanted[length - 1 :]).max() < TRAINER_TOLERANCE
+        assert result.prompt_logprobs is not None
+        assert np.abs(result.prompt_logprobs[1:] - wanted[: length - 1]).max() < TRAINER_TOLERANCE
+
+
 def test_greedy_is_that_of_transformers(qwen3: LoadedModel) -> None:
     prompt_T, tokens = prompt(1, 20), prompt(1, 20).tolist()
     (sequence,) = one(sampler_of(qwen3), request(prompt_T, max_tokens=40, temperature=0.0)).sequences

@@ -20,6 +20,8 @@ from tests.support.service import KEY, MODEL, Client, LiveServer, serving
 from tests.support.tenants import as_key, make_key
 from tests.support.uniform_engine import UniformEngine
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 TINY = str(Path(hone.__file__).parent / "assets" / "tiny")
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "seed": 1, "max_tokens": 20}
 

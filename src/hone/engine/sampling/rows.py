@@ -1,0 +1,148 @@
+"""The sequences that run together, laid out for decoding until one of them joins or leaves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, stable_blocks
+from hone.engine.lora.batch import LoraBatch, LoraSpan
+from hone.engine.lora.linear import project
+from hone.engine.models.load import LoadedModel
+from hone.engine.models.weights import DenseMlp, LayerWeights
+from hone.engine.rowwise import MIN_COLUMNS, MIN_ROWS
+from hone.engine.sampling.draw import DrawSettings, draw_settings
+from hone.engine.sampling.request import RunningSequence
+from hone.engine.sampling.step import StepLayer, StepLora, StepRows, StepShape, compiled_dense_step
+from hone.engine.sampling.version import AdapterVersion
+
+
+def adapter_spans(versions: Sequence[AdapterVersion | None], starts: Sequence[int]) -> list[LoraSpan]:
+    """Which rows are whose: part i is `starts[i]:starts[i + 1]`. Neighbouring parts of one adapter become one span;
+    parts of the base model none."""
+    spans: list[LoraSpan] = []
+    for i, version in enumerate(versions):
+        if version is None:
+            continue
+        start, stop = starts[i], starts[i + 1]
+        if spans and spans[-1].weights is version.weights and spans[-1].stop == start:
+            start = spans.pop().start
+        spans.append(LoraSpan(start, stop, version.weights, None, version.scale))
+    return spans
+
+
+class RunningRows:
+    """One row for each sequence, neighbours on one adapter side by side; further rows are padding, which the matrix
+    products have and the attention has not."""
+
+    def __init__(self, model: LoadedModel, cache: KeyValueCache, sequences: Sequence[RunningSequence]) -> None:
+        self.sequences = sorted(sequences, key=lambda s: s.request.operation.version or "")
+        self.settings: DrawSettings = draw_settings([s.request.operation.params for s in self.sequences])
+        self._model, self._cache = model, cache
+        self._padding = max(0, MIN_ROWS - len(sequences))
+        blocks_BN = np.zeros((len(sequences), stable_blocks(max(len(s.blocks) for s in sequences))), np.int64)
+        for row, sequence in enumerate(self.sequences):
+            blocks_BN[row, : len(sequence.blocks)] = sequence.blocks
+        self._blocks_BN = torch.from_numpy(blocks_BN)
+        self._first_block = _first_of_a_row(self.sequences, blocks_BN.shape[1], len(cache.entries[0]))
+        # the padding goes with the last adapter, so that its products need none of their own
+        starts = [*range(len(sequences)), len(sequences) + self._padding]
+        spans = adapter_spans([s.request.version for s in self.sequences], starts)
+        self._step = _DenseStep(model, cache, spans) if _DenseStep.serves(model, spans) else None
+        self._lora = LoraBatch(spans)
+
+    def logits(self) -> Tensor:
+        """Feed every sequence its newest token; what comes next, [B, V]."""
+        rest, count = [0] * self._padding, len(self.sequences)
+        tokens_T = torch.tensor([s.tokens[-1] for s in self.sequences] + rest)
+        positions = [s.position for s in self.sequences]
+        positions_T = torch.tensor(positions + rest)
+        blocks_BN = self._blocks_BN[:, : stable_blocks(max(positions) // BLOCK + 1)]
+        if self._step is not None:
+            return self._step(tokens_T, positions_T, blocks_BN, self._first_block)[:count]
+        positions_B = positions_T[:count]
+        slots_B = blocks_BN.gather(1, positions_B[:, None] // BLOCK)[:, 0] * BLOCK + positions_B % BLOCK
+        attend = DecodeAttention(self._cache, blocks_BN, slots_B, positions_B)
+        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora)
+        return project(hidden_Th, self._model.decoder.weights.head, self._lora.segments("head"))[:count]
+
+
+def _first_of_a_row(sequences: Sequence[RunningSequence], wanted: int, existing: int) -> int:
+    """Where the blocks of a lone sequence follow one another, as on a quiet server, they can be read where they lie:
+    the first one. Otherwise -1."""
+    blocks = sequences[0].blocks
+    first = blocks[0]
+    in_a_row = blocks == list(range(first, first + len(blocks))) and first + wanted <= existing
+    return first if len(sequences) == 1 and in_a_row else -1
+
+
+class _DenseStep:
+    """The arguments of the compiled step that stay the same while the rows do."""
+
+    @staticmethod
+    def serves(model: LoadedModel, spans: Sequence[LoraSpan]) -> bool:
+        """Experts, adapters of rank 1 and those of so high a rank that their matrices lie apart take the long way."""
+        groups = [group for span in spans for group in span.weights.values()]
+        return not model.config.experts and all(len(g.b) == 1 and g.a.shape[0] >= MIN_COLUMNS for g in groups)
+
+    def __init__(self, model: LoadedModel, cache: KeyValueCache, spans: Sequence[LoraSpan]) -> None:
+        config, weights = model.config, model.decoder.weights
+        names = [f"model.layers.{i}.{g}" for i in range(config.layers) for g in ("qkv", "o", "gate_up", "down")]
+        rows, borders = _widened([(s.start, s.stop) for s in spans])
+        eps_sum, head_eps_sum = (torch.tensor(d * config.rms_norm_eps) for d in (config.hidden_size, config.head_dim))
+        self._cache = cache.entries
+        self._fixed = (
+            weights.embedding,
+            *model.decoder.rope,
+            [_step_layer(layer) for layer in weights.layers],
+            weights.final_norm,
+            weights.head.t(),
+            [_step_lora(name, spans, borders) for name in (*names, "head")],
+            rows,
+            StepShape(config.heads, config.kv_heads, config.head_dim, BLOCK, MIN_ROWS, eps_sum, head_eps_sum),
+        )
+
+    def __call__(self, tokens_T: Tensor, positions_T: Tensor, blocks_BN: Tensor, first_block: int) -> Tensor:
+        return compiled_dense_step(tokens_T, positions_T, blocks_BN, first_block, self._cache, *self._fixed)
+
+
+def _step_layer(layer: LayerWeights) -> StepLayer:
+    assert isinstance(layer.mlp, DenseMlp)
+    return StepLayer(
+        attention_norm=layer.attention_norm,
+        qkv=layer.qkv.t(),
+        qk_norm=layer.qk_norm,
+        o=layer.o.t(),
+        mlp_norm=layer.mlp_norm,
+        gate_up=layer.mlp.gate_up.t(),
+        down=layer.mlp.down.t(),
+    )
+
+
+def _step_lora(group: str, spans: Sequence[LoraSpan], borders: Sequence[tuple[int, int]]) -> StepLora:
+    """`borders` says where the rows of each span lie."""
+    found = [(span, start, stop) for span, (start, stop) in zip(spans, borders, strict=True) if group in span.weights]
+    return StepLora(
+        starts=[start for _, start, _ in found],
+        stops=[stop for _, _, stop in found],
+        a=[span.weights[group].a.t() for span, _, _ in found],
+        b=[span.weights[group].b[0].t() for span, _, _ in found],
+        scales=[span.scale for span, _, _ in found],
+    )
+
+
+def _widened(borders: Sequence[tuple[int, int]]) -> tuple[StepRows, list[tuple[int, int]]]:
+    """The rows with at least `MIN_ROWS` for each adapter, and its new borders; an adapter's first row fills up.
+
+    Rows of the base model are not among them: their place is before all adapters, and they take nothing from these.
+    """
+    if all(stop - start >= MIN_ROWS for start, stop in borders):
+        return StepRows(None, None), list(borders)
+    base = borders[0][0]
+    gather, scatter, widened = list(range(base)), list(range(base)), []
+    for start, stop in borders:
+        widened.append((len(gather), len(gather) + max(stop - start, MIN_ROWS)))
+        scatter += range(len(gather), len(gather) + stop - start)
+        gather += [*range(start, stop), *[start] * (MIN_ROWS - (stop - start))]
+    return StepRows(torch.tensor(gather), torch.tensor(scatter)), widened
