@@ -1,9 +1,10 @@
-"""Losses that the client traces and the server computes: the same steps as when the client computes them."""
+"""Section 5.4: losses that the client traces and the server computes, with the steps that the client would make."""
 
 import pytest
 import tinker
 import torch
 
+from hone.client.embedded import ServerInfo
 from tests.contract.material import PROPORTIONAL_STEP, TOLERANCE, Material, datum, forward, logprobs
 
 
@@ -16,10 +17,15 @@ def data(material: Material) -> list[tinker.Datum]:
     return [datum(material.sequence(number)) for number in range(3)]
 
 
+@pytest.fixture(scope="module")
+def uploaded(service: tinker.ServiceClient) -> tinker.LossHandle:
+    """Once: the SDK refuses to upload one loss twice in a session."""
+    return service.create_custom_loss(weighted, {"logprobs": 1, "weights": 1}).result()
+
+
 def test_the_server_computes_what_the_client_would(
-    service: tinker.ServiceClient, base_model: str, material: Material
+    service: tinker.ServiceClient, uploaded: tinker.LossHandle, base_model: str, material: Material
 ) -> None:
-    uploaded = service.create_custom_loss(weighted, {"logprobs": 1, "weights": 1}).result()
     assert uploaded.loss_id is not None
 
     def in_the_client(data: list[tinker.Datum], values: list[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
@@ -51,3 +57,25 @@ def test_what_the_server_does_not_allow_is_said_when_the_loss_is_made(service: t
     with pytest.raises(tinker.RequestFailedError, match=r"torch\.rand_like.*not on this server's list") as refusal:
         service.create_custom_loss(random, {"logprobs": 1}).result()
     assert refusal.value.category == "user"
+
+
+def test_a_loss_belongs_to_its_session(
+    server: ServerInfo, uploaded: tinker.LossHandle, base_model: str, material: Material
+) -> None:
+    assert uploaded.loss_id is not None
+    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as other:
+        training = other.create_lora_training_client(base_model, rank=4).result()
+        with pytest.raises(tinker.RequestFailedError, match="no custom loss of this session"):
+            training.forward_backward(data(material), "custom", {"loss_id": uploaded.loss_id}).result()
+
+
+def test_an_input_that_is_not_sent_is_named(
+    service: tinker.ServiceClient, uploaded: tinker.LossHandle, base_model: str, material: Material
+) -> None:
+    training = service.create_lora_training_client(base_model, rank=4).result()
+    (one, *_) = data(material)
+    bare = tinker.Datum(
+        model_input=one.model_input, loss_fn_inputs={"target_tokens": one.loss_fn_inputs["target_tokens"]}
+    )
+    with pytest.raises((tinker.RequestFailedError, ValueError), match="weights"):
+        training.forward_backward_custom([bare], uploaded).result()

@@ -1,11 +1,8 @@
-"""Weights leave and come back: exports, encryption, copies, the SDK's command line, other tools, imports."""
+"""Section 13: weights leave and come back: exports, encryption, copies, the command line, other tools, imports."""
 
 import contextlib
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import peft
@@ -18,6 +15,7 @@ import transformers
 from hone.cli.main import main
 from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo, embedded_server
+from tests.contract.conftest import Cli, cli_of
 from tests.contract.material import STEP, TOLERANCE, Material, datum, forward
 
 PARITY = 1e-4
@@ -32,20 +30,6 @@ def trained(training: tinker.TrainingClient, material: Material) -> tinker.Train
         training.forward_backward([datum(material.sequence(1))], "cross_entropy")
         training.optim_step(STEP).result()
     return training
-
-
-@pytest.fixture
-def rest(server: ServerInfo) -> tinker.RestClient:
-    return tinker.RestClient(base_url=server.url, api_key=server.api_key)
-
-
-def run_cli(server: ServerInfo, *arguments: str) -> str:
-    """The `tinker` command, as its user runs it."""
-    environment = os.environ | {"TINKER_BASE_URL": server.url, "TINKER_API_KEY": server.api_key}
-    command = [str(Path(sys.executable).with_name("tinker")), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def check_parity(adapter: Path, trained: tinker.TrainingClient, material: Material, scratch: Path) -> None:
@@ -63,24 +47,13 @@ def check_parity(adapter: Path, trained: tinker.TrainingClient, material: Materi
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 def test_the_command_line_downloads_an_export_that_peft_loads(
-    server: ServerInfo, trained: tinker.TrainingClient, material: Material, tmp_path: Path
+    cli: Cli, trained: tinker.TrainingClient, material: Material, tmp_path: Path
 ) -> None:
     path = trained.save_weights_external("out").result().path
-    run_cli(server, "checkpoint", "download", path, "--output", str(tmp_path))
+    cli("checkpoint", "download", path, "--output", str(tmp_path))
     (config,) = tmp_path.rglob("adapter_config.json")
     assert {file.name for file in config.parent.iterdir()} == FILES
     check_parity(config.parent, trained, material, tmp_path)
-
-
-@pytest.mark.slow
-def test_the_command_line_downloads_a_training_checkpoint_and_leaves_no_export(
-    server: ServerInfo, rest: tinker.RestClient, training: tinker.TrainingClient, tmp_path: Path
-) -> None:
-    path = training.save_state("state").result().path
-    before = {one.tinker_path for one in rest.list_user_checkpoints().result().checkpoints}
-    run_cli(server, "checkpoint", "download", path, "--output", str(tmp_path))
-    assert list(tmp_path.rglob("adapter_model.safetensors"))
-    assert {one.tinker_path for one in rest.list_user_checkpoints().result().checkpoints} == before
 
 
 def test_the_cookbook_downloads_a_training_checkpoint_encrypted(
@@ -118,11 +91,23 @@ def test_an_export_tells_how_well_transformers_computes_the_same(further_servers
         training.forward_backward([datum([9, 8, 7, 6, 5])], "cross_entropy")
         training.optim_step(STEP).result()
         path = training.save_weights_external("out").result().path
-        run_cli(server, "checkpoint", "download", path, "--output", str(tmp_path))
+        cli_of(server, tmp_path)("checkpoint", "download", path, "--output", str(tmp_path))
     (report,) = tmp_path.rglob("hone_export.json")
     parity = json.loads(report.read_text())["parity"]
     assert parity["within_tolerance"] is True, parity
     assert 0 < parity["max_difference_nats"] <= PARITY
+
+
+def test_every_path_is_one_that_the_sdk_reads(training: tinker.TrainingClient) -> None:
+    paths = {
+        "training": training.save_state("p").result().path,
+        "sampler": training.save_weights_for_sampler("p").result().path,
+        "external": training.save_weights_external("p").result().path,
+    }
+    for kind, path in paths.items():
+        parsed = tinker.ParsedCheckpointTinkerPath.from_tinker_path(path)
+        assert (parsed.training_run_id, parsed.checkpoint_type) == (training.model_id, kind)
+        assert parsed.checkpoint_id == path.split("/", 3)[3]
 
 
 def test_a_wrong_recipient_is_the_users_mistake(training: tinker.TrainingClient) -> None:
@@ -152,27 +137,12 @@ def test_a_copy_goes_on_where_its_source_was(
     assert rest.get_training_run_by_tinker_path(copied).result().base_model == base_model
 
 
-def test_publication_and_time_to_live_by_command_line(
-    server: ServerInfo, rest: tinker.RestClient, training: tinker.TrainingClient
-) -> None:
-    path = training.save_state("x").result().path
-    run_id = path.removeprefix("tinker://").split("/")[0]
-    for verb, public in (("publish", True), ("unpublish", False)):
-        for _ in range(2):
-            getattr(rest, f"{verb}_checkpoint_from_tinker_path")(path).result()
-        assert rest.list_checkpoints(run_id).result().checkpoints[0].public is public
-    run_cli(server, "checkpoint", "set-ttl", path, "--ttl", "7200")
-    assert rest.list_checkpoints(run_id).result().checkpoints[0].expires_at is not None
-    run_cli(server, "checkpoint", "set-ttl", path, "--remove")
-    assert rest.list_checkpoints(run_id).result().checkpoints[0].expires_at is None
-
-
 @pytest.mark.slow
 def test_an_imported_adapter_becomes_a_training_run(
-    server: ServerInfo, trained: tinker.TrainingClient, material: Material, further_servers: None, tmp_path: Path
+    cli: Cli, trained: tinker.TrainingClient, material: Material, further_servers: None, tmp_path: Path
 ) -> None:
     path = trained.save_weights_external("out").result().path
-    run_cli(server, "checkpoint", "download", path, "--output", str(tmp_path / "d"))
+    cli("checkpoint", "download", path, "--output", str(tmp_path / "d"))
     (config,) = (tmp_path / "d").rglob("adapter_config.json")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         assert main(["checkpoint", "import", str(config.parent), "--data-dir", str(tmp_path / "new"), "--json"]) == 0

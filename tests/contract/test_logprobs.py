@@ -1,4 +1,4 @@
-"""Sampler and trainer speak of the same distribution."""
+"""Section 7.3: log-probabilities. Sampler and trainer speak of the same distribution."""
 
 import itertools
 

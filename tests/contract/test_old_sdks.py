@@ -50,8 +50,15 @@ def sequences(material: Material) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
+def exported(service: tinker.ServiceClient, base_model: str) -> str:
+    """A checkpoint of a kind that came later."""
+    training = service.create_lora_training_client(base_model, rank=2).result()
+    return training.save_weights_external("later").result().path
+
+
+@pytest.fixture(scope="module")
 def old(
-    server: ServerInfo, version: str, base_model: str, material: Material, sequences: list[list[int]]
+    server: ServerInfo, version: str, base_model: str, material: Material, sequences: list[list[int]], exported: str
 ) -> dict[str, Any]:
     """What the old SDK saw."""
     asked = {
@@ -194,6 +201,12 @@ def test_what_was_made_is_listed(old: dict[str, Any], base_model: str) -> None:
     assert old["session"] == [True, 3]
     assert old["in_sessions"]
     assert old["trace"] == 200
+
+
+def test_kinds_that_it_does_not_know_are_left_out(old: dict[str, Any], exported: str, rest: tinker.RestClient) -> None:
+    """It would refuse the whole list."""
+    assert exported in {one.tinker_path for one in rest.list_user_checkpoints(limit=1000).result().checkpoints}
+    assert old["kinds"] == ["sampler", "training"]
 
 
 def test_weights_info_tells_how_to_make_the_model(old: dict[str, Any], base_model: str) -> None:

@@ -1,4 +1,4 @@
-"""The official `openai` package against the embedded model."""
+"""Section 14.2: the official `openai` package against the embedded model."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Questions about the prompt itself, and about the likeliest tokens, through the official client."""
+"""Sections 7.2 and 11.2: questions about the prompt itself, and about the likeliest tokens."""
 
 import numpy as np
 import pytest

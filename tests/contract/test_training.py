@@ -1,18 +1,17 @@
-"""Losses are sums, gradients add up, and operations take effect in the order of the calls."""
+"""Section 5: losses are sums, gradients add up, and operations take effect in the order of the calls."""
 
 import pytest
 import tinker
 import torch
 
+from hone.client.embedded import ServerInfo
 from tests.contract.material import (
     PROPORTIONAL_STEP,
     STEP,
     TOLERANCE,
     Material,
     datum,
-    floats,
     forward,
-    integers,
     logprobs,
     policy_datum,
 )
@@ -101,25 +100,6 @@ def test_policy_losses_raise_what_was_rewarded(
     assert (before[0][start:] - recorded).abs().max() < TOLERANCE, "on policy, the ratio is one"
 
 
-def test_importance_sampling_sums_ratio_times_advantage(training: tinker.TrainingClient, material: Material) -> None:
-    tokens = material.sequence(2)
-    count = len(tokens) - 1
-    sampled = torch.linspace(-4, -0.5, count)
-    advantages = torch.linspace(-1, 2, count)
-    one = tinker.Datum(
-        model_input=tinker.ModelInput.from_ints(tokens[:-1]),
-        loss_fn_inputs={
-            "target_tokens": integers(tokens[1:]),
-            "logprobs": floats(sampled.tolist()),
-            "advantages": floats(advantages.tolist()),
-        },
-    )
-    output = training.forward_backward([one], "importance_sampling").result()
-    (lp,) = logprobs(output)
-    expected = -(torch.exp(lp.double() - sampled.double()) * advantages.double()).sum().item()
-    assert output.metrics["loss:sum"] == pytest.approx(expected, rel=1e-4)
-
-
 def test_several_targets_per_position(training: tinker.TrainingClient, material: Material) -> None:
     """[N, K] targets are a soft distribution: column 0 repeats the 1-D case, column 1 has weight zero."""
     tokens = material.sequence(3)
@@ -163,6 +143,94 @@ def test_a_custom_loss_steps_like_the_weights_that_autograd_gives(
     after = forward(training, data)
     assert torch.equal(after, forward(twin, data))
     assert (after**2).sum() < (before**2).sum(), "the step must lower the custom loss"
+
+
+def test_a_custom_loss_of_several_targets_gets_them_in_their_shape(
+    training: tinker.TrainingClient, twin: tinker.TrainingClient, material: Material
+) -> None:
+    """Mostly empty columns travel in sparse form."""
+    tokens = material.sequence(2)
+    targets = torch.zeros((len(tokens) - 1, 40), dtype=torch.int64)
+    targets[:, 0], targets[:, 3] = torch.tensor(tokens[1:]), 5
+    asked = tinker.Datum(
+        model_input=tinker.ModelInput.from_ints(tokens[:-1]),
+        loss_fn_inputs={
+            "target_tokens": tinker.TensorData.from_torch_sparse(targets),
+            "weights": tinker.TensorData.from_torch(torch.zeros(targets.shape)),
+        },
+    )
+
+    def contrast(_: list[tinker.Datum], lps: list[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+        assert lps[0].shape == targets.shape
+        return (lps[0][:, 3] - 2 * lps[0][:, 0]).sum(), {}
+
+    output = training.forward_backward_custom([asked], contrast).result()
+    assert "surrogate_loss:sum" in output.metrics
+    weights = torch.zeros(targets.shape)
+    weights[:, 0], weights[:, 3] = 2.0, -1.0
+    by_hand = tinker.Datum(
+        model_input=asked.model_input,
+        loss_fn_inputs={
+            "target_tokens": tinker.TensorData.from_torch(targets),
+            "weights": tinker.TensorData.from_torch(weights),
+        },
+    )
+    twin.forward_backward([by_hand], "cross_entropy")
+    after = []
+    for one in (training, twin):
+        one.optim_step(PROPORTIONAL_STEP)
+        after.append(forward(one, [datum(tokens)]))
+    assert torch.equal(*after)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_chunks_arrive_in_any_order_and_mean_the_same(
+    server: ServerInfo, base_model: str, material: Material, together: bool
+) -> None:
+    """Sent together, the first chunk comes last."""
+    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as client:
+        changed = {"fwdbwd_max_chunk_len": 2, "parallel_fwdbwd_chunks": together}
+        client.holder._client_config = client.holder._client_config.model_copy(update=changed)
+        training = client.create_lora_training_client(base_model, rank=4, seed=7).result()
+        data = [datum(material.sequence(number)) for number in range(7)]
+        output = training.forward_backward(data, "cross_entropy").result()
+        alone = [logprobs(training.forward([one], "cross_entropy").result())[0] for one in data]
+        assert all(torch.equal(one, other) for one, other in zip(logprobs(output), alone, strict=True))
+        assert output.metrics["loss:sum"] == pytest.approx(-sum(lp.sum().item() for lp in alone), rel=1e-5)
+        assert all(name.count(":") == 1 for name in output.metrics)
+
+
+def test_a_bad_datum_in_one_chunk_fails_the_call_and_nothing_else(
+    server: ServerInfo, base_model: str, material: Material
+) -> None:
+    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as client:
+        config = client.holder._client_config
+        client.holder._client_config = config.model_copy(update={"fwdbwd_max_chunk_len": 2})
+        training = client.create_lora_training_client(base_model, rank=4, seed=7).result()
+        data = [datum(material.sequence(number)) for number in range(5)]
+        spoiled = [*data[:3], datum([1, 10_000_000, 2]), data[4]]
+        with pytest.raises(tinker.RequestFailedError, match="10000000"):
+            training.forward_backward(spoiled, "cross_entropy").result()
+        assert len(training.forward_backward(data, "cross_entropy").result().loss_fn_outputs) == 5
+
+
+def test_a_failed_gradient_leaves_the_adapter_alone(training: tinker.TrainingClient, material: Material) -> None:
+    good = [datum(material.sequence())]
+    before = forward(training, good)
+    with pytest.raises(tinker.RequestFailedError):
+        training.forward_backward([datum([1, 10_000_000, 2])], "cross_entropy").result()
+    training.optim_step(STEP).result()
+    assert torch.equal(forward(training, good), before)
+
+
+def test_models_do_not_see_each_other(
+    training: tinker.TrainingClient, twin: tinker.TrainingClient, material: Material
+) -> None:
+    data = [datum(material.sequence(0))]
+    before = forward(twin, data)
+    training.forward_backward(data, "cross_entropy")
+    training.optim_step(STEP).result()
+    assert torch.equal(forward(twin, data), before)
 
 
 @pytest.mark.slow

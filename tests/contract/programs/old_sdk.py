@@ -166,6 +166,7 @@ seen["in_runs"] = run_id in [one.training_run_id for one in rest.list_training_r
 seen["weights_info"] = vars(rest.get_weights_info_by_tinker_path(state).result())
 listed = rest.list_checkpoints(run_id).result().checkpoints
 seen["checkpoints"] = sorted([one.checkpoint_type, one.checkpoint_id, one.public] for one in listed)
+seen["kinds"] = sorted({one.checkpoint_type for one in rest.list_user_checkpoints(limit=1000).result().checkpoints})
 mine = [one.tinker_path for one in rest.list_user_checkpoints(limit=1000).result().checkpoints]
 seen["in_user_checkpoints"] = [path in mine for path in seen["paths"]]
 rest.publish_checkpoint_from_tinker_path(state).result()

@@ -118,3 +118,21 @@ def test_an_unknown_model_cannot_be_unloaded(tmp_path: Path) -> None:
             assert f"{session}:train:5" in answer["detail"]
 
     asyncio.run(run())
+
+
+def test_lists_leave_out_kinds_that_the_client_does_not_know(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path) as client:
+            model = await client.model(await client.session())
+            for seq, kind in enumerate(("save_weights", "save_weights_external"), start=1):
+                saved = await client.post(kind, {"model_id": model, "seq_id": seq, "path": "x"})
+                await client.result(saved["request_id"])
+            versions = {"0.25.0": 1, "0.27.2": 1, "0.28.0": 2, "0.38.0": 2, "1.0.0": 2}
+            for version, count in versions.items():
+                for path in ("checkpoints", f"training_runs/{model}/checkpoints"):
+                    agent = {"User-Agent": f"AsyncTinker/Python {version}"}
+                    found = (await client.http.get(f"/api/v1/{path}", headers=agent)).json()
+                    assert len(found["checkpoints"]) == count, (version, path)
+            assert len((await client.get("checkpoints"))["checkpoints"]) == 2, "another program sees all"
+
+    asyncio.run(run())

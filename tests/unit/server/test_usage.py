@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -193,36 +190,3 @@ def test_bad_windows_are_refused(tmp_path: Path) -> None:
                 assert response.status_code == 400, query
 
     asyncio.run(run())
-
-
-@pytest.mark.parametrize("any_database", ["sqlite"], indirect=True)  # of the client, and slow
-def test_the_official_command_line(tmp_path: Path) -> None:
-    """The commands that show sessions, runs, money and access, run as users run them."""
-    with LiveServer(tmp_path / "data", prices=json.dumps(PRICES)) as server:
-        with tinker.ServiceClient(base_url=server.url, api_key=KEY) as client:
-            model = client.create_lora_training_client(MODEL, rank=8, seed=3).result()
-            model.forward_backward([datum(1, 2, 3)], "cross_entropy").result()
-            run_id = model.model_id
-        session_id = run_id.split(":")[0]
-        environment = {**os.environ, "TINKER_BASE_URL": server.url, "TINKER_API_KEY": KEY, "HOME": str(tmp_path)}
-
-        def tinker_cli(*arguments: str) -> str:
-            command = [sys.executable, "-m", "tinker.cli", *arguments]
-            done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-            assert done.returncode == 0, done.stderr
-            return done.stdout
-
-        assert MODEL in tinker_cli("model", "list")
-        tinker_cli("auth", "status")
-        (listed,) = json.loads(tinker_cli("-f", "json", "run", "list"))["runs"]
-        assert listed["training_run_id"] == run_id
-        assert run_id in tinker_cli("run", "info", run_id)
-        bill = json.loads(tinker_cli("-f", "json", "billing", "usage", *window()))
-        assert [event["event_info"] for event in bill["data"]] == [{"type": "training", "token_count": 2}]
-        tinker_cli("billing", "checkpoint-storage")
-        tinker_cli("session", "export-trace", session_id, "--output", "trace.json")
-        trace = json.loads((tmp_path / "trace.json").read_text())
-        slices = [event for event in trace["traceEvents"] if event["ph"] in "be"]
-        assert [event["name"] for event in slices] == ["create_model"] * 2 + ["forward_backward"] * 2
-        assert [event["ph"] for event in slices] == ["b", "e"] * 2
-        assert all(first["ts"] <= last["ts"] for first, last in zip(slices[::2], slices[1::2], strict=True))

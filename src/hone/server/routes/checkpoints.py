@@ -3,6 +3,7 @@
 A checkpoint's id is two segments of a URL, `<kind>/<name>`.
 """
 
+import re
 import time
 
 from starlette.requests import Request
@@ -18,11 +19,14 @@ from hone.server.service import Service
 from hone.server.store import Checkpoint
 from hone.storage.atomic import remove_tree, tree_size
 
+EXPORTS_SINCE = (0, 28)
+"""The first version of the official client that knows external weights."""
+
 
 async def list_all(request: Request) -> JSONResponse:
     service: Service = request.app.state.service
     offset, limit = integer(request, "offset", 0, 2**31), integer(request, "limit", 100, 10000)
-    page, total = await service.store.checkpoints(None, offset, limit, caller_of(request).projects)
+    page, total = await service.store.checkpoints(None, offset, limit, caller_of(request).projects, _known(request))
     cursor: responses.Cursor = {"offset": offset, "limit": limit, "total_count": total}
     return JSONResponse({"checkpoints": [described(found, service) for found in page], "cursor": cursor})
 
@@ -30,8 +34,16 @@ async def list_all(request: Request) -> JSONResponse:
 async def list_of_run(request: Request) -> JSONResponse:
     service: Service = request.app.state.service
     run = await service.store.run(request.path_params["run_id"])
-    page, _ = await service.store.checkpoints(run.id)
+    page, _ = await service.store.checkpoints(run.id, kinds=_known(request))
     return JSONResponse({"checkpoints": [described(found, service) for found in page]})
+
+
+def _known(request: Request) -> set[str]:
+    """The kinds that this client knows. Old ones refuse a whole list for one checkpoint of another kind."""
+    version = re.fullmatch(r"AsyncTinker/Python (\d+)\.(\d+).*", request.headers.get("user-agent", ""))
+    if version and (int(version[1]), int(version[2])) < EXPORTS_SINCE:
+        return set(KINDS) - {"external_weights"}
+    return set(KINDS)
 
 
 async def delete(request: Request) -> Response:

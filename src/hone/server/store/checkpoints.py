@@ -11,7 +11,7 @@ from hone.errors import NotFoundError, UserError
 from hone.identity import audit
 from hone.protocol.responses import timestamp
 from hone.protocol.types import LoraConfig
-from hone.protocol.uris import CheckpointPath
+from hone.protocol.uris import KINDS, CheckpointPath
 from hone.server.usage import meter_storage
 from hone.storage.database import Database
 from hone.storage.tables import checkpoints, expired_checkpoints, projects, runs, sessions
@@ -56,9 +56,10 @@ class CheckpointStore:
         offset: int = 0,
         limit: int | None = None,
         projects: Collection[str] | None = None,
+        kinds: Collection[str] = KINDS.keys(),
     ) -> tuple[list[Checkpoint], int]:
         """Checkpoints of one run, of some projects or of all, newest first, and how many there are."""
-        chosen = select(checkpoints).where(live())
+        chosen = select(checkpoints).where(live(), checkpoints.c.kind.in_(kinds))
         if projects is not None:
             owned = runs.join(sessions, runs.c.session_id == sessions.c.id)
             chosen = chosen.join(owned, checkpoints.c.run_id == runs.c.id).where(sessions.c.project_id.in_(projects))
