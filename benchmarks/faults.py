@@ -75,7 +75,8 @@ class Target:
         if victim != "engine":
             self.process.kill()
             self.process.wait()
-            psutil.wait_procs(engines, timeout=30)  # an engine ends when its server does
+            while any(map(alive, engines)):  # an engine ends when its server does
+                time.sleep(0.02)
             self.process = self._start()
         while not self._computes():
             time.sleep(0.02)
@@ -91,6 +92,14 @@ class Target:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whoever inherits an orphan may take its time to bury it."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Killer(threading.Thread):

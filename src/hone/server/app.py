@@ -37,6 +37,7 @@ def create_app(service: Service) -> Starlette:
         exception_handlers={
             HTTPException: _http_error,
             HoneError: _hone_error,
+            RecursionError: _too_deep,
             Exception: _our_error,
         },
     )
@@ -69,6 +70,10 @@ async def _hone_error(request: Request, error: Exception) -> JSONResponse:
         status = 500
         log.error("%s %s: %s", request.method, request.url.path, error)
     return failure(request.url.path, status, str(error))
+
+
+async def _too_deep(request: Request, error: Exception) -> JSONResponse:
+    return failure(request.url.path, 400, "the body is nested too deeply; no request needs more than a few levels")
 
 
 async def _our_error(request: Request, error: Exception) -> JSONResponse:

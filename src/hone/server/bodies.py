@@ -42,8 +42,20 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise UserError(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise UserError(f"the body must be a JSON object, found {type(fields).__name__}")
+    if b"\\u" in body:
+        _check_text(fields)
     await check_body(request, fields)
     return fields
+
+
+def _check_text(fields: dict[str, Any]) -> None:
+    """JSON can spell what is no text: it could neither be kept nor sent."""
+    try:
+        spelled = json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UserError("the body holds half a character: a surrogate such as \\ud800 without the other one") from None
+    if b"\\u0000" in spelled:
+        raise UserError("the body holds the character NUL, \\u0000, which no text may")
 
 
 async def read(request: Request, body_type: type[requests.BodyT]) -> requests.BodyT:

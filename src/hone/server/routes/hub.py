@@ -52,7 +52,7 @@ def _find(request: Request) -> Repository | Response:
 
 
 def _absent(code: str, message: str, repository: Repository | None = None) -> Response:
-    headers = {"X-Error-Code": code, "X-Error-Message": message}
+    headers = {"X-Error-Code": code, "X-Error-Message": ascii(message)[1:-1]}  # it quotes what the client asked for
     if repository is not None:
         headers["X-Repo-Commit"] = repository.commit  # with it, the library remembers that the file is absent
     return JSONResponse({"error": message}, status_code=404, headers=headers)
