@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from hone.errors import BusyError, DiskFullError, ForbiddenError, HoneError, NotFoundError, UserError
 from hone.server.access import guarded
 from hone.server.auth import Authentication
+from hone.server.bodies import BoundedBodies
 from hone.server.failures import ANTHROPIC, OPENAI, failure
 from hone.server.measuring import Measuring
 from hone.server.routes import anthropic, health, hub, metrics, openai, routes
@@ -33,7 +34,11 @@ def create_app(service: Service) -> Starlette:
     ]
     app = Starlette(
         routes=paths,
-        middleware=[Middleware(Measuring, routes=paths), Middleware(Authentication, keys=service.keys)],
+        middleware=[
+            Middleware(Measuring, routes=paths),
+            Middleware(BoundedBodies, room=service.room),
+            Middleware(Authentication, keys=service.keys),
+        ],
         exception_handlers={
             HTTPException: _http_error,
             HoneError: _hone_error,

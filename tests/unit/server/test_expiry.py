@@ -14,7 +14,7 @@ from tests.unit.server.test_checkpoints import save
 
 async def sweep(client: Client) -> None:
     service = client.service
-    await remove_expired(service.store, service.versions, service.data)
+    await remove_expired(service.store, service.versions, service.data, time.time())
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
