@@ -121,8 +121,14 @@ class Killer(threading.Thread):
             self.target.kill(self.kills[-1])
             self.recovered.append(time.monotonic() - started)
             self.target.progress.clear()
-            if self.rng.random() < 0.75 and self.target.progress.wait(RESUME_SECONDS) and not self.done.is_set():
-                self.resumed.append(time.monotonic() - started)
+            if self.rng.random() < 0.75:
+                self.wait_for_a_result(started)
+
+    def wait_for_a_result(self, killed: float) -> None:
+        while not self.done.is_set() and time.monotonic() < killed + RESUME_SECONDS:
+            if self.target.progress.wait(0.05):
+                self.resumed.append(time.monotonic() - killed)
+                return
 
 
 # --- workloads: everything that a run computed, as values that can be compared --------------------------------------
