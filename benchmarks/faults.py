@@ -75,7 +75,8 @@ class Target:
         if victim != "engine":
             self.process.kill()
             self.process.wait()
-            psutil.wait_procs(engines, timeout=30)  # an engine ends when its server does
+            while any(map(alive, engines)):  # an engine ends when its server does
+                time.sleep(0.02)
             self.process = self._start()
         while not self._computes():
             time.sleep(0.02)
@@ -91,6 +92,14 @@ class Target:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whoever inherits an orphan may take its time to bury it."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Killer(threading.Thread):
@@ -112,8 +121,14 @@ class Killer(threading.Thread):
             self.target.kill(self.kills[-1])
             self.recovered.append(time.monotonic() - started)
             self.target.progress.clear()
-            if self.rng.random() < 0.75 and self.target.progress.wait(RESUME_SECONDS) and not self.done.is_set():
-                self.resumed.append(time.monotonic() - started)
+            if self.rng.random() < 0.75:
+                self.wait_for_a_result(started)
+
+    def wait_for_a_result(self, killed: float) -> None:
+        while not self.done.is_set() and time.monotonic() < killed + RESUME_SECONDS:
+            if self.target.progress.wait(0.05):
+                self.resumed.append(time.monotonic() - killed)
+                return
 
 
 # --- workloads: everything that a run computed, as values that can be compared --------------------------------------

@@ -38,6 +38,8 @@ class Settings:
     """How long requests wait for one with a lower sequence number before they fail: a client may die between chunks."""
     max_body_bytes: int = variable("HONE_MAX_BODY_BYTES", 256 * MIB)
     """Largest request body, unpacked. Raising it lets one request take that much memory."""
+    max_bodies_bytes: int = variable("HONE_MAX_BODIES_BYTES", 1024 * MIB)
+    """Request bodies in memory at once, of all clients together; what comes on top is asked to come again."""
     metadata_only_bytes: int = variable("HONE_METADATA_ONLY_BYTES", 4 * MIB)
     """Results from this size on are announced before they are sent, to clients that ask for it."""
     snapshot_operations: int = variable("HONE_SNAPSHOT_OPERATIONS", 256)

@@ -82,7 +82,7 @@ class OperationAddress(Body):
     """Where every later request of a model goes."""
 
     model_id: str
-    seq_id: int = Field(ge=1)
+    seq_id: int = Field(ge=1, lt=2**63)
 
 
 class CreateModel(ModelAddress):

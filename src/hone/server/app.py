@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from hone.errors import BusyError, DiskFullError, ForbiddenError, HoneError, NotFoundError, UserError
 from hone.server.access import guarded
 from hone.server.auth import Authentication
+from hone.server.bodies import BoundedBodies
 from hone.server.failures import ANTHROPIC, OPENAI, failure
 from hone.server.measuring import Measuring
 from hone.server.routes import anthropic, health, hub, metrics, openai, routes
@@ -33,10 +34,15 @@ def create_app(service: Service) -> Starlette:
     ]
     app = Starlette(
         routes=paths,
-        middleware=[Middleware(Measuring, routes=paths), Middleware(Authentication, keys=service.keys)],
+        middleware=[
+            Middleware(Measuring, routes=paths),
+            Middleware(BoundedBodies, room=service.room),
+            Middleware(Authentication, keys=service.keys),
+        ],
         exception_handlers={
             HTTPException: _http_error,
             HoneError: _hone_error,
+            RecursionError: _too_deep,
             Exception: _our_error,
         },
     )
@@ -75,6 +81,10 @@ def _without_secrets(request: Request) -> str:
     """The path, for the log: whoever has a signed link may follow it."""
     path = request.url.path
     return path.replace(request.path_params["token"], "{token}") if "token" in request.path_params else path
+
+
+async def _too_deep(request: Request, error: Exception) -> JSONResponse:
+    return failure(request.url.path, 400, "the body is nested too deeply; no request needs more than a few levels")
 
 
 async def _our_error(request: Request, error: Exception) -> JSONResponse:

@@ -429,7 +429,7 @@ class Lane:
             self._gap = asyncio.get_running_loop().call_later(self._shared.gap_seconds, self._give_up)
 
     def _give_up(self) -> None:
-        missing = ", ".join(map(str, self._gate.missing()[:5]))
+        missing = ", ".join(map(str, self._gate.missing(5)))
         for entry in self._gate.give_up():
             message = (
                 f"seq_id {entry.seq_id} came, but {missing} before it did not within {self._shared.gap_seconds:g} s"

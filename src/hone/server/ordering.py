@@ -1,5 +1,6 @@
 """Puts what arrives in any order back into the order of its numbers."""
 
+from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -27,9 +28,10 @@ class SequenceGate(Generic[T]):
             self.next_seq += 1
         return through
 
-    def missing(self) -> list[int]:
-        """The numbers that are being waited for."""
-        return [seq for seq in range(self.next_seq, max(self._early, default=0)) if seq not in self._early]
+    def missing(self, at_most: int) -> list[int]:
+        """The first numbers that are being waited for. There may be any number of them: clients choose theirs."""
+        wanted = (seq for seq in range(self.next_seq, max(self._early, default=0)) if seq not in self._early)
+        return list(islice(wanted, at_most))
 
     def give_up(self) -> list[T]:
         """Stop waiting: everything that was held, in order. The numbers up to the last of them have passed."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 
 from sqlalchemy import Connection
 
@@ -14,7 +13,9 @@ from hone.paths import DataDirectory
 from hone.server import custom_losses, unloading
 from hone.server.access import Access
 from hone.server.auth import Keys
+from hone.server.bodies import BodyRoom
 from hone.server.budgets import Budgets
+from hone.server.clock import SteadyClock
 from hone.server.copies import Copies
 from hone.server.expiry import sweep
 from hone.server.futures import Futures
@@ -49,6 +50,8 @@ class Service:
         self.data = data
         url = settings.database_url or f"sqlite:///{data.database}"
         self.database = Database(url, settings.sqlite_synchronous, sole=True)
+        self.clock = SteadyClock()
+        self.room = BodyRoom(settings.max_bodies_bytes)
         self.store = Store(self.database)
         self.journal = Journal(self.database)
         self.signer = Signer(data.token_secret)
@@ -113,7 +116,7 @@ class Service:
         for session_id in await self.store.sessions_to_end():
             self.sessions.end_soon(session_id)
         self._pruning = asyncio.create_task(self._prune(), name="prune")
-        self._sweeping = asyncio.create_task(sweep(self.store, self.versions, self.data), name="expiry")
+        self._sweeping = asyncio.create_task(sweep(self.store, self.versions, self.data, self.clock), name="expiry")
 
     async def stop(self) -> None:
         """Keep what can be kept in short time; the journal has the rest for the next start."""
@@ -133,14 +136,14 @@ class Service:
 
         def work(connection: Connection) -> None:
             measure(connection, self.data)
-            meter_storage(connection, time.time())
+            meter_storage(connection, self.clock.now())
 
         await self.database.run(work)
 
     async def _prune(self) -> None:
         while True:
             try:
-                await self.journal.prune(time.time() - self.settings.result_retention_hours * 3600)
+                await self.journal.prune(self.clock.now() - self.settings.result_retention_hours * 3600)
                 await self.sessions.finish_silent(self.settings.silent_session_hours * 3600)
                 await self.meter_storage()
             except Exception:

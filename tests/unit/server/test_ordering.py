@@ -17,7 +17,8 @@ def test_the_missing_are_named_and_given_up() -> None:
     gate: SequenceGate[str] = SequenceGate(1)
     assert gate.offer(1, "a") == ["a"]
     assert gate.offer(3, "c") == gate.offer(6, "f") == []
-    assert gate.missing() == [2, 4, 5]
+    assert gate.missing(9) == [2, 4, 5]
+    assert gate.missing(2) == [2, 4]
     assert gate.give_up() == ["c", "f"]
     assert not gate
     assert gate.offer(2, "b") is None, "its number has passed"
