@@ -167,8 +167,9 @@ class EngineLoop:
                 adapter = self._adapter(op.adapter)
                 image = capture(adapter.state, with_optimizer=False)
                 self._versions[op.version] = make_version(image.layout, image.weights)
-                self._reply(ticket, None)
-                self._write(None, image, adapter.model, op.directory)
+                if not op.durable:
+                    self._reply(ticket, None)
+                self._write(ticket if op.durable else None, image, adapter.model, op.directory)
             case c.SaveAdapter():
                 adapter = self._adapter(op.adapter)
                 if Path(op.directory).exists():

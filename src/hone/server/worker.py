@@ -4,10 +4,9 @@ import asyncio
 from itertools import groupby
 
 from hone.errors import NotFoundError, UserError
-from hone.paths import DataDirectory
 from hone.server.journal import Entry
 from hone.server.lane import Lane, Shared
-from hone.storage.atomic import remove_tree
+from hone.storage.blobs import Blobs
 
 STOP_SECONDS = 5.0
 """How long a stopping server waits for running operations; what is not answered then goes on after the next start."""
@@ -99,8 +98,11 @@ class Worker:
         return self._lanes[model_id]
 
 
-def remove_orphans(data: DataDirectory, wanted: set[str]) -> None:
-    """Remove snapshots that no model names: a server that was killed left them half-way."""
-    for directory in data.snapshots.iterdir():
-        if f"snapshots/{directory.name}" not in wanted:
-            remove_tree(directory)
+async def remove_orphans(blobs: Blobs, wanted: set[str]) -> None:
+    """Remove snapshots that no model names: a server that was killed left them half-way. In an object store, which may
+    be shared with other servers, only those of our models."""
+    ours = {name.split("@")[0] for name in wanted}
+    for found in await blobs.names("snapshots"):
+        name = f"snapshots/{found}"
+        if name not in wanted and (name.split("@")[0] in ours or blobs.here(name)):
+            await blobs.remove(name)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("any_database")
 
 async def sweep(client: Client) -> None:
     service = client.service
-    await remove_expired(service.store, service.versions, service.data)
+    await remove_expired(service.store, service.versions, service.blobs)
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:

@@ -84,8 +84,9 @@ def test_jobs_take_effect_once_wherever_the_connection_is_lost(
         commit()
 
     async def run() -> list[str]:
-        gate = threading.Event()
-        first = database.run(lambda _: gate.wait(5))
+        gate, started = threading.Event(), threading.Event()
+        first = database.run(lambda _: (started.set(), gate.wait(5)))
+        started.wait(5)
         jobs = [database.run(lambda c: insert(c, "a")), database.run(add), database.run(lambda c: insert(c, "b"))]
         gate.set()
         await asyncio.gather(first, *jobs)

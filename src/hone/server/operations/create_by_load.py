@@ -26,7 +26,8 @@ class CreateByLoad:
         base_model = context.base_model(body.base_model or checkpoint.base_model)
         if not body.optimizer:
             check_optimizer(body.optimizer_config)
-        directory = str(context.data.resolve(checkpoint.directory))
+        await context.blobs.fetch(checkpoint.directory)
+        directory = str(context.blobs.path(checkpoint.directory))
         return contract.LoadAdapter(entry.lane, base_model.name, directory, body.optimizer)
 
     async def conclude(

@@ -26,7 +26,8 @@ class LoadWeights:
             raise UserError(
                 f"path {body.path} was trained on {checkpoint.base_model!r}, but this model on {run.base_model!r}"
             )
-        directory = str(context.data.resolve(checkpoint.directory))
+        await context.blobs.fetch(checkpoint.directory)
+        directory = str(context.blobs.path(checkpoint.directory))
         return contract.LoadAdapter(entry.lane, run.base_model, directory, body.optimizer)
 
     async def conclude(

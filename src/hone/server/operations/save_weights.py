@@ -25,7 +25,7 @@ class SaveWeights:
         path = CheckpointPath(entry.lane, "weights", check_name(body.path))
         if not body.overwrite and await context.store.has_checkpoint(path):
             raise name_in_use(path)
-        directory = context.data.resolve(checkpoint_directory(path, entry))
+        directory = context.blobs.path(checkpoint_directory(path, entry))
         remove_tree(directory)  # left there if a save was cut short after its files and before its answer
         return contract.SaveAdapter(entry.lane, str(directory), with_optimizer=True)
 
@@ -34,6 +34,7 @@ class SaveWeights:
         run = await context.store.run(entry.lane)
         path = CheckpointPath(entry.lane, "weights", body.path)
         now = time.time()
+        await context.blobs.keep(checkpoint_directory(path, entry))
         checkpoint = Checkpoint(
             path=path,
             created_at=now,

@@ -26,7 +26,7 @@ class SaveWeightsExternal:
         path = CheckpointPath(entry.lane, "external_weights", check_name(body.path))
         if await context.store.has_checkpoint(path):
             raise name_in_use(path)
-        directory = context.data.resolve(checkpoint_directory(path, entry))
+        directory = context.blobs.path(checkpoint_directory(path, entry))
         remove_tree(directory)  # left there if a save was cut short after its files and before its answer
         return contract.ExportAdapter(entry.lane, str(directory), tuple(body.age_encryption_recipients or ()))
 
@@ -36,6 +36,7 @@ class SaveWeightsExternal:
         body = requests.parse(requests.SaveWeightsExternal, json.loads(entry.payload))
         run = await context.store.run(entry.lane)
         path, now = CheckpointPath(entry.lane, "external_weights", body.path), time.time()
+        await context.blobs.keep(checkpoint_directory(path, entry))
         checkpoint = Checkpoint(
             path=path,
             created_at=now,
