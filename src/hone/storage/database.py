@@ -60,7 +60,8 @@ class Database:
         except OperationalError as error:
             self._engine.dispose()
             shown = self._engine.url.render_as_string(hide_password=True)
-            raise UserError(f"the database {shown} cannot be used: {error.orig}; check HONE_DATABASE_URL") from error
+            told = " ".join(str(error.orig).split())
+            raise UserError(f"the database {shown} cannot be used: {told}; check HONE_DATABASE_URL") from error
         self._thread = threading.Thread(target=self._write, name="database", daemon=True)
         self._thread.start()
 
