@@ -169,7 +169,7 @@ class EngineLoop:
                 self._versions[op.version] = make_version(image.layout, image.weights)
                 if not op.durable:
                     self._reply(ticket, None)
-                self._write(ticket if op.durable else None, image, adapter.model, op.directory)
+                self._write(ticket if op.durable else None, image, adapter.model, op.directory, replace=True)
             case c.SaveAdapter():
                 adapter = self._adapter(op.adapter)
                 if Path(op.directory).exists():
@@ -271,12 +271,14 @@ class EngineLoop:
             raise ServerError(f"sampler version {name!r} is not loaded")
         return self._versions[name]
 
-    def _write(self, ticket: int | None, image: AdapterImage, base_model: str, directory: str) -> None:
+    def _write(
+        self, ticket: int | None, image: AdapterImage, base_model: str, directory: str, replace: bool = False
+    ) -> None:
         """Write on the disk lane, and reply from there if there is a `ticket`."""
 
         def task() -> None:
             try:
-                if ticket is None and Path(directory).exists():  # a replayed publication
+                if replace and Path(directory).exists():  # a replayed publication
                     shutil.rmtree(directory)
                 size = write_image(image, base_model, Path(directory))
             except Exception as error:
