@@ -24,6 +24,8 @@ MAX_GROUP = 256
 """Jobs in one transaction: enough to share a commit, few enough that nobody waits long."""
 
 RECONNECT_SECONDS = 0.5
+ATTEMPTS = 5
+"""Connections that one group of jobs may lose before it is taken for the cause."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,7 @@ class _Job:
 class _Attempt:
     """What became of a group in one transaction."""
 
+    number: int = 1
     transaction: str | None = None
     results: dict[_Job, Any] = field(default_factory=dict)
     errors: dict[_Job, Exception] = field(default_factory=dict)
@@ -111,9 +114,9 @@ class Database:
                 job.done.set_result(attempt.results[job])
 
 
-def _attempt(connection: Connection, group: list[_Job]) -> _Attempt:
+def _attempt(connection: Connection, group: list[_Job], number: int = 1) -> _Attempt:
     """Run a group in one transaction."""
-    attempt = _Attempt()
+    attempt = _Attempt(number)
     try:
         with connection.begin():
             attempt.transaction = postgres.transaction_id(connection)
@@ -140,7 +143,12 @@ def _settle(connection: Connection, group: list[_Job], lost: _Attempt) -> _Attem
     except (DBAPIError, UserError) as error:
         lost.failure = error
         return lost  # not to be reached yet
-    return _attempt(connection, group)
+    if lost.transaction is None:  # it could not even begin, which is no fault of the group
+        return _attempt(connection, group, lost.number)
+    if lost.number == ATTEMPTS:
+        lost.failure = ServerError(f"the connection to the database was lost {ATTEMPTS} times: {lost.failure}")
+        return lost
+    return _attempt(connection, group, lost.number + 1)
 
 
 def _attributed(error: Exception) -> Exception:

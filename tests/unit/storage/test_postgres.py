@@ -97,6 +97,23 @@ def test_jobs_take_effect_once_wherever_the_connection_is_lost(
     database.close()
 
 
+def test_a_job_that_ends_every_connection_is_given_up(url: str) -> None:
+    database = Database(url)
+
+    def harm(connection: Connection) -> None:
+        insert(connection, "harmful")
+        driver: Any = connection.connection.driver_connection
+        end_connection(url, driver.info.backend_pid)
+
+    async def run() -> list[str]:
+        with pytest.raises(ServerError, match="lost 5 times"):
+            await database.run(harm)
+        return await database.run(names)
+
+    assert asyncio.run(run()) == []
+    database.close()
+
+
 def test_a_database_that_stays_away_does_not_keep_a_server_from_stopping(url: str) -> None:
     database = Database(url, sole=True)
     end_connection(url)
