@@ -63,8 +63,7 @@ class Database:
         except OperationalError as error:
             self._engine.dispose()
             shown = self._engine.url.render_as_string(hide_password=True)
-            told = " ".join(str(error.orig).split())
-            raise UserError(f"the database {shown} cannot be used: {told}; check HONE_DATABASE_URL") from error
+            raise UserError(f"the database {shown} cannot be used: {_told(error)}; check HONE_DATABASE_URL") from error
         self._thread = threading.Thread(target=self._write, name="database", daemon=True)
         self._thread.start()
 
@@ -101,7 +100,7 @@ class Database:
         waited_for = [job for job in group if job.done.set_running_or_notify_cancel()]
         attempt = _attempt(connection, group)
         while connection.invalidated:
-            log.warning("the connection to the database was lost (%s); trying again", attempt.failure)
+            log.warning("the connection to the database was lost (%s); trying again", _told(attempt.failure))
             if self._closing.wait(RECONNECT_SECONDS):
                 attempt.failure = ServerError("the database could not be reached when the server stopped")
                 break
@@ -146,7 +145,7 @@ def _settle(connection: Connection, group: list[_Job], lost: _Attempt) -> _Attem
     if lost.transaction is None:  # it could not even begin, which is no fault of the group
         return _attempt(connection, group, lost.number)
     if lost.number == ATTEMPTS:
-        lost.failure = ServerError(f"the connection to the database was lost {ATTEMPTS} times: {lost.failure}")
+        lost.failure = ServerError(f"the connection to the database was lost {ATTEMPTS} times: {_told(lost.failure)}")
         return lost
     return _attempt(connection, group, lost.number + 1)
 
@@ -154,9 +153,13 @@ def _settle(connection: Connection, group: list[_Job], lost: _Attempt) -> _Attem
 def _attributed(error: Exception) -> Exception:
     """Values that no database holds came from a request: lone surrogates, NUL in Postgres, numbers beyond 64 bits."""
     if isinstance(error, DataError | UnicodeEncodeError | OverflowError):
-        cause = getattr(error, "orig", None) or error
-        return UserError(f"a text or number in the request cannot be kept: {cause}")
+        return UserError(f"a text or number in the request cannot be kept: {_told(error)}")
     return error
+
+
+def _told(error: Exception | None) -> str:
+    """In one line and the database's own words, without the statement and its values."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
 def _connectable(url: str, sqlite_synchronous: str, sole: bool) -> Engine:
