@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a lookup on a hub would be a mistake, and 
 os.environ["TINKER_TELEMETRY"] = "0"
 
 from tests.support import databases  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.support.object_stores import S3
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +38,14 @@ def any_database(request: pytest.FixtureRequest) -> Iterator[databases.Databases
     with databases.using(chosen):
         yield chosen
     chosen.recycle()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator["S3"]:
+    from tests.support.object_stores import s3_server
+
+    with s3_server() as server:
+        yield server
 
 
 def pytest_report_header() -> str:

@@ -28,6 +28,10 @@ class Settings:
     """`postgresql://USER:PASSWORD@HOST/NAME` (needs hone[postgres]) or `sqlite:///FILE`. Unset: an SQLite file in the
     data directory. Of Postgres, which must be there already, everything goes by its own settings, such as
     `?options=-c%20synchronous_commit%3Doff`."""
+    blobs_url: str | None = variable("HONE_BLOBS_URL", None)
+    """Where checkpoints and snapshots are kept: `s3://BUCKET/PREFIX` (needs hone[s3]), with AWS's own variables for
+    keys and region and, for another service, `?endpoint_url=https://...`. The data directory is then a cache of them.
+    Unset: in the data directory only."""
     sqlite_synchronous: str = variable("HONE_SQLITE_SYNCHRONOUS", "NORMAL")
     """NORMAL survives a crash of any process; FULL also a power cut, for one disk flush per group of requests."""
     threads: int | None = variable("HONE_THREADS", None)

@@ -171,9 +171,10 @@ class UniformEngine:
             case contract.ExportAdapter(name, directory, recipients):
                 suffix = ".age" if recipients else ""
                 return _write(Path(directory), asdict(self._adapter(name)), f"adapter_model.safetensors{suffix}")
-            case contract.Publish(name, version, directory):
+            case contract.Publish(name, version, directory, durable):
                 self.versions[version] = self._adapter(name).state
-                _write(Path(directory), asdict(self._adapter(name)))
+                size = _write(Path(directory), asdict(self._adapter(name)))
+                return size if durable else None
             case contract.LoadVersion(version, _, directory):
                 self.versions[version] = json.loads((Path(directory) / "state.json").read_text())["state"]
             case contract.DropAdapter(name):

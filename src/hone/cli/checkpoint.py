@@ -68,7 +68,7 @@ async def _take_in(args: argparse.Namespace, settings: Settings, data: DataDirec
     from hone.identity.accounts import DEFAULT_PROJECT
     from hone.server import ids
     from hone.server.store import Checkpoint, Run, Store
-    from hone.storage.atomic import remove_tree
+    from hone.storage.blobs import Blobs
     from hone.storage.database import Database
 
     sources = {source.name: source.directory for source in model_sources(args.model)}
@@ -81,15 +81,18 @@ async def _take_in(args: argparse.Namespace, settings: Settings, data: DataDirec
     session_id = str(uuid.uuid4())
     path = CheckpointPath(ids.model_id(session_id, 0), "weights", args.name)
     directory = f"checkpoints/{path.run_id}/{path.kind}/{path.name}@{secrets.token_hex(4)}"
-    size = write_image(capture(state, with_optimizer=False), args.base_model, data.resolve(directory))
+    blobs = Blobs(data.root, settings.blobs_url)
+    size = write_image(capture(state, with_optimizer=False), args.base_model, blobs.path(directory))
     now, origin = time.time(), f"PEFT adapter {args.directory.resolve().name}"
     run = Run(path.run_id, session_id, args.base_model, state.lora, None, now, -1, None, origin)
     checkpoint = Checkpoint(path, now, directory, size, False, None, None, args.base_model, state.lora)
     database = Database(settings.database_url or f"sqlite:///{data.database}", settings.sqlite_synchronous)
     try:
+        await blobs.keep(directory)
         return await Store(database).insert_copy(run, checkpoint, None, DEFAULT_PROJECT, None)
     except BaseException:
-        remove_tree(data.resolve(directory))
+        await blobs.remove(directory)
         raise
     finally:
+        await blobs.close()
         database.close()

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import platform
+import secrets
 import shutil
 import sys
 import tempfile
@@ -140,6 +141,32 @@ def check_database(setup: Setup) -> str:
     return f"{url.split(':', 1)[0]} writes and reads in {1000 * seconds:.1f} ms"
 
 
+def check_blobs(setup: Setup) -> str:
+    """Writes a directory to the configured object store, reads it back and removes it."""
+    from hone.storage.object_store import ObjectStore
+
+    if setup.settings.blobs_url is None:
+        return "the data directory"
+    with tempfile.TemporaryDirectory() as scratch:
+        written, read = Path(scratch) / "written", Path(scratch) / "read"
+        for folder in (written, read):
+            folder.mkdir()
+        (written / "file").write_text("42")
+        name = f"doctor/{secrets.token_hex(4)}"
+        started = time.perf_counter()
+        try:
+            store = ObjectStore(setup.settings.blobs_url)
+            store.put(name, written)
+            found = store.get(name, read) and (read / "file").read_text()
+            store.remove(name)
+        except HoneError as error:
+            raise Unwell(str(error), "Check HONE_BLOBS_URL; its keys must read, write, list and delete.") from error
+        seconds = time.perf_counter() - started
+    if found != "42":
+        raise Unwell(f"wrote 42 and read {found!r}", "This is no store to trust; choose another for HONE_BLOBS_URL.")
+    return f"the object store writes, reads and removes in {1000 * seconds:.1f} ms"
+
+
 def check_tokenizer(setup: Setup) -> str:
     from tokenizers import Tokenizer
 
@@ -195,6 +222,7 @@ CHECKS: dict[str, Callable[[Setup], str]] = {
     "device": check_device,
     "disk": check_disk,
     "database": check_database,
+    "checkpoints": check_blobs,
     "tokenizer": check_tokenizer,
     "one training step": check_training,
 }

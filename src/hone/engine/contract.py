@@ -162,11 +162,12 @@ class ExportAdapter:
 class Publish:
     """An immutable copy of the adapter's weights, to sample from under the name `version`. The result is None, given
     as soon as the copy exists in memory. The copy is also written to `directory`, before any `Snapshot` submitted
-    later is."""
+    later is. If `durable`, the result is its size in bytes instead, given once it is written."""
 
     adapter: str
     version: str
     directory: str
+    durable: bool = False
 
 
 @dataclass(frozen=True)

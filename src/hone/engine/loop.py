@@ -111,7 +111,7 @@ class EngineLoop:
         self._samplers: dict[str, Sampler] = {}
         self._passes: dict[int, _Pass] = {}
         self._disk, self._exports = DiskLane(), DiskLane()
-        self._owed: dict[str, tuple[str, Callable[[], None]]] = {}
+        self._owed: dict[str, tuple[str, Callable[[], int]]] = {}
         """By version, the adapters whose publication could not be written, and what tries again."""
         self._cycle = 0
         """Micro-batches so far."""
@@ -200,8 +200,9 @@ class EngineLoop:
                 adapter = self._adapter(op.adapter)
                 image = capture(adapter.state, with_optimizer=False)
                 self._versions[op.version] = make_version(image.layout, image.weights)
-                self._reply(ticket, None)
-                self._persist(op, image, adapter.model)
+                if not op.durable:
+                    self._reply(ticket, None)
+                self._persist(op, image, adapter.model, ticket)
             case c.SaveAdapter():
                 adapter = self._adapter(op.adapter)
                 if Path(op.directory).exists():
@@ -324,13 +325,21 @@ class EngineLoop:
 
         self._disk.put(task)
 
-    def _persist(self, op: c.Publish, image: AdapterImage, base_model: str) -> None:
-        """Write a version on the disk lane; it was replied to when it was in memory."""
+    def _persist(self, op: c.Publish, image: AdapterImage, base_model: str, ticket: int) -> None:
+        """Write a version on the disk lane. A durable one is replied to from there, others were when in memory."""
 
-        def write() -> None:
+        def write() -> int:
             if Path(op.directory).exists():  # a replayed publication
                 shutil.rmtree(op.directory)
-            write_image(image, base_model, Path(op.directory))
+            return write_image(image, base_model, Path(op.directory))
+
+        def durable() -> None:
+            try:
+                size = write()
+            except Exception as error:
+                self._fail(ticket, error)
+            else:
+                self._reply(ticket, size)
 
         def task() -> None:
             self._owed[op.version] = op.adapter, write
@@ -339,7 +348,7 @@ class EngineLoop:
             except Exception as error:
                 logger.error("a sampler version is not on disk yet, the next snapshot tries again: %s", error)
 
-        self._disk.put(task)
+        self._disk.put(durable if op.durable else task)
 
     def _write_owed(self, adapter: str) -> None:
         """On the disk lane: a snapshot ends the replays that would publish these versions once more."""

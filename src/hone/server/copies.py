@@ -1,25 +1,23 @@
 """Copies of checkpoints: a run of their own that holds one checkpoint and cannot be trained."""
 
-import asyncio
 import secrets
 import time
 import uuid
 
 from hone.errors import UserError
-from hone.paths import DataDirectory
 from hone.protocol import requests
 from hone.protocol.uris import CheckpointPath, parse_path
 from hone.server import ids
 from hone.server.sessions import Sessions
 from hone.server.store import Checkpoint, Run, Store
 from hone.server.worker import Worker
-from hone.storage.atomic import copy_tree, remove_tree
+from hone.storage.blobs import Blobs
 
 
 class Copies:
-    def __init__(self, store: Store, data: DataDirectory, worker: Worker, sessions: Sessions) -> None:
+    def __init__(self, store: Store, blobs: Blobs, worker: Worker, sessions: Sessions) -> None:
         self._store = store
-        self._data = data
+        self._blobs = blobs
         self._worker = worker
         self._sessions = sessions
 
@@ -38,13 +36,12 @@ class Copies:
             return known
         session_id, run_id = await self._destination(body)
         source = await self._store.checkpoint(source_path)
-        if not self._data.resolve(source.directory).exists():
+        if not await self._blobs.fetch(source.directory):
             await self._worker.written(source_path.run_id)  # published and not yet on disk
         path = CheckpointPath(run_id, source_path.kind, source_path.name)
         directory = f"checkpoints/{run_id}/{path.kind}/{path.name}@{secrets.token_hex(4)}"
-        target = self._data.resolve(directory)
         try:
-            size = await asyncio.to_thread(copy_tree, self._data.resolve(source.directory), target)
+            size = await self._blobs.copy(source.directory, directory)
         except FileNotFoundError:
             raise UserError(f"checkpoint {source_path} was deleted while it was copied") from None
         run = await self._store.run(source_path.run_id)
@@ -66,10 +63,10 @@ class Copies:
         try:
             kept = await self._store.insert_copy(holder, copy, copy_key, project_id, key_id)
         except BaseException:
-            remove_tree(target)
+            self._blobs.discard(directory)
             raise
         if kept != path:
-            remove_tree(target)  # an equal request came first
+            self._blobs.discard(directory)  # an equal request came first
         return kept
 
     async def _destination(self, body: requests.CopyWeights) -> tuple[str, str]:

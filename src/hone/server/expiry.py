@@ -3,30 +3,29 @@
 import asyncio
 import logging
 
-from hone.paths import DataDirectory
 from hone.server.clock import SteadyClock
 from hone.server.store import Store
 from hone.server.versions import Versions
-from hone.storage.atomic import remove_tree
+from hone.storage.blobs import Blobs
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
 
 
-async def sweep(store: Store, versions: Versions, data: DataDirectory, clock: SteadyClock) -> None:
+async def sweep(store: Store, versions: Versions, blobs: Blobs, clock: SteadyClock) -> None:
     """Clear away now and then, for as long as the server runs."""
     while True:
         try:
-            await remove_expired(store, versions, data, clock.now())
+            await remove_expired(store, versions, blobs, clock.now())
         except Exception:
             log.exception("expired checkpoints could not be cleared away; trying again")
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def remove_expired(store: Store, versions: Versions, data: DataDirectory, now: float) -> None:
+async def remove_expired(store: Store, versions: Versions, blobs: Blobs, now: float) -> None:
     for expired in await store.expired_checkpoints(now):
         versions.drop(expired.directory)
         # Files first: if the server ends in between, the next sweep finds the checkpoint again.
-        await asyncio.to_thread(remove_tree, data.resolve(expired.directory))
+        await blobs.remove(expired.directory)
         await store.forget_expired(expired)

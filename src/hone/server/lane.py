@@ -22,12 +22,12 @@ from hone.server.budgets import Budgets
 from hone.server.futures import Futures
 from hone.server.journal import ROOM_SECONDS, Entry, Journal, Write
 from hone.server.operations import HANDLERS, Context
+from hone.server.operations.save_weights_for_sampler import UNNAMED
 from hone.server.ordering import SequenceGate
 from hone.server.recovery import ATTEMPTS, EngineKeeper
 from hone.server.snapshots import SnapshotPolicy, Uncovered
 from hone.server.usage import NOTHING, Amounts
 from hone.server.versions import Versions
-from hone.storage.atomic import remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -141,9 +141,11 @@ class Lane:
         await self._persisted()
         await self.stop()
         self._shared.keeper.submit(DropAdapter(self.model_id)).add_done_callback(_look)
-        directory = await self._shared.journal.cover(self.model_id, self.submitted, None)
-        if directory is not None:
-            remove_tree(self._shared.context.data.resolve(directory))
+        await self._shared.journal.cover(self.model_id, self.submitted, None)
+        blobs = self._shared.context.blobs
+        for name in await blobs.names("snapshots"):
+            if name.startswith(f"{self.model_id}@"):
+                blobs.discard(f"snapshots/{name}")
 
     async def _persisted(self) -> None:
         """Wait until the published versions are on disk: without this model, nothing could publish them again."""
@@ -343,7 +345,8 @@ class Lane:
         if run.snapshot_directory is None:
             return -1
         context = self._shared.context
-        directory, share = str(context.data.resolve(run.snapshot_directory)), await context.share(run.session_id)
+        await context.blobs.fetch(run.snapshot_directory)
+        directory, share = str(context.blobs.path(run.snapshot_directory)), await context.share(run.session_id)
         load = LoadAdapter(self.model_id, run.base_model, directory, with_optimizer=True, share=share)
         try:
             await self._shared.keeper.submit(load)
@@ -384,7 +387,7 @@ class Lane:
         if self._snapshotting is not None and not self._snapshotting.done():
             return
         relative = f"snapshots/{self.model_id}@{self.submitted}-{secrets.token_hex(4)}"
-        directory = self._shared.context.data.resolve(relative)
+        directory = self._shared.context.blobs.path(relative)
         future = self._shared.keeper.submit(Snapshot(self.model_id, str(directory)))
         published, self._uncovered = self._uncovered.published, Uncovered()
         self._snapshotting = asyncio.create_task(
@@ -400,9 +403,11 @@ class Lane:
         generation: int,
         published: bool,
     ) -> None:
-        resolve = self._shared.context.data.resolve
+        blobs = self._shared.context.blobs
         try:
             self._snapshot_size = await future
+            await self._keep_unnamed()
+            await blobs.keep(relative)
         except EngineLostError:
             self._lost(generation)
             return
@@ -410,14 +415,27 @@ class Lane:
             log.error("no snapshot of model %s: %s", self.model_id, error)
             self._uncovered.add(0)
             self._uncovered.published |= published
+            blobs.discard(relative)  # if it was written and only a version before it could not be kept
             return
         await asyncio.gather(*earlier, return_exceptions=True)  # answers must be kept before their requests go
         if any(seq <= covers for seq in self._unanswered):
-            remove_tree(resolve(relative))
+            blobs.discard(relative)
             return
         previous = await self._shared.journal.cover(self.model_id, covers, relative)
         if previous is not None:
-            remove_tree(resolve(previous))
+            blobs.discard(previous)
+
+    async def _keep_unnamed(self) -> None:
+        """Before a snapshot counts, the versions that would not be published again after it are safe."""
+        blobs = self._shared.context.blobs
+        if blobs.remote:
+            folder = f"checkpoints/{self.model_id}/sampler_weights"
+            for directory in blobs.path(folder).glob(f"{UNNAMED}@*"):
+                try:
+                    await blobs.keep_once(f"{folder}/{directory.name}")
+                except HoneError:
+                    if directory.exists():
+                        raise  # else its session ended meanwhile
 
     # Gaps.
 

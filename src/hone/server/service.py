@@ -34,6 +34,7 @@ from hone.server.usage import measure, meter_storage
 from hone.server.versions import Versions
 from hone.server.worker import Worker, remove_orphans
 from hone.settings import Settings, project_weights
+from hone.storage.blobs import Blobs
 from hone.storage.database import Database
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Service:
         self.database = Database(url, settings.sqlite_synchronous, sole=True)
         self.clock = SteadyClock()
         self.room = BodyRoom(settings.max_bodies_bytes)
+        self.blobs = Blobs(data.root, settings.blobs_url)
         self.store = Store(self.database)
         self.journal = Journal(self.database)
         self.signer = Signer(data.token_secret)
@@ -63,9 +65,9 @@ class Service:
         self.keeper = EngineKeeper(engine)
         self.models = engine.models
         self.worker = Worker()
-        self.versions = Versions(self.keeper, data, settings.loaded_versions, self.worker.rebuilt)
+        self.versions = Versions(self.keeper, self.blobs, settings.loaded_versions, self.worker.rebuilt)
         self.worker.shared = Shared(
-            context=Context(self.models, self.store, self.journal, data, project_weights(settings)),
+            context=Context(self.models, self.store, self.journal, self.blobs, project_weights(settings)),
             journal=self.journal,
             futures=self.futures,
             keeper=self.keeper,
@@ -93,7 +95,7 @@ class Service:
             },
         )
         self.sessions = Sessions(self.store, self.worker, self.samples, self.versions)
-        self.copies = Copies(self.store, data, self.worker, self.sessions)
+        self.copies = Copies(self.store, self.blobs, self.worker, self.sessions)
         self.hub = Hub(self.models)
         self.generation = Generation(self.models, self.database, self.store, self.keeper, self.versions, self.budgets)
         self._pruning: asyncio.Task[None] | None = None
@@ -104,7 +106,7 @@ class Service:
         if self.settings.api_key:
             key = self.settings.api_key
             await self.database.run(lambda connection: accounts.set_server_key(connection, key))
-        remove_orphans(self.data, await self.store.snapshot_directories())
+        await remove_orphans(self.blobs, await self.store.snapshot_directories())
         unfinished = await self.journal.unfinished()
         alone = self.jobs.work
         await self.worker.resume([entry for entry in unfinished if not entry.samples and entry.kind not in alone])
@@ -116,7 +118,7 @@ class Service:
         for session_id in await self.store.sessions_to_end():
             self.sessions.end_soon(session_id)
         self._pruning = asyncio.create_task(self._prune(), name="prune")
-        self._sweeping = asyncio.create_task(sweep(self.store, self.versions, self.data, self.clock), name="expiry")
+        self._sweeping = asyncio.create_task(sweep(self.store, self.versions, self.blobs, self.clock), name="expiry")
 
     async def stop(self) -> None:
         """Keep what can be kept in short time; the journal has the rest for the next start."""
@@ -129,6 +131,7 @@ class Service:
         await self.jobs.stop()
         await self.worker.stop()
         await self.keeper.close()
+        await self.blobs.close()
         await asyncio.to_thread(self.database.close)
 
     async def meter_storage(self) -> None:

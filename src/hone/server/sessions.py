@@ -12,7 +12,6 @@ from hone.server.samples import Samples
 from hone.server.store import Store
 from hone.server.versions import Versions
 from hone.server.worker import Worker
-from hone.storage.atomic import remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -88,17 +87,19 @@ class Sessions:
             await self._samples.finish(session_id)
             for version in await self._store.ephemeral_versions(session_id):
                 self._versions.drop(version)
-                remove_tree(self._worker.shared.context.data.resolve(version))
+                await self._worker.shared.context.blobs.remove(version)
             await self._remove_unnamed(session_id)
         except Exception:
             log.exception("session %s could not be cleared away", session_id)
 
     async def _remove_unnamed(self, session_id: str) -> None:
         """What no sampler names either: inflight weights that newer ones replaced, and a replay wrote once more."""
+        blobs = self._worker.shared.context.blobs
         for run_id in (await self._store.session(session_id)).run_ids:
-            kept = self._worker.shared.context.data.resolve(f"checkpoints/{run_id}/sampler_weights")
-            for directory in kept.glob(f"{UNNAMED}@*"):
-                remove_tree(directory)
+            folder = f"checkpoints/{run_id}/sampler_weights"
+            for name in await blobs.names(folder):
+                if name.startswith(f"{UNNAMED}@"):
+                    await blobs.remove(f"{folder}/{name}")
 
     async def stop(self) -> None:
         for task in self._ending:

@@ -12,9 +12,8 @@ from typing import Any
 
 from hone.engine.contract import DropVersion, LoadVersion
 from hone.errors import UserError
-from hone.paths import DataDirectory
 from hone.server.recovery import EngineKeeper
-from hone.storage.atomic import remove_tree
+from hone.storage.blobs import Blobs
 
 
 @dataclass
@@ -27,11 +26,11 @@ class _Loaded:
 
 class Versions:
     def __init__(
-        self, keeper: EngineKeeper, data: DataDirectory, capacity: int, republish: Callable[[str], Awaitable[None]]
+        self, keeper: EngineKeeper, blobs: Blobs, capacity: int, republish: Callable[[str], Awaitable[None]]
     ) -> None:
         """`republish` rebuilds a run, and with it the versions that an engine took along before they were on disk."""
         self._keeper = keeper
-        self._data = data
+        self._blobs = blobs
         self._capacity = capacity
         self._republish = republish
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
@@ -45,7 +44,7 @@ class Versions:
         """Have the version in the engine's memory for the time of the block."""
         loaded = self._current(version)
         if loaded is None:
-            if not self._data.resolve(version).exists():
+            if not await self._blobs.fetch(version):
                 await self._republish(version.split("/")[1])
             loaded = self._current(version) or self._load(version, base_model)
         self._loaded.move_to_end(version)
@@ -73,7 +72,7 @@ class Versions:
 
     def _remove(self, version: str) -> None:
         self.drop(version)
-        remove_tree(self._data.resolve(version))
+        self._blobs.discard(version)
 
     def drop(self, version: str) -> None:
         """Release a version for good."""
@@ -86,10 +85,9 @@ class Versions:
         return loaded if loaded is not None and loaded.generation == self._keeper.generation else None
 
     def _load(self, version: str, base_model: str) -> _Loaded:
-        directory = self._data.resolve(version)
-        if not directory.exists():
+        if not self._blobs.here(version):
             raise UserError(f"the weights of {version} are gone: they were deleted, or their session finished")
-        ready = self._keeper.submit(LoadVersion(version, base_model, str(directory)))
+        ready = self._keeper.submit(LoadVersion(version, base_model, str(self._blobs.path(version))))
         ready.add_done_callback(_ignore)
         self._loaded[version] = _Loaded(ready, self._keeper.generation)
         return self._loaded[version]
@@ -102,7 +100,7 @@ class Versions:
         for version, loaded in list(self._loaded.items()):
             if len(self._loaded) <= self._capacity:
                 return
-            if not loaded.users and self._data.resolve(version).exists():
+            if not loaded.users and self._blobs.here(version):
                 self.drop(version)
 
 

@@ -6,10 +6,10 @@ from itertools import groupby
 
 from hone.errors import NotFoundError, UserError
 from hone.observe import spans
-from hone.paths import DataDirectory
 from hone.server.journal import Entry
 from hone.server.lane import Lane, Shared, is_over
 from hone.storage.atomic import remove_tree
+from hone.storage.blobs import Blobs
 
 _UNNAMED = re.compile(r"\.unnamed@\d+")
 """The only directories of finished checkpoints whose names start with a dot."""
@@ -117,11 +117,14 @@ class Worker:
         return self._lanes[model_id]
 
 
-def remove_orphans(data: DataDirectory, wanted: set[str]) -> None:
-    """Remove what a server that was killed left half-way: snapshots that no model names, drafts of checkpoints."""
-    for directory in data.snapshots.iterdir():
-        if f"snapshots/{directory.name}" not in wanted:
-            remove_tree(directory)
-    for draft in data.checkpoints.glob("*/*/.*"):
+async def remove_orphans(blobs: Blobs, wanted: set[str]) -> None:
+    """Remove what a server that was killed left half-way: drafts of checkpoints, and snapshots that no model names; in
+    an object store, which may be shared with other servers, only those of our models."""
+    ours = {name.split("@")[0] for name in wanted}
+    for found in await blobs.names("snapshots"):
+        name = f"snapshots/{found}"
+        if name not in wanted and (name.split("@")[0] in ours or blobs.here(name)):
+            await blobs.remove(name)
+    for draft in blobs.path("checkpoints").glob("*/*/.*"):
         if not _UNNAMED.fullmatch(draft.name):
             remove_tree(draft)

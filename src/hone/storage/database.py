@@ -25,6 +25,8 @@ MAX_GROUP = 256
 """Jobs in one transaction: enough to share a commit, few enough that nobody waits long."""
 
 RECONNECT_SECONDS = 0.5
+ATTEMPTS = 5
+"""Connections that one group of jobs may lose before it is taken for the cause."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,7 @@ class _Job:
 class _Attempt:
     """What became of a group in one transaction."""
 
+    number: int = 1
     transaction: str | None = None
     results: dict[_Job, Any] = field(default_factory=dict)
     errors: dict[_Job, Exception] = field(default_factory=dict)
@@ -61,7 +64,7 @@ class Database:
         except OperationalError as error:
             self._engine.dispose()
             shown = self._engine.url.render_as_string(hide_password=True)
-            raise UserError(f"the database {shown} cannot be used: {error.orig}; check HONE_DATABASE_URL") from error
+            raise UserError(f"the database {shown} cannot be used: {_told(error)}; check HONE_DATABASE_URL") from error
         self._thread = threading.Thread(target=self._write, name="database", daemon=True)
         self._thread.start()
 
@@ -98,7 +101,7 @@ class Database:
         waited_for = [job for job in group if job.done.set_running_or_notify_cancel()]
         attempt = _attempt(connection, group)
         while connection.invalidated:
-            log.warning("the connection to the database was lost (%s); trying again", attempt.failure)
+            log.warning("the connection to the database was lost (%s); trying again", _told(attempt.failure))
             if self._closing.wait(RECONNECT_SECONDS):
                 attempt.failure = ServerError("the database could not be reached when the server stopped")
                 break
@@ -114,9 +117,9 @@ class Database:
                 job.done.set_result(attempts[job].results[job])
 
 
-def _attempt(connection: Connection, group: list[_Job]) -> _Attempt:
+def _attempt(connection: Connection, group: list[_Job], number: int = 1) -> _Attempt:
     """Run a group in one transaction."""
-    attempt = _Attempt()
+    attempt = _Attempt(number)
     try:
         with connection.begin():
             attempt.transaction = postgres.transaction_id(connection)
@@ -145,15 +148,19 @@ def _settle(connection: Connection, group: list[_Job], lost: _Attempt) -> _Attem
     except (DBAPIError, UserError) as error:
         lost.failure = error
         return lost  # not to be reached yet
-    return _attempt(connection, group)
+    if lost.transaction is None:  # it could not even begin, which is no fault of the group
+        return _attempt(connection, group, lost.number)
+    if lost.number == ATTEMPTS:
+        lost.failure = ServerError(f"the connection to the database was lost {ATTEMPTS} times: {_told(lost.failure)}")
+        return lost
+    return _attempt(connection, group, lost.number + 1)
 
 
 def _attributed(error: Exception) -> Exception:
     """Whose fault it is. Values that no database holds came from a request: lone surrogates, NUL in Postgres, numbers
     beyond 64 bits."""
     if isinstance(error, DataError | UnicodeEncodeError | OverflowError):
-        cause = getattr(error, "orig", None) or error
-        return UserError(f"a text or number in the request cannot be kept: {cause}")
+        return UserError(f"a text or number in the request cannot be kept: {_told(error)}")
     if _tells_of_a_full_disk(error):
         return DiskFullError("the disk that holds the database is full; the work goes on when there is room again")
     return error
@@ -167,6 +174,11 @@ def _tells_of_a_full_disk(error: Exception) -> bool:
             return True
         cause = cause.__context__  # SQLite may end the transaction, so that the way out of it fails once more
     return False
+
+
+def _told(error: Exception | None) -> str:
+    """In one line and the database's own words, without the statement and its values."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
 def _connectable(url: str, sqlite_synchronous: str, sole: bool) -> Engine:

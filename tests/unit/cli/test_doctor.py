@@ -53,6 +53,19 @@ def test_a_database_that_cannot_be_opened_is_explained(tmp_path: Path) -> None:
     assert "HONE_DATABASE_URL" in fault.value.advice
 
 
+def test_the_object_store_is_written_read_and_left_as_it_was(setup: doctor.Setup, tmp_path: Path) -> None:
+    assert doctor.check_blobs(setup) == "the data directory"
+    store = tmp_path / "store"
+    settings = Settings(blobs_url=f"file://{store}")
+    assert "writes, reads and removes" in doctor.check_blobs(doctor.Setup(settings, tmp_path, tmp_path))
+    assert [file for file in store.rglob("*") if file.is_file()] == []
+    wrong = Settings(blobs_url="s3://bucket?endpoint_url=http://127.0.0.1:1&access_key_id=a&secret_access_key=b")
+    with pytest.raises(doctor.Unwell, match="cannot be used") as fault:
+        doctor.check_blobs(doctor.Setup(wrong, tmp_path, tmp_path))
+    assert "HONE_BLOBS_URL" in fault.value.advice
+    assert "secret" not in str(fault.value)
+
+
 def test_a_missing_model_is_explained(setup: doctor.Setup) -> None:
     with pytest.raises(doctor.Unwell, match="is missing"):
         doctor.check_tokenizer(setup)

@@ -70,8 +70,11 @@ def test_a_server_that_is_never_ready_is_given_up(monkeypatch: pytest.MonkeyPatc
         pass
 
 
-def test_the_database_of_another_server_is_not_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_another_server_keeps_is_not_its_own_unless_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HONE_DATABASE_URL", "postgresql://elsewhere")
+    monkeypatch.setenv("HONE_BLOBS_URL", "s3://elsewhere")
     monkeypatch.setenv("HONE_THREADS", "1")
     stand_in(
         monkeypatch,
@@ -82,6 +85,8 @@ def test_the_database_of_another_server_is_not_its_own(monkeypatch: pytest.Monke
     )
     with embedded.embedded_server() as server:
         assert server.models == ("HONE_THREADS",)
+    with embedded.embedded_server(settings={"HONE_BLOBS_URL": "s3://mine"}) as server:
+        assert server.models == ("HONE_BLOBS_URL", "HONE_THREADS")
 
 
 def test_the_command_serves_on_a_free_port(tmp_path: Path) -> None:

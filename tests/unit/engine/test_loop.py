@@ -292,12 +292,21 @@ def test_a_publication_that_found_no_room_is_written_before_a_later_snapshot(
     assert not (tmp_path / "dropped").exists()
 
 
-def test_a_publication_may_be_repeated(engine: RunningLoop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_publication_may_be_repeated(engine: RunningLoop, tmp_path: Path, durable: bool) -> None:
     engine.ask(create("a"))
     for _ in range(2):
-        engine.ask(c.Publish("a", "v", str(tmp_path / "v")))
+        engine.ask(c.Publish("a", "v", str(tmp_path / "v"), durable))
     engine.ask(c.Snapshot("a", str(tmp_path / "s")))
     assert (tmp_path / "v" / "hone.json").is_file()
+
+
+def test_a_durable_publication_is_answered_when_it_is_on_disk(engine: RunningLoop, tmp_path: Path) -> None:
+    engine.ask(create("a"))
+    size = engine.ask(c.Publish("a", "v", str(tmp_path / "v"), durable=True))
+    assert size == sum(file.stat().st_size for file in (tmp_path / "v").iterdir())
+    assert (tmp_path / "v" / "hone.json").is_file()
+    assert engine.ask(sample("v")).sequences
 
 
 def test_continuing_from_a_snapshot_is_continuing(engine: RunningLoop, tmp_path: Path) -> None:

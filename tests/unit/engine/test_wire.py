@@ -40,6 +40,7 @@ MESSAGES: list[Any] = [
     c.SaveAdapter("a", "/dir", False),
     c.ExportAdapter("a", "/d", ("age1x", "ssh-ed25519 AAAA")),
     c.Publish("a", "v", "/dir"),
+    c.Publish("a", "v", "/dir", durable=True),
     c.LoadVersion("v", "m", "/dir"),
     c.DropAdapter("a"),
     c.DropVersion("v"),

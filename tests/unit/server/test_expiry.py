@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("any_database")
 
 async def sweep(client: Client) -> None:
     service = client.service
-    await remove_expired(service.store, service.versions, service.data, time.time())
+    await remove_expired(service.store, service.versions, service.blobs, time.time())
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:

@@ -33,8 +33,9 @@ def test_a_failed_job_leaves_nothing_and_its_neighbours_everything(database: Dat
         raise LookupError("on purpose")
 
     async def run() -> tuple[list[object], list[str]]:
-        gate = threading.Event()
-        first = database.run(lambda _: gate.wait(5))  # so that the three that follow share one transaction
+        gate, started = threading.Event(), threading.Event()
+        first = database.run(lambda _: (started.set(), gate.wait(5)))  # so that those that follow share a transaction
+        started.wait(5)
         jobs = [database.run(lambda c: insert(c, "a")), database.run(half), database.run(lambda c: insert(c, "b"))]
         gate.set()
         await first
@@ -50,8 +51,9 @@ def test_waiting_jobs_share_a_commit(database: Database) -> None:
 
     async def run() -> None:
         await database.run(lambda c: c.execute(text("SELECT 1")).scalar())
-        gate = threading.Event()
-        first = database.run(lambda _: gate.wait(5))
+        gate, started = threading.Event(), threading.Event()
+        first = database.run(lambda _: (started.set(), gate.wait(5)))
+        started.wait(5)
         jobs = [
             database.run(lambda c, i=i: (insert(c, f"{i:02}"), commits.append(c.get_transaction()))) for i in range(50)
         ]
@@ -128,7 +130,7 @@ def test_an_unknown_kind_of_database_is_refused() -> None:
 
 
 def test_a_database_that_is_not_there_is_refused_without_its_password(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"(?s)cannot be used: .*; check HONE_DATABASE_URL") as refused:
+    with pytest.raises(UserError, match=r"cannot be used: .*; check HONE_DATABASE_URL") as refused:
         Database(f"postgresql://hone:secret@/none?host={tmp_path}")
     assert "secret" not in str(refused.value)
 

@@ -84,8 +84,9 @@ def test_jobs_take_effect_once_wherever_the_connection_is_lost(
         commit()
 
     async def run() -> list[str]:
-        gate = threading.Event()
-        first = database.run(lambda _: gate.wait(5))
+        gate, started = threading.Event(), threading.Event()
+        first = database.run(lambda _: (started.set(), gate.wait(5)))
+        started.wait(5)
         jobs = [database.run(lambda c: insert(c, "a")), database.run(add), database.run(lambda c: insert(c, "b"))]
         gate.set()
         await asyncio.gather(first, *jobs)
@@ -93,6 +94,23 @@ def test_jobs_take_effect_once_wherever_the_connection_is_lost(
 
     assert asyncio.run(run()) == ["1", "a", "b"]
     assert tries == (1 if at == "the answer to the commit" else 2)
+    database.close()
+
+
+def test_a_job_that_ends_every_connection_is_given_up(url: str) -> None:
+    database = Database(url)
+
+    def harm(connection: Connection) -> None:
+        insert(connection, "harmful")
+        driver: Any = connection.connection.driver_connection
+        end_connection(url, driver.info.backend_pid)
+
+    async def run() -> list[str]:
+        with pytest.raises(ServerError, match="lost 5 times"):
+            await database.run(harm)
+        return await database.run(names)
+
+    assert asyncio.run(run()) == []
     database.close()
 
 

@@ -27,8 +27,11 @@ class CreateByLoad:
         base_model = context.base_model(body.base_model or checkpoint.base_model)
         if not body.optimizer:
             check_optimizer(body.optimizer_config)
-        directory = str(context.data.resolve(checkpoint.directory))
-        share = await context.share(ids.session_of(entry.lane))
+        await context.blobs.fetch(checkpoint.directory)
+        directory, share = (
+            str(context.blobs.path(checkpoint.directory)),
+            await context.share(ids.session_of(entry.lane)),
+        )
         return contract.LoadAdapter(entry.lane, base_model.name, directory, body.optimizer, share)
 
     async def conclude(

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 from hone.engine.contract import BaseModel, Operation, Share
 from hone.errors import UserError
-from hone.paths import DataDirectory
 from hone.protocol.futures import Outcome
 from hone.server.journal import Entry, Journal, Write
 from hone.server.store import Store
 from hone.server.usage import NOTHING, Amounts
+from hone.storage.blobs import Blobs
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Context:
     models: dict[str, BaseModel]
     store: Store
     journal: Journal
-    data: DataDirectory
+    blobs: Blobs
     weights: Mapping[str, float]
     """Of projects on the device, where not 1."""
 

@@ -26,8 +26,8 @@ class LoadWeights:
             raise UserError(
                 f"path {body.path} was trained on {checkpoint.base_model!r}, but this model on {run.base_model!r}"
             )
-        directory = str(context.data.resolve(checkpoint.directory))
-        share = await context.share(run.session_id)
+        await context.blobs.fetch(checkpoint.directory)
+        directory, share = str(context.blobs.path(checkpoint.directory)), await context.share(run.session_id)
         return contract.LoadAdapter(entry.lane, run.base_model, directory, body.optimizer, share)
 
     async def conclude(

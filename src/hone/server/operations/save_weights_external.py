@@ -10,7 +10,7 @@ from hone.protocol.futures import success
 from hone.protocol.uris import CheckpointPath, check_name
 from hone.server.journal import Entry
 from hone.server.operations.handler import Concluded, Context
-from hone.server.operations.saving import free_directory, saved_now
+from hone.server.operations.saving import checkpoint_directory, free_directory, saved_now
 from hone.server.store import put_checkpoint
 from hone.server.usage import Amounts
 
@@ -29,6 +29,7 @@ class SaveWeightsExternal:
     ) -> Concluded:
         body = _body(entry)
         path = _path(entry, body)
+        await context.blobs.keep(checkpoint_directory(path, entry))
         checkpoint = await saved_now(path, entry, result, body.ttl_seconds, None, context)
 
         def write(connection: Connection) -> list[str]:

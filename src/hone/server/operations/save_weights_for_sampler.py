@@ -28,7 +28,7 @@ UNNAMED = ".unnamed"
 class SaveWeightsForSampler:
     def repeats(self, entry: Entry, context: Context) -> bool:
         """The answer came when the copy was in memory; the engine may have ended before it was on disk."""
-        return not context.data.resolve(checkpoint_directory(_path(entry, _body(entry)), entry)).exists()
+        return not context.blobs.here(checkpoint_directory(_path(entry, _body(entry)), entry))
 
     async def prepare(self, entry: Entry, context: Context) -> contract.Publish:
         body = _body(entry)
@@ -36,10 +36,15 @@ class SaveWeightsForSampler:
         if body.path is not None and await context.store.has_checkpoint(path) and not await _answered(entry, context):
             raise name_in_use(path)
         version = checkpoint_directory(path, entry)
-        remove_tree(context.data.resolve(version))
-        return contract.Publish(entry.lane, version, str(context.data.resolve(version)))
+        directory = context.blobs.path(version)
+        remove_tree(directory)
+        # What is for a name must be safe when it is answered. The rest is, when a snapshot covers it (see `Lane`).
+        durable = context.blobs.remote and body.path is not None
+        return contract.Publish(entry.lane, version, str(directory), durable)
 
-    async def conclude(self, entry: Entry, operation: contract.Publish, result: None, context: Context) -> Concluded:
+    async def conclude(
+        self, entry: Entry, operation: contract.Publish, result: int | None, context: Context
+    ) -> Concluded:
         body = _body(entry)
         if body.path is None:
             run = await context.store.run(entry.lane)
@@ -56,7 +61,9 @@ class SaveWeightsForSampler:
             return Concluded(success({"sampling_session_id": made, "type": "save_weights_for_sampler"}), write_sampler)
 
         path = _path(entry, body)
-        size = None  # still being written
+        if operation.durable:
+            await context.blobs.keep(operation.version)
+        size = result  # None: still being written
         checkpoint = await saved_now(path, entry, size, body.ttl_seconds, body.user_metadata, context)
 
         def write_checkpoint(connection: Connection) -> list[str]:

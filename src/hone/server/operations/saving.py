@@ -19,7 +19,7 @@ async def free_directory(path: CheckpointPath, entry: Entry, overwrite: bool, co
     """Where this save goes; `UserError` if the name is in use."""
     if not overwrite and await context.store.has_checkpoint(path):
         raise name_in_use(path)
-    directory = context.data.resolve(checkpoint_directory(path, entry))
+    directory = context.blobs.path(checkpoint_directory(path, entry))
     remove_tree(directory)  # left there if a save was cut short after its files and before its answer
     return directory
 

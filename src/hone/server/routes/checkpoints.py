@@ -17,7 +17,7 @@ from hone.server.access import caller_of
 from hone.server.bodies import integer, read
 from hone.server.service import Service
 from hone.server.store import Checkpoint
-from hone.storage.atomic import remove_tree, tree_size
+from hone.storage.atomic import tree_size
 
 EXPORTS_SINCE = (0, 28)
 """The first version of the official client that knows external weights."""
@@ -49,12 +49,14 @@ def _known(request: Request) -> set[str]:
 async def delete(request: Request) -> Response:
     service: Service = request.app.state.service
     path = checkpoint_path(request)
-    await service.store.checkpoint(path)
+    found = await service.store.checkpoint(path)
     await service.meter_storage()
+    service.versions.drop(found.directory)
+    # Files first: if the server ends in between, the checkpoint is still there to be deleted.
+    await service.blobs.remove(found.directory)
     directory = await service.store.delete_checkpoint(path, caller_of(request).key.id)
-    if directory is not None:
-        service.versions.drop(directory)
-        remove_tree(service.data.resolve(directory))
+    if directory not in (None, found.directory):
+        service.versions.retire(directory)  # it was saved again meanwhile
     return Response(status_code=204)
 
 
@@ -86,7 +88,7 @@ def described(checkpoint: Checkpoint, service: Service) -> responses.Checkpoint:
         "checkpoint_type": checkpoint.path.checkpoint_type,
         "time": responses.timestamp(checkpoint.created_at),
         "tinker_path": str(checkpoint.path),
-        "size_bytes": tree_size(service.data.resolve(checkpoint.directory)) if size is None else size,
+        "size_bytes": tree_size(service.blobs.path(checkpoint.directory)) if size is None else size,
         "public": checkpoint.public,
         "user_metadata": checkpoint.user_metadata,
         "expires_at": None if checkpoint.expires_at is None else responses.timestamp(checkpoint.expires_at),

@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from pathlib import Path
 from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
@@ -34,10 +35,7 @@ async def links(request: Request) -> JSONResponse:
         raise UserError(f"checkpoint {path} is not for download; use save_weights_external and the path it returns")
     checkpoint = await service.store.checkpoint(path)
     expires = int(time.time()) + LINK_SECONDS
-    urls = {
-        file.name: _link(request, checkpoint, file.name)
-        for file in public_files(service.data.resolve(checkpoint.directory))
-    }
+    urls = {file.name: _link(request, checkpoint, file.name) for file in await _files(service, checkpoint)}
     return JSONResponse({"urls": urls, "expires": responses.timestamp(expires)})
 
 
@@ -45,7 +43,7 @@ async def link_to_archive(request: Request) -> Response:
     """A redirect that says in its body what it says in its headers, for clients that read either."""
     service: Service = request.app.state.service
     checkpoint = await service.store.checkpoint(checkpoint_path(request))
-    if not service.data.resolve(checkpoint.directory).exists():
+    if not await service.blobs.fetch(checkpoint.directory):
         raise HTTPException(503, "the checkpoint is still being written; ask again", headers={"Retry-After": "1"})
     expires = int(time.time()) + LINK_SECONDS
     url = _link(request, checkpoint, ARCHIVE)
@@ -70,7 +68,7 @@ async def download(request: Request) -> Response:
     checkpoint = await service.store.checkpoint(parse_path(claims["checkpoint"]))
     if checkpoint.directory != claims["directory"]:
         raise NotFoundError(f"checkpoint {checkpoint.path} was saved again since; ask for its links again")
-    files = public_files(service.data.resolve(checkpoint.directory))
+    files = await _files(service, checkpoint)
     if file == ARCHIVE:
         headers = {"Content-Length": str(archive_size(files))}
         return StreamingResponse(archive(files), media_type="application/x-tar", headers=headers)
@@ -78,6 +76,12 @@ async def download(request: Request) -> Response:
     if chosen is None:
         raise NotFoundError(f"checkpoint {checkpoint.path} has no file {file!r}")
     return FileResponse(chosen, media_type="application/octet-stream")
+
+
+async def _files(service: Service, checkpoint: Checkpoint) -> list[Path]:
+    if not await service.blobs.fetch(checkpoint.directory):
+        raise NotFoundError(f"checkpoint {checkpoint.path} is listed, but its files are gone")
+    return public_files(service.blobs.path(checkpoint.directory))
 
 
 def _link(request: Request, checkpoint: Checkpoint, file: str) -> str:

@@ -70,7 +70,8 @@ async def _export(request: Request, service: Service, hub_id: str, path: Checkpo
     check_scope(caller, "GET", request.url.path)
     await service.access.check_checkpoint(caller, str(path))
     export = await service.store.checkpoint(path)
-    return export_repository(hub_id, export, service.data.resolve(export.directory))
+    await service.blobs.fetch(export.directory)
+    return export_repository(hub_id, export, service.blobs.path(export.directory))
 
 
 def _absent(code: str, message: str, repository: Repository | None = None, status: int = 404) -> Response:
