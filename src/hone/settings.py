@@ -56,6 +56,9 @@ class Settings:
     """A model that has had no work for this long is snapshotted."""
     project_weights: str = variable("HONE_PROJECT_WEIGHTS", "")
     """Shares of the device while projects compete for it, such as `prj-1=4,prj-2=0.5`; 1 for those not named."""
+    adapter_bytes: int = variable("HONE_ADAPTER_BYTES", 4096 * MIB)
+    """Adapters in training, with their moments, that the engine keeps in memory; the least recently used ones wait in
+    their snapshots and are loaded when work comes."""
     loaded_versions: int = variable("HONE_LOADED_VERSIONS", 64)
     """Sampler versions kept in the engine's memory; others are read from disk when they are next sampled from."""
     silent_session_hours: float = variable("HONE_SILENT_SESSION_HOURS", 24.0 * 3)

@@ -1,11 +1,11 @@
-"""How long the random tests look: HONE_TEST_EFFORT multiplies the number of their examples."""
+"""How long the random tests look: TEST_EFFORT multiplies the number of their examples."""
 
 import os
 from datetime import timedelta
 
 from hypothesis import HealthCheck, Phase, settings
 
-EFFORT = int(os.environ.get("HONE_TEST_EFFORT", "1"))
+EFFORT = int(os.environ.get("TEST_EFFORT", "1"))
 
 
 def effort(examples: int, steps: int = 50, shrink: bool = True) -> settings:

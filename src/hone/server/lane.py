@@ -25,6 +25,7 @@ from hone.server.operations import HANDLERS, Context
 from hone.server.operations.save_weights_for_sampler import UNNAMED
 from hone.server.ordering import SequenceGate
 from hone.server.recovery import ATTEMPTS, EngineKeeper
+from hone.server.residency import Residency
 from hone.server.snapshots import SnapshotPolicy, Uncovered
 from hone.server.usage import NOTHING, Amounts
 from hone.server.versions import Versions
@@ -46,6 +47,7 @@ class Shared:
     versions: Versions
     budgets: Budgets
     policy: SnapshotPolicy
+    residency: Residency
     gap_seconds: float
     idle_seconds: float
 
@@ -71,6 +73,7 @@ class Lane:
         self._uncovered = Uncovered()
         self._snapshotting: asyncio.Task[None] | None = None
         self._snapshot_size = 0
+        self._leaving = False
         self._pause: asyncio.Task[None] | None = None
         """Waits for a limit on money to be raised."""
         self._wake = asyncio.Event()
@@ -133,6 +136,11 @@ class Lane:
         if self._snapshotting is not None:
             await self._snapshotting
 
+    def leave(self) -> None:
+        """Make room in the engine, unless work comes first; the snapshot brings the model back."""
+        self._leaving = True
+        self._wake.set()
+
     async def end(self) -> None:
         """Let the model go: it was unloaded, or its session is over."""
         self._ending = True
@@ -140,7 +148,7 @@ class Lane:
         await self._quiet.wait()
         await self._persisted()
         await self.stop()
-        self._shared.keeper.submit(DropAdapter(self.model_id)).add_done_callback(_look)
+        self._drop()
         await self._shared.journal.cover(self.model_id, self.submitted, None)
         blobs = self._shared.context.blobs
         for name in await blobs.names("snapshots"):
@@ -172,6 +180,10 @@ class Lane:
         keeper = self._shared.keeper
         while True:
             await self._work()
+            if self._leaving:
+                await self._leave()
+            if not self._has_work():
+                continue
             try:
                 await keeper.running()
                 if not self._here() and self._broken is None:
@@ -201,8 +213,25 @@ class Lane:
                     self._snapshot()
                 continue
             self._wake.clear()
-            if self._queue or self._rebuild_wanted or (self._unanswered and not self._here()):
+            if self._has_work() or self._leaving:
                 return
+
+    def _has_work(self) -> bool:
+        return bool(self._queue or self._rebuild_wanted or (self._unanswered and not self._here()))
+
+    async def _leave(self) -> None:
+        self._leaving = False
+        if not self._quiet.is_set() or not self._here() or self._broken is not None:
+            return
+        await self.covered()
+        if self._quiet.is_set() and self._here() and not self._uncovered.operations and not self._rebuild_wanted:
+            self._drop()
+            self._generation = ABSENT
+            log.info("model %s left the engine; its snapshot brings it back", self.model_id)
+
+    def _drop(self) -> None:
+        self._shared.keeper.submit(DropAdapter(self.model_id)).add_done_callback(_look)
+        self._shared.residency.gone(self)
 
     async def _may_start(self, entry: Entry) -> bool:
         """Whether no limit on money is reached; the lane wakes up when there is room again."""
@@ -244,6 +273,7 @@ class Lane:
 
     def _hand_over(self, entry: Entry, operation: Operation) -> "asyncio.Future[Any]":
         future = self._shared.keeper.submit(operation)
+        self._shared.residency.used(self, self._snapshot_size)
         if isinstance(operation, Publish):
             self._shared.versions.publishing(operation.version, future)
             self._uncovered.published = True
@@ -417,6 +447,8 @@ class Lane:
             self._uncovered.published |= published
             blobs.discard(relative)  # if it was written and only a version before it could not be kept
             return
+        if self._here():
+            self._shared.residency.used(self, self._snapshot_size)
         await asyncio.gather(*earlier, return_exceptions=True)  # answers must be kept before their requests go
         if any(seq <= covers for seq in self._unanswered):
             blobs.discard(relative)

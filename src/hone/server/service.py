@@ -26,6 +26,7 @@ from hone.server.journal import Journal
 from hone.server.lane import Shared
 from hone.server.operations import Context
 from hone.server.recovery import EngineKeeper
+from hone.server.residency import Residency
 from hone.server.samples import Samples
 from hone.server.sessions import Sessions
 from hone.server.snapshots import SnapshotPolicy
@@ -74,6 +75,7 @@ class Service:
             versions=self.versions,
             budgets=self.budgets,
             policy=SnapshotPolicy(settings.snapshot_operations, settings.snapshot_bytes, settings.snapshot_seconds),
+            residency=Residency(settings.adapter_bytes),
             gap_seconds=settings.gap_seconds,
             idle_seconds=settings.idle_seconds,
         )

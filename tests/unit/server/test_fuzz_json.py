@@ -1,5 +1,5 @@
 """Every route, asked in every wrong way: never a 500, always a reason that the client can read, and the next request
-works. Bodies are valid ones with something changed, added or left out; HONE_TEST_EFFORT multiplies their number."""
+works. Bodies are valid ones with something changed, added or left out; TEST_EFFORT multiplies their number."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
 """Training requests in every broken form: valid messages with bits and fields changed, random messages, random bytes.
 
-Never a 500, always the caller's fault, and the next request works. HONE_TEST_EFFORT multiplies the number of examples.
+Never a 500, always the caller's fault, and the next request works. TEST_EFFORT multiplies the number of examples.
 """
 
 import asyncio
