@@ -192,7 +192,7 @@ def test_checkpoint_push_hf(
     hub = LocalHub()
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
     cli("checkpoint", "push-hf", path_of(training, "weights/first"), "--repo", "me/adapter")
-    assert set(hub.files) == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    assert set(hub.files) == {"adapter_config.json", "adapter_model.safetensors", "hone_export.json", "README.md"}
     assert json.loads(hub.files["adapter_config.json"])["base_model_name_or_path"] == base_model
     assert path_of(training, "weights/first") in hub.files["README.md"]
 

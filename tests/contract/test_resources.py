@@ -164,7 +164,7 @@ def test_a_time_to_live_counts_from_now_and_can_be_taken_back(
 
 def test_links_to_files_need_no_key_and_last(rest: tinker.RestClient, trained: tinker.TrainingClient) -> None:
     given = rest.get_external_weights_urls(path_of(trained, "external_weights/c")).result()
-    assert set(given.urls) == {"adapter_config.json", "adapter_model.safetensors"}
+    assert set(given.urls) == {"adapter_config.json", "adapter_model.safetensors", "hone_export.json"}
     assert (given.expires - datetime.now(UTC)).total_seconds() > 600
     with urllib.request.urlopen(given.urls["adapter_config.json"]) as response:
         assert int(response.headers["Content-Length"]) > 0
