@@ -77,7 +77,8 @@ def test_model_list(cli: Cli, base_model: str) -> None:
 # run
 
 
-def test_run_list(cli: Cli, training: tinker.TrainingClient) -> None:
+def test_run_list(cli: Cli, training: tinker.TrainingClient, service: tinker.ServiceClient, base_model: str) -> None:
+    service.create_lora_training_client(base_model, rank=1).result()
     newest = read(cli, "run", "list", "--limit", "1")["runs"]
     assert len(newest) == 1
     every = read(cli, "run", "list", "--limit", "0")["runs"]
