@@ -15,15 +15,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from hone.engine.build import start_engine
 from hone.engine.contract import ModelSource
 from hone.errors import UserError
 from hone.identity.keys import server_key
 from hone.observe import spans
 from hone.observe.logs import configure_logs
 from hone.paths import DataDirectory, default_data_dir
-from hone.server.service import Service
 from hone.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from hone.server.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -149,18 +153,22 @@ async def _serve(
     as_json: bool,
 ) -> None:
     """Serve until a signal comes, then stop cleanly."""
-    from hone.engine.build import start_engine
-    from hone.server.app import create_app
-    from hone.server.tokenizers import publish_tokenizers, withdraw_tokenizers
-    from hone.server.web import WebServer
-
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for stop_signal in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(stop_signal, stopping.set)
     if settings.otel:
         spans.enable()
-    engine = await start_engine(sources, threads=settings.threads, checked_parameters=settings.checked_parameters)
+    starting = asyncio.create_task(
+        start_engine(sources, threads=settings.threads, checked_parameters=settings.checked_parameters)
+    )
+    await asyncio.to_thread(_import_server)  # while the engine's process imports and loads: each takes a second
+    engine = await starting
+    from hone.server.app import create_app
+    from hone.server.service import Service
+    from hone.server.tokenizers import publish_tokenizers, withdraw_tokenizers
+    from hone.server.web import WebServer
+
     service = Service(engine, data, settings)
     tokenizers = publish_tokenizers(engine.models.values(), data) if settings.publish_tokenizers else []
     try:
@@ -174,7 +182,14 @@ async def _serve(
         await service.stop()
 
 
-def _announce(service: Service, listener: socket.socket, as_json: bool) -> None:
+def _import_server() -> None:
+    import hone.server.app
+    import hone.server.service
+    import hone.server.tokenizers
+    import hone.server.web  # noqa: F401
+
+
+def _announce(service: "Service", listener: socket.socket, as_json: bool) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     names = list(service.models)
