@@ -21,6 +21,7 @@ import tinker
 from server import Bench, emit, timed
 from tinker import types
 
+from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo, embedded_server
 
 CLIENTS = 32
@@ -157,24 +158,11 @@ class Load(Bench):
         self.client(0).optim_step(types.AdamParams(learning_rate=1e-5)).result()
 
     def soak(self, seconds: float) -> None:
-        """What a server does all day, over and over."""
-        service = tinker.ServiceClient(base_url=self.ready.url, api_key=self.ready.api_key)
-        rest = service.create_rest_client()
+        """What a server does all day: clients come, train, sample, save, delete and go."""
         end, minute, sizes, rounds = time.monotonic() + seconds, time.monotonic() + 60, [self.resident()], 0
         while time.monotonic() < end:
-            client = service.create_lora_training_client(self.model, rank=self.args.rank)
-            for step in range(5):
-                for future in (
-                    client.forward_backward(self.data(4, 128), "cross_entropy"),
-                    client.optim_step(types.AdamParams(learning_rate=1e-4)),
-                ):
-                    future.result()
-                sampler = client.save_weights_and_get_sampling_client()
-                params = types.SamplingParams(max_tokens=16, stop=[])
-                for future in [sampler.sample(self.prompt(32), 4, params) for _ in range(8)]:
-                    future.result()
-                if step == 4:
-                    rest.delete_checkpoint_from_tinker_path(client.save_state("soak").result().path).result()
+            with service_client(self.ready.url, self.ready.api_key) as service:
+                self.one_client(service)
             rounds += 1
             if time.monotonic() > minute:
                 minute += 60
@@ -182,6 +170,19 @@ class Load(Bench):
                 emit("soak_memory", "MB", [sizes[-1]], rounds=rounds)
         half = sizes[len(sizes) // 2 :]
         emit("soak_memory_second_half", "MB", half, growth=half[-1] - half[0], rounds=rounds)
+
+    def one_client(self, service: tinker.ServiceClient) -> None:
+        client = service.create_lora_training_client(self.model, rank=self.args.rank).result()
+        params = types.SamplingParams(max_tokens=16, stop=[])
+        for _ in range(5):
+            gradient = client.forward_backward(self.data(4, 128), "cross_entropy")
+            client.optim_step(types.AdamParams(learning_rate=1e-4)).result()
+            gradient.result()
+            sampler = client.save_weights_and_get_sampling_client().result()
+            for future in [sampler.sample(self.prompt(32), 4, params) for _ in range(8)]:
+                future.result()
+        rest = tinker.RestClient(base_url=self.ready.url, api_key=self.ready.api_key)
+        rest.delete_checkpoint_from_tinker_path(client.save_state("soak").result().path).result()
 
     def api_seconds(self) -> float:
         times = self.api.cpu_times()
