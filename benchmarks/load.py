@@ -41,7 +41,7 @@ def main() -> None:
     with embedded_server(models=args.model) as ready:
         load = Load(ready, args)
         load.memory("memory_idle")
-        asyncio.run(load.requests())
+        asyncio.run(load.requests(load.sampling_session()))
         load.samples()
         load.tenants()
         load.large_batch()
@@ -55,10 +55,13 @@ class Load(Bench):
         super().__init__(ready, args)
         self.api = psutil.Process(ready.pid)
 
-    async def requests(self) -> None:
-        """Samples of one token, each submitted and fetched by one of a few plain clients."""
+    def sampling_session(self) -> str:
         sampler = self.service.create_sampling_client(base_model=self.model).result()
-        session, numbers = sampler._sampling_session_id, itertools.count(10**6)
+        return sampler._sampling_session_id
+
+    async def requests(self, session: str) -> None:
+        """Samples of one token, each submitted and fetched by one of a few plain clients."""
+        numbers = itertools.count(10**6)
         accepts, polls = [], []
 
         async def client(http: httpx.AsyncClient) -> None:
