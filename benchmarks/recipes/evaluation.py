@@ -54,20 +54,9 @@ def chat(recipes: Recipes) -> dict[str, Any]:
     return {"said": said[1] if said else ""}
 
 
-def verifiers(recipes: Recipes) -> dict[str, Any]:
-    """An environment of another library, to which the sampler looks like an OpenAI client."""
-    settings = ["model_name=Qwen/Qwen3-4B-Instruct-2507", "num_examples=3", "rollouts_per_example=2", "max_tokens=12"]
-    printed = recipes.run("recipes.verifiers_rl.evaluate", *settings)
-    found = re.search(r"reward: avg - ([\d.]+)", printed)
-    if found is None:
-        raise LookupError(f"no reward in {printed[-300:]!r}")
-    return {"reward": float(found[1])}
-
-
 RECIPES = {
     "eval.benchmarks": benchmarks,
     "decisions": decisions,
     "true_thinking_score": true_thinking_score,
     "chat_app": chat,
-    "verifiers_rl.evaluate": verifiers,
 }

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from benchmarks.recipes.run import Recipes, expect
+from benchmarks.recipes.run import RecipeFailed, Recipes, column, expect
 
 REFUSAL = re.compile(r"\S+ is of kind '\w+'; the models of this server read text only: [^\n]*no image or audio")
 
@@ -32,16 +32,26 @@ def audio_sampling(recipes: Recipes) -> dict[str, Any]:
 
 
 def audio_reinforcement(recipes: Recipes) -> dict[str, Any]:
+    """This recipe takes a failed rollout for data: it says why, tries again, leaves the group out and ends."""
+    log = recipes.log("audio_rl")
     settings = ["data_dir=expresso", "groups_per_batch=1", "group_size=2", "max_steps=1", "eval_every=0"]
-    return refused(recipes, "recipes.audio.emotion.rl_train", *settings, f"log_path={recipes.log('audio_rl')}")
+    printed = recipes.run("recipes.audio.emotion.rl_train", *settings, f"log_path={log}")
+    skipped = column(log, "rollout_errors/groups_skipped", 1)[0]
+    expect(skipped == 1, f"{skipped} groups were left out, not the only one")
+    return {"refused": reason(printed)}
 
 
 def refused(recipes: Recipes, module: str, *arguments: str) -> dict[str, Any]:
     code, printed = recipes.attempt(module, *arguments)
     expect(code != 0, f"{module} succeeded")
+    return {"refused": reason(printed)}
+
+
+def reason(printed: str) -> str:
     said = REFUSAL.search(printed)
-    expect(said is not None, f"{module} does not say why it failed: " + " | ".join(printed.splitlines()[-4:]))
-    return {"refused": said[0] if said else ""}
+    if said is None:
+        raise RecipeFailed("nothing says why it failed: " + " | ".join(printed.splitlines()[-4:]))
+    return said[0]
 
 
 RECIPES = {
