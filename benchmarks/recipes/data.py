@@ -17,8 +17,8 @@ from PIL import Image
 Row = dict[str, Any]
 
 OFTEN_BOXED = "written"
-"""What the embedded model boxes most of the time after the examples of `rl_loop`. As the right answer it makes some
-rewards 1 and others 0, so that there is something to learn; sums in boxes are beyond that model."""
+"""What the embedded model boxes most of the time after the example of `rl_loop`. As the right answer it makes some
+rewards 1 and others 0, so that there is something to learn; with sums all would be 0."""
 
 
 def write_data(root: Path) -> None:

@@ -69,8 +69,8 @@ class Recipes:
             process.kill()
         (self.out / "last.log").write_text(printed)
         if process.returncode == -signal.SIGABRT and GONE in printed:
-            self.aborts.append(module)
-            return 0, printed
+            self.aborts.append(module)  # the exit code that was meant is lost
+            return int("Traceback (most recent call last)" in printed), printed
         return process.returncode, printed
 
     def _environment(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What the caller got wrong is said through the future, with the category `user`, and the next request works."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -30,6 +31,16 @@ def not_finite(tokens: list[int]) -> tinker.Datum:
     return datum(tokens, [float("nan")] * (len(tokens) - 1))
 
 
+SOUND = tinker.types.DmelChunk(dmel=bytes([0, 2, 1, 4]) + bytes(4))  # dtype, two sizes, the values
+PICTURE = tinker.types.ImageChunk(data=b"...", format="png", expected_tokens=1)
+
+
+def with_chunk(chunk: tinker.types.ModelInputChunk, tokens: list[int]) -> tinker.Datum:
+    good = datum(tokens)  # one position gives way to the chunk
+    head = tinker.types.EncodedTextChunk(tokens=tokens[:-2])
+    return tinker.Datum(model_input=tinker.ModelInput(chunks=[head, chunk]), loss_fn_inputs=good.loss_fn_inputs)
+
+
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [
@@ -37,6 +48,8 @@ def not_finite(tokens: list[int]) -> tinker.Datum:
         (wrong_length, "target_tokens"),
         (missing_targets, "target_tokens"),
         (not_finite, "weights"),
+        (partial(with_chunk, SOUND), r"data\[1\]\.model_input\.chunks\[1\] is of kind 'dmel'.*read text only"),
+        (partial(with_chunk, PICTURE), r"data\[1\]\.model_input\.chunks\[1\] is of kind 'image'.*read text only"),
     ],
 )
 def test_a_bad_datum_names_its_field(
@@ -81,6 +94,16 @@ def test_a_prompt_that_does_not_fit_says_how_long_it_may_be(
     with pytest.raises((tinker.RequestFailedError, tinker.APIStatusError), match=r"\d+"):
         base_sampler.sample(endless, 1, tinker.SamplingParams(max_tokens=4)).result()
     assert base_sampler.sample(material.prompt(), 1, tinker.SamplingParams(max_tokens=4)).result().sequences
+
+
+@pytest.mark.parametrize("chunk", [SOUND, PICTURE])
+def test_a_prompt_with_more_than_text_is_refused(
+    base_sampler: tinker.SamplingClient, material: Material, chunk: tinker.types.ModelInputChunk
+) -> None:
+    spoken = tinker.ModelInput(chunks=[*material.prompt().chunks, chunk])
+    with pytest.raises(tinker.RequestFailedError, match="read text only") as refusal:
+        base_sampler.sample(spoken, 1, tinker.SamplingParams(max_tokens=4)).result(timeout=30)
+    assert refusal.value.category == "user"
 
 
 def test_a_wrong_key_is_refused(server: ServerInfo) -> None:
