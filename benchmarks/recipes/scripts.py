@@ -8,7 +8,7 @@ from benchmarks.recipes.run import Recipes, checkpoints, expect
 
 
 def copy_checkpoint(recipes: Recipes) -> dict[str, Any]:
-    """Into a run of its own, which must answer like the first."""
+    """The copy is in a run of its own."""
     log = recipes.log("copied")
     recipes.run("recipes.sl_loop", "batch_size=16", "max_steps=2", "learning_rate=3e-3", f"log_path={log}")
     source = checkpoints(log)[-1]["state_path"]
