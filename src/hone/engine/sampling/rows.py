@@ -58,11 +58,13 @@ class RunningRows:
         tokens_T = torch.tensor([s.tokens[-1] for s in self.sequences] + rest)
         positions = [s.position for s in self.sequences]
         positions_T = torch.tensor(positions + rest)
+        slots_B = torch.tensor(
+            [s.blocks[p // BLOCK] * BLOCK + p % BLOCK for s, p in zip(self.sequences, positions, strict=True)]
+        )
         blocks_BN = self._blocks_BN[:, : stable_blocks(max(positions) // BLOCK + 1)]
         if self._step is not None:
-            return self._step(tokens_T, positions_T, blocks_BN, self._first_block)[:count]
+            return self._step(tokens_T, positions_T, slots_B, blocks_BN, self._first_block)[:count]
         positions_B = positions_T[:count]
-        slots_B = blocks_BN.gather(1, positions_B[:, None] // BLOCK)[:, 0] * BLOCK + positions_B % BLOCK
         attend = DecodeAttention(self._cache, blocks_BN, slots_B, positions_B)
         hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora)
         return project(hidden_Th, self._model.decoder.weights.head, self._lora.segments("head"))[:count]
@@ -103,8 +105,10 @@ class _DenseStep:
             StepShape(config.heads, config.kv_heads, config.head_dim, BLOCK, MIN_ROWS, eps_sum, head_eps_sum),
         )
 
-    def __call__(self, tokens_T: Tensor, positions_T: Tensor, blocks_BN: Tensor, first_block: int) -> Tensor:
-        return compiled_dense_step(tokens_T, positions_T, blocks_BN, first_block, self._cache, *self._fixed)
+    def __call__(
+        self, tokens_T: Tensor, positions_T: Tensor, slots_B: Tensor, blocks_BN: Tensor, first_block: int
+    ) -> Tensor:
+        return compiled_dense_step(tokens_T, positions_T, slots_B, blocks_BN, first_block, self._cache, *self._fixed)
 
 
 def _step_layer(layer: LayerWeights) -> StepLayer:

@@ -102,15 +102,18 @@ def _attend(
     cache.flatten(0, 1).index_copy_(0, slots_B, rows.narrow(1, heads, 2 * kv_heads))
     pages = cache.index_select(0, blocks) if first_block < 0 else cache.narrow(0, first_block, blocks.shape[0])
     kv = pages.view(B, L, 2 * kv_heads, d).transpose(1, 2)
+    k, v = kv.narrow(1, 0, kv_heads), kv.narrow(1, kv_heads, kv_heads)
+    if B == 1:  # the padding rows ask along, as further positions of the one sequence: nothing to repeat or to cut off
+        q = qkv_THd.narrow(1, 0, heads).transpose(0, 1).unsqueeze(0)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != kv_heads)
+        return mixed.transpose(1, 2).reshape(-1, heads * d)
     # the query heads of a key-value head stand where a longer query would: one call, no repeated keys
     group = heads // kv_heads
     q = rows.narrow(1, 0, heads).view(B, kv_heads, group, d)
     if group < shape.min_rows:
         copies = (shape.min_rows + group - 1) // group
         q = torch.cat([q for _ in range(copies)], 2)
-    mixed = F.scaled_dot_product_attention(
-        q, kv.narrow(1, 0, kv_heads), kv.narrow(1, kv_heads, kv_heads), attn_mask=mask
-    )
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     out = mixed.narrow(2, 0, group).reshape(B, heads * d)
     padding = qkv_THd.shape[0] - B
     return torch.cat([out, torch.zeros([padding, heads * d])]) if padding > 0 else out
@@ -119,6 +122,7 @@ def _attend(
 def dense_step(
     tokens_T: Tensor,
     positions_T: Tensor,
+    slots_B: Tensor,
     blocks_BN: Tensor,
     first_block: int,
     cache: List[Tensor],  # noqa: UP006
@@ -138,10 +142,6 @@ def dense_step(
     T = tokens_T.shape[0]
     turned = shape.heads + shape.kv_heads
     positions_B1 = positions_T.narrow(0, 0, B).unsqueeze(1)
-    slots_B = (
-        blocks_BN.gather(1, torch.div(positions_B1, shape.block, rounding_mode="floor")) * shape.block
-        + positions_B1 % shape.block
-    ).squeeze(1)
     blocks = blocks_BN.flatten()
     hidden_BL = torch.arange(N * shape.block) > positions_B1
     mask = torch.zeros(hidden_BL.shape).masked_fill_(hidden_BL, float("-inf")).unsqueeze(1).unsqueeze(1)
