@@ -14,6 +14,8 @@ from tinker import types
 from tests.support.service import KEY, MODEL, LiveServer
 from tests.support.uniform_engine import UniformEngine
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 PROMPT = types.ModelInput.from_ints([1, 2, 3])
 PARAMS = types.SamplingParams(max_tokens=4, stop=[])
 
