@@ -85,6 +85,7 @@ def test_a_sample_that_the_client_gives_up_is_cancelled(tmp_path: Path) -> None:
     ):
         future = opened(client).sample(PROMPT, 1, PARAMS)
         _until(lambda: len(server.engine._under_way) == 1)
+        _until(lambda: server.service.futures._pollers)  # the client knows what the sample is called
         future.future().cancel()
         _until(lambda: not server.engine._under_way)
 
