@@ -1,6 +1,6 @@
 """The service under load, through the official SDK and over plain HTTP. One JSON line per metric.
 
-    python benchmarks/load.py [--samples 2000] [--tenants 64] [--soak SECONDS]
+    python benchmarks/load.py [--samples 2000] [--tenants 64] [--adapters 1000] [--soak SECONDS]
 
 Starts `hone serve` on the embedded model. Times of requests are those of single HTTP calls: "accept" until a sample is
 in the journal, "long_poll" from asking for its result until it came, at a fixed number of clients. Memory is the summed
@@ -14,6 +14,7 @@ import itertools
 import statistics
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import psutil
@@ -21,8 +22,13 @@ import tinker
 from server import Bench, emit, timed
 from tinker import types
 
+from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo, embedded_server
+from hone.engine.lora.layout import LoraLayout
+from hone.engine.models.config import read_config
+from hone.protocol.types import LoraConfig
 
+EMBEDDED = Path(__file__).parents[1] / "src/hone/assets/tiny"
 CLIENTS = 32
 """Plain HTTP clients at once."""
 
@@ -32,6 +38,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--tenants", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=1 << 20, help="of the large batch; 0: leave it out")
+    parser.add_argument("--adapters", type=int, default=0, help="train and sample so many, in turn")
     parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--rank", type=int, default=8)
@@ -40,11 +47,12 @@ def main() -> None:
     with embedded_server(models=args.model) as ready:
         load = Load(ready, args)
         load.memory("memory_idle")
-        asyncio.run(load.requests())
+        asyncio.run(load.requests(load.sampling_session()))
         load.samples()
         load.tenants()
         load.large_batch()
         load.memory("memory_after")
+        load.adapters()
         if args.soak:
             load.soak(args.soak)
 
@@ -54,10 +62,13 @@ class Load(Bench):
         super().__init__(ready, args)
         self.api = psutil.Process(ready.pid)
 
-    async def requests(self) -> None:
-        """Samples of one token, each submitted and fetched by one of a few plain clients."""
+    def sampling_session(self) -> str:
         sampler = self.service.create_sampling_client(base_model=self.model).result()
-        session, numbers = sampler._sampling_session_id, itertools.count(10**6)
+        return sampler._sampling_session_id
+
+    async def requests(self, session: str) -> None:
+        """Samples of one token, each submitted and fetched by one of a few plain clients."""
+        numbers = itertools.count(10**6)
         accepts, polls = [], []
 
         async def client(http: httpx.AsyncClient) -> None:
@@ -156,25 +167,42 @@ class Load(Bench):
         emit("large_batch_answered", "s of CPU", [self.api_seconds() - before], seconds=time.perf_counter() - start)
         self.client(0).optim_step(types.AdamParams(learning_rate=1e-5)).result()
 
+    def adapters(self) -> None:
+        """A training run and a sampler version each, all kept; then a second round through all of them."""
+        if not self.args.adapters:
+            return
+        before, ranks = self.resident(), itertools.cycle((1, 4, 8, 16, 32))
+        clients, samplers = [], []
+        params = types.SamplingParams(max_tokens=4, stop=[])
+        for turn in range(2):
+            start = time.perf_counter()
+            for i in range(self.args.adapters):
+                if not turn:
+                    made = self.service.create_lora_training_client(self.model, rank=next(ranks), seed=i)
+                    clients.append(made.result())
+                gradient = clients[i].forward_backward(self.data(1, 64), "cross_entropy")
+                clients[i].optim_step(types.AdamParams(learning_rate=1e-4)).result()
+                gradient.result()
+                if not turn:
+                    samplers.append(clients[i].save_weights_and_get_sampling_client().result())
+                samplers[i].sample(self.prompt(16), 1, params).result()
+            seconds = time.perf_counter() - start
+            grown = self.resident() - before
+            emit(
+                "adapters", "ms each", [1e3 * seconds / len(clients)], adapters=len(clients), turn=turn, grown_mb=grown
+            )
+        directory = self.args.model[0].rpartition("=")[2] if self.args.model else EMBEDDED
+        config = read_config(Path(directory))
+        sizes = {rank: LoraLayout(config, LoraConfig(rank, 0)).size for rank in (1, 4, 8, 16, 32)}
+        state = 12 * sum(sizes[client.get_info().lora_rank or 0] for client in clients)
+        emit("adapters_at_12_bytes_per_parameter", "MB", [state / 2**20], adapters=len(clients))
+
     def soak(self, seconds: float) -> None:
-        """What a server does all day, over and over."""
-        service = tinker.ServiceClient(base_url=self.ready.url, api_key=self.ready.api_key)
-        rest = service.create_rest_client()
+        """What a server does all day: clients come, train, sample, save, delete and go."""
         end, minute, sizes, rounds = time.monotonic() + seconds, time.monotonic() + 60, [self.resident()], 0
         while time.monotonic() < end:
-            client = service.create_lora_training_client(self.model, rank=self.args.rank)
-            for step in range(5):
-                for future in (
-                    client.forward_backward(self.data(4, 128), "cross_entropy"),
-                    client.optim_step(types.AdamParams(learning_rate=1e-4)),
-                ):
-                    future.result()
-                sampler = client.save_weights_and_get_sampling_client()
-                params = types.SamplingParams(max_tokens=16, stop=[])
-                for future in [sampler.sample(self.prompt(32), 4, params) for _ in range(8)]:
-                    future.result()
-                if step == 4:
-                    rest.delete_checkpoint_from_tinker_path(client.save_state("soak").result().path).result()
+            with service_client(self.ready.url, self.ready.api_key) as service:
+                self.one_client(service)
             rounds += 1
             if time.monotonic() > minute:
                 minute += 60
@@ -182,6 +210,19 @@ class Load(Bench):
                 emit("soak_memory", "MB", [sizes[-1]], rounds=rounds)
         half = sizes[len(sizes) // 2 :]
         emit("soak_memory_second_half", "MB", half, growth=half[-1] - half[0], rounds=rounds)
+
+    def one_client(self, service: tinker.ServiceClient) -> None:
+        client = service.create_lora_training_client(self.model, rank=self.args.rank).result()
+        params = types.SamplingParams(max_tokens=16, stop=[])
+        for _ in range(5):
+            gradient = client.forward_backward(self.data(4, 128), "cross_entropy")
+            client.optim_step(types.AdamParams(learning_rate=1e-4)).result()
+            gradient.result()
+            sampler = client.save_weights_and_get_sampling_client().result()
+            for future in [sampler.sample(self.prompt(32), 4, params) for _ in range(8)]:
+                future.result()
+        rest = tinker.RestClient(base_url=self.ready.url, api_key=self.ready.api_key)
+        rest.delete_checkpoint_from_tinker_path(client.save_state("soak").result().path).result()
 
     def api_seconds(self) -> float:
         times = self.api.cpu_times()
