@@ -185,6 +185,8 @@ def test_the_audit_log(tmp_path: Path) -> None:
                 "project_budget_set",
                 "key_limit_set",
             ]
+            (moved,) = [entry["event_details"] for entry in entries if entry["event"] == "session_project_set"]
+            assert (moved["from_project_id"], moved["project_id"]) == ("default", "team")
             about = (await client.get("audit?event_type=checkpoints"))["entries"]
             assert {entry["tinker_path"] for entry in about} == {path, copied}
             assert {entry["event_details"]["key_id"] for entry in about} == {1}
