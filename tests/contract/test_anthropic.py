@@ -7,8 +7,8 @@ import anthropic
 import pytest
 
 from hone.client.embedded import ServerInfo
+from tests.contract.conftest import TURN
 
-TURN: Any = [{"role": "user", "content": "What is 3 + 4?"}]
 TOOLS: Any = [{"name": "add", "input_schema": {"type": "object", "properties": {"a": {}, "b": {}}}}]
 GREEDY = {"temperature": 0}
 
@@ -48,6 +48,14 @@ def test_a_stream_says_what_the_whole_answer_says(client: anthropic.Anthropic, b
     assert final.usage.cache_read_input_tokens > 0, "the first answer left the prompt in the cache"
     assert everything(final.usage) == everything(whole.usage)
     assert (events[0], events[-1]) == ("message_start", "message_stop")
+
+
+def test_every_sampler_checkpoint_is_a_model(client: anthropic.Anthropic, base_model: str, blue: str) -> None:
+    for model in (blue, f"{base_model};{blue}"):
+        assert [block.text for block in ask(client, model).content] == ["blue"]
+        assert client.messages.count_tokens(model=model, messages=TURN).input_tokens
+        with client.messages.stream(model=model, max_tokens=20, messages=TURN, extra_body=GREEDY) as stream:
+            assert stream.get_final_text() == "blue"
 
 
 def test_limits_stop_sequences_and_a_beginning(client: anthropic.Anthropic, base_model: str) -> None:
