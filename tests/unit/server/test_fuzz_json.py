@@ -44,6 +44,23 @@ BODIES: dict[str, dict[str, Any]] = {
         "user_metadata": {"a": 1},
     },
     "POST /api/v1/get_info": {"model_id": "{model}"},
+    "POST /api/v1/unload_model": {"model_id": "{model}"},
+    "POST /api/v1/forward": {
+        "model_id": "{model}",
+        "seq_id": 2,
+        "forward_input": {
+            "data": [
+                {
+                    "model_input": TEXT,
+                    "loss_fn_inputs": {
+                        "target_tokens": {"data": [2, 3, 4], "dtype": "int64", "shape": [3]},
+                        "weights": {"data": [1.0, 0.5, 0.0], "dtype": "float32", "shape": [3]},
+                    },
+                }
+            ],
+            "loss_fn": "cross_entropy",
+        },
+    },
     "POST /api/v1/optim_step": {
         "model_id": "{model}",
         "seq_id": 2,

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.usefixtures("any_database")
 ENTRY = Entry("s:train:0", 1, "optim_step", b"{}", seed=5)
 
 
-def with_journal(path: Path, test: Callable[[Journal], Awaitable[None]]) -> None:
+def with_journal(path: Path, test: Callable[[Journal], Awaitable[None]], url: str | None = None) -> None:
     async def run() -> None:
-        database = Database(databases.current.url(path))
+        database = Database(url or databases.current.url(path))
         try:
             await test(Journal(database))
         finally:
@@ -125,4 +125,4 @@ def test_an_answer_waits_for_room_on_a_full_disk(tmp_path: Path, monkeypatch: py
         await kept
         assert await journal.outcome(ENTRY.request_id) == answer
 
-    with_journal(tmp_path, test)
+    with_journal(tmp_path, test, f"sqlite:///{tmp_path}/hone.db")  # which can be told how large it may be
