@@ -169,7 +169,7 @@ def _compiled() -> Callable[..., Tensor]:
         warnings.simplefilter("ignore")  # the compiler says that it will go one day; then Python runs the function
         try:
             step: Callable[..., Tensor] = torch.jit.script(dense_step)
-        except (AttributeError, RuntimeError, OSError):
+        except Exception:
             return dense_step
     return step
 
