@@ -36,6 +36,11 @@ class DataDirectory:
         return self.root / "lock"
 
     @property
+    def engine_lock(self) -> Path:
+        """Held by that server and by its engine, which outlives a killed server for as long as its last writes take."""
+        return self.root / "engine.lock"
+
+    @property
     def snapshots(self) -> Path:
         """The newest state of every live model, for recovery."""
         return self.root / "snapshots"

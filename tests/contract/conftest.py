@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import tinker
 from tinker.cli.__main__ import main as tinker_command
@@ -20,6 +22,8 @@ from hone.cli.main import main
 from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo, embedded_server
 from tests.contract.material import Material
+
+TURN: Any = [{"role": "user", "content": "What is 3 + 4?"}]
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +85,27 @@ def material(tokenizer: PreTrainedTokenizerBase) -> Material:
 def training(service: tinker.ServiceClient, base_model: str) -> tinker.TrainingClient:
     """A fresh adapter; equal seeds, so two of them are equal."""
     return service.create_lora_training_client(base_model, rank=4, seed=7).result()
+
+
+@pytest.fixture(scope="session")
+def blue(service: tinker.ServiceClient, base_model: str) -> str:
+    """Sampler weights that say "blue" to `TURN`."""
+    training = service.create_lora_training_client(base_model, rank=8, seed=1).result()
+    tokenizer = training.get_tokenizer()
+    text = tokenizer.apply_chat_template(TURN, tokenize=False, add_generation_prompt=True)
+    asked, said = tokenizer.encode(text), [*tokenizer.encode("blue"), tokenizer.eos_token_id]
+    tokens = asked + said
+    datum = tinker.Datum(
+        model_input=tinker.ModelInput.from_ints(tokens[:-1]),
+        loss_fn_inputs={
+            "target_tokens": tinker.TensorData.from_numpy(np.array(tokens[1:])),
+            "weights": tinker.TensorData.from_numpy(np.float32([0] * (len(asked) - 1) + [1] * len(said))),
+        },
+    )
+    for _ in range(15):
+        training.forward_backward([datum], "cross_entropy")
+        training.optim_step(tinker.AdamParams(learning_rate=1e-2)).result()
+    return training.save_weights_for_sampler("blue").result().path
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ import anthropic
 import pytest
 
 from hone.client.embedded import ServerInfo
+from tests.contract.conftest import TURN
 
-TURN: Any = [{"role": "user", "content": "What is 3 + 4?"}]
 TOOLS: Any = [{"name": "add", "input_schema": {"type": "object", "properties": {"a": {}, "b": {}}}}]
 GREEDY = {"temperature": 0}
 
@@ -29,7 +29,12 @@ def test_a_message(client: anthropic.Anthropic, base_model: str) -> None:
     assert [block.text for block in answer.content] == ["7"]
     assert (answer.stop_reason, answer.stop_sequence, answer.usage.output_tokens) == ("end_turn", None, 2)
     counted = client.messages.count_tokens(model=base_model, messages=TURN)
-    assert counted.input_tokens == answer.usage.input_tokens
+    assert counted.input_tokens == everything(answer.usage)
+
+
+def everything(usage: Any) -> int:
+    """The tokens of the prompt, which are counted apart if they came from the cache."""
+    return usage.input_tokens + usage.cache_read_input_tokens
 
 
 def test_a_stream_says_what_the_whole_answer_says(client: anthropic.Anthropic, base_model: str) -> None:
@@ -40,7 +45,17 @@ def test_a_stream_says_what_the_whole_answer_says(client: anthropic.Anthropic, b
         final = stream.get_final_message()
     assert [block.text for block in final.content] == [block.text for block in whole.content]
     assert (final.stop_reason, final.usage.output_tokens) == (whole.stop_reason, whole.usage.output_tokens)
+    assert final.usage.cache_read_input_tokens > 0, "the first answer left the prompt in the cache"
+    assert everything(final.usage) == everything(whole.usage)
     assert (events[0], events[-1]) == ("message_start", "message_stop")
+
+
+def test_every_sampler_checkpoint_is_a_model(client: anthropic.Anthropic, base_model: str, blue: str) -> None:
+    for model in (blue, f"{base_model};{blue}"):
+        assert [block.text for block in ask(client, model).content] == ["blue"]
+        assert client.messages.count_tokens(model=model, messages=TURN).input_tokens
+        with client.messages.stream(model=model, max_tokens=20, messages=TURN, extra_body=GREEDY) as stream:
+            assert stream.get_final_text() == "blue"
 
 
 def test_limits_stop_sequences_and_a_beginning(client: anthropic.Anthropic, base_model: str) -> None:

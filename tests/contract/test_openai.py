@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import openai
 import pytest
 import tinker
 from transformers import PreTrainedTokenizerBase
 
 from hone.client.embedded import ServerInfo
+from tests.contract.conftest import TURN
 
-TURN: Any = [{"role": "user", "content": "What is 3 + 4?"}]
 TOOLS: Any = [
     {
         "type": "function",
@@ -27,27 +26,6 @@ TOOLS: Any = [
 def client(server: ServerInfo) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{server.url}/oai/api/v1", api_key=server.api_key, max_retries=0) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def checkpoint(service: tinker.ServiceClient, base_model: str) -> str:
-    """An adapter that says "blue" whatever it is asked."""
-    training = service.create_lora_training_client(base_model, rank=8, seed=1).result()
-    tokenizer = training.get_tokenizer()
-    text = tokenizer.apply_chat_template(TURN, tokenize=False, add_generation_prompt=True)
-    asked, said = tokenizer.encode(text), [*tokenizer.encode("blue"), tokenizer.eos_token_id]
-    tokens = asked + said
-    datum = tinker.Datum(
-        model_input=tinker.ModelInput.from_ints(tokens[:-1]),
-        loss_fn_inputs={
-            "target_tokens": tinker.TensorData.from_numpy(np.array(tokens[1:])),
-            "weights": tinker.TensorData.from_numpy(np.float32([0] * (len(asked) - 1) + [1] * len(said))),
-        },
-    )
-    for _ in range(15):
-        training.forward_backward([datum], "cross_entropy")
-        training.optim_step(tinker.AdamParams(learning_rate=1e-2)).result()
-    return training.save_weights_for_sampler("blue").result().path
 
 
 def chat(client: openai.OpenAI, model: str, **fields: Any) -> Any:
@@ -84,15 +62,17 @@ def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI, base_mo
         assert texts[choice.index] == choice.message.content
         assert entries[choice.index] == choice.logprobs.content
         assert reasons[choice.index] == choice.finish_reason
-    assert usage == whole.usage
+    assert usage.prompt_tokens_details.cached_tokens > 0, "the first answer left the prompt in the cache"
+    counts = [(u.prompt_tokens, u.completion_tokens, u.total_tokens) for u in (usage, whole.usage)]
+    assert counts[0] == counts[1]
 
 
-def test_every_sampler_checkpoint_is_a_model(client: openai.OpenAI, base_model: str, checkpoint: str) -> None:
+def test_every_sampler_checkpoint_is_a_model(client: openai.OpenAI, base_model: str, blue: str) -> None:
     assert chat(client, base_model).choices[0].message.content == "7"
-    for model in (checkpoint, f"{base_model};{checkpoint}"):
+    for model in (blue, f"{base_model};{blue}"):
         assert chat(client, model).choices[0].message.content == "blue"
         assert client.models.retrieve(model).id == model
-    assert {base_model, checkpoint} <= {model.id for model in client.models.list()}
+    assert {base_model, blue} <= {model.id for model in client.models.list()}
 
 
 def test_stop_strings_are_cut(client: openai.OpenAI, base_model: str) -> None:

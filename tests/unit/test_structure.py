@@ -1,7 +1,10 @@
-"""The README's map is true: every module of `src/hone` is on it, and everything on it exists."""
+"""The README's map is true: every module of `src/hone` is on it, and everything on it exists. So is its list of
+commands."""
 
 import re
 from pathlib import Path
+
+from hone.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "hone"
@@ -39,6 +42,11 @@ def test_every_module_is_on_the_map() -> None:
 def test_everything_on_the_map_exists() -> None:
     missing = [name for name in mapped() if not (ROOT / name).exists()]
     assert missing == []
+
+
+def test_every_command_is_listed() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
+    assert set(COMMANDS) == {name for row in rows for name in re.findall(r"`hone (\w+)`", row.split(" | ")[0])}
 
 
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:

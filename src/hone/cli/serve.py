@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 EMBEDDED_MODEL = "hone/tiny"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+EARLIER_ENGINE_SECONDS = 60.0
+"""How long the engine of a killed server may take for the pass and the writes that were under way."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,10 +80,11 @@ def run(args: argparse.Namespace) -> int:
     settings = replace(settings, api_key=server_key(data.api_key, settings.api_key))
     with (
         only_server(data),
+        no_earlier_engine(data) as held,
         _listening(args.host, args.port) as listener,
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
-        runner.run(_serve(sources, settings, data, listener, args.json))
+        runner.run(_serve(sources, settings, data, held, listener, args.json))
     return 0
 
 
@@ -131,6 +136,26 @@ def only_server(data: DataDirectory) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def no_earlier_engine(data: DataDirectory) -> Iterator[int]:
+    """Waits for the engine of a killed server, whose last writes would meet ours. Yields the lock for our own engine to
+    hold: it ends with the last process that does."""
+    deadline = time.monotonic() + EARLIER_ENGINE_SECONDS
+    with data.engine_lock.open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"the engine of an earlier server still works on {data.root}; "
+                        "end its process (hone.engine.process) and start again"
+                    ) from None
+            time.sleep(0.05)
+        yield lock.fileno()
+
+
+@contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """The port is taken before anything slow starts, so that a port in use is reported at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -149,6 +174,7 @@ async def _serve(
     sources: list[ModelSource],
     settings: Settings,
     data: DataDirectory,
+    held: int,
     listener: socket.socket,
     as_json: bool,
 ) -> None:
@@ -160,7 +186,7 @@ async def _serve(
     if settings.otel:
         spans.enable()
     starting = asyncio.create_task(
-        start_engine(sources, threads=settings.threads, checked_parameters=settings.checked_parameters)
+        start_engine(sources, threads=settings.threads, held=[held], checked_parameters=settings.checked_parameters)
     )
     await asyncio.to_thread(_import_server)  # while the engine's process imports and loads: each takes a second
     engine = await starting

@@ -6,12 +6,15 @@ from hone.engine.contract import Engine, ModelSource
 from hone.engine.remote import RemoteEngine
 
 
-async def start_engine(sources: Sequence[ModelSource], *, threads: int | None = None, **limits: int) -> Engine:
+async def start_engine(
+    sources: Sequence[ModelSource], *, threads: int | None = None, held: Sequence[int] = (), **limits: int
+) -> Engine:
     """An engine process with these base models, ready for operations.
 
-    `threads` of the math library; by default all cores but one, which the API process keeps. `limits` are those of
-    `hone.engine.loop.Limits`. Raises `UserError` if a model cannot be loaded.
+    `threads` of the math library; by default all cores but one, which the API process keeps. `held` are files that the
+    process keeps open until it ends. `limits` are those of `hone.engine.loop.Limits`. Raises `UserError` if a model
+    cannot be loaded.
     """
-    engine = RemoteEngine(sources, threads, limits)
+    engine = RemoteEngine(sources, threads, held, limits)
     await engine.start()
     return engine

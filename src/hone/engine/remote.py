@@ -33,7 +33,9 @@ _CLOSE_SECONDS = 60.0
 class RemoteEngine:
     """Implements `hone.engine.contract.Engine`. Made by `hone.engine.build.start_engine`."""
 
-    def __init__(self, sources: Sequence[ModelSource], threads: int | None, limits: dict[str, int]) -> None:
+    def __init__(
+        self, sources: Sequence[ModelSource], threads: int | None, held: Sequence[int], limits: dict[str, int]
+    ) -> None:
         self.models: dict[str, BaseModel] = {}
         self.pid = 0
         self._start_up = {
@@ -41,6 +43,7 @@ class RemoteEngine:
             "threads": threads,
             "limits": limits,
         }
+        self._held = held
         self._tickets = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._streams: dict[int, asyncio.Queue[SamplePart | None]] = {}
@@ -57,7 +60,7 @@ class RemoteEngine:
                 "-m",
                 "hone.engine.process",
                 str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *self._held],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sys.stderr.fileno(),  # stdout belongs to the command line's own output
                 env=_ENVIRONMENT | os.environ,

@@ -83,6 +83,12 @@ class Samples:
         if found is not None and found.task.cancel():
             self._conclude(found.entry, failure("the client cancelled this sample", "user"))
 
+    def oldest(self, lane: str, clone: int) -> str | None:
+        """The first request under way of one client of a sampling session."""
+        first, end = ids.clone_range(clone)
+        entries = (one.entry for one in self.under_way.values())
+        return next((one.request_id for one in entries if one.lane == lane and first <= one.seq_id < end), None)
+
     async def finish(self, session_id: str) -> None:
         """Wait for the samples of a session."""
         mine = f"{session_id}:sample:"

@@ -1,5 +1,7 @@
 import argparse
 import json
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,26 @@ def test_one_server_for_one_data_directory(tmp_path: Path) -> None:
     ):
         pass
     with serve.only_server(data):
+        pass
+
+
+def test_a_server_waits_for_the_engine_of_a_killed_one(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    with serve.no_earlier_engine(data) as held:
+        engine = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[held])
+    threading.Timer(0.3, engine.communicate).start()  # its writes are done
+    with serve.no_earlier_engine(data):
+        assert engine.poll() == 0
+
+
+def test_an_engine_that_does_not_end_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "EARLIER_ENGINE_SECONDS", 0.1)
+    data = DataDirectory(tmp_path)
+    with (
+        serve.no_earlier_engine(data),
+        pytest.raises(UserError, match=r"engine of an earlier server.*hone\.engine\.process"),
+        serve.no_earlier_engine(data),
+    ):
         pass
 
 

@@ -42,5 +42,5 @@ def shared_models() -> Path:
     """Real checkpoints, where this machine has them."""
     folder = shared_folder() / "models"
     if not folder.is_dir():
-        pytest.skip(f"{folder} is not here; set HONE_TEST_SHARED to the folder that holds models/")
+        pytest.skip(f"{folder} is not here; set TEST_SHARED to the folder that holds models/")
     return folder

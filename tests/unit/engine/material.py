@@ -58,7 +58,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def shared_folder() -> Path:
     """Where real checkpoints to compare with may lie; see CONTRIBUTING."""
-    return Path(os.environ.get("HONE_TEST_SHARED", Path(__file__).parents[4] / "shared"))
+    return Path(os.environ.get("TEST_SHARED", Path(__file__).parents[4] / "shared"))
 
 
 @functools.cache

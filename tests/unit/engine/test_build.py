@@ -1,6 +1,7 @@
-"""Starting an engine on what is no model."""
+"""Starting an engine: on what is no model, and with a file to hold."""
 
 import asyncio
+import fcntl
 import shutil
 from pathlib import Path
 
@@ -31,3 +32,24 @@ def test_a_damaged_checkpoint_is_an_error_that_says_which(model_directories: dic
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(UserError, match="cut short"):
         start(directory)
+
+
+def test_a_lock_that_it_holds_ends_with_the_engine(model_directories: dict[str, Path], tmp_path: Path) -> None:
+    def is_locked() -> bool:
+        with (tmp_path / "lock").open("a") as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    async def hold() -> None:
+        with (tmp_path / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            source = ModelSource("mine", model_directories["qwen3"])
+            engine = await start_engine([source], threads=1, held=[lock.fileno()])
+        assert is_locked()  # although we let go
+        await engine.close()
+        assert not is_locked()
+
+    asyncio.run(asyncio.wait_for(hold(), 60))

@@ -3,7 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.service import serving
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 
 def test_the_server_process_loads_no_tensor_library() -> None:

@@ -9,6 +9,7 @@ import pytest
 import tinker
 
 from hone.identity import accounts
+from hone.server import ids
 from hone.server.auth import TOKEN_PURPOSE, required_scope
 from tests.support.service import KEY, MODEL, LiveServer, serving
 from tests.support.tenants import as_key, make_key
@@ -163,7 +164,11 @@ def test_the_audit_log(tmp_path: Path) -> None:
             await client.http.post(f"{one}/publish")
             await client.http.delete(f"{one}/publish")
             await client.http.put(f"{one}/ttl", json={"ttl_seconds": 4000})
+            copied = (await client.post("copy_weights", {"source_path": path}))["tinker_path"]
             await client.http.delete(one)
+            await client.http.put(f"/api/v1/sessions/{ids.session_of(model)}/project", json={"project_id": "team"})
+            await client.service.database.run(lambda connection: accounts.set_budget(connection, "team", 5.0))
+            await client.service.database.run(lambda connection: accounts.set_spend_limit(connection, number, 5.0))
             entries = (await client.get("audit"))["entries"]
             assert [entry["event"] for entry in entries] == [
                 "key_create",
@@ -174,10 +179,16 @@ def test_the_audit_log(tmp_path: Path) -> None:
                 "checkpoint_publish",
                 "checkpoint_unpublish",
                 "checkpoint_ttl_set",
+                "checkpoint_create",
                 "checkpoint_delete",
+                "session_project_set",
+                "project_budget_set",
+                "key_limit_set",
             ]
+            (moved,) = [entry["event_details"] for entry in entries if entry["event"] == "session_project_set"]
+            assert (moved["from_project_id"], moved["project_id"]) == ("default", "team")
             about = (await client.get("audit?event_type=checkpoints"))["entries"]
-            assert {entry["tinker_path"] for entry in about} == {path}
+            assert {entry["tinker_path"] for entry in about} == {path, copied}
             assert {entry["event_details"]["key_id"] for entry in about} == {1}
             assert (await client.get("audit?day=2020-01-01"))["entries"] == []
             for query in ("day=x", "event_type=x"):

@@ -18,6 +18,8 @@ from tests.unit.server.test_checkpoints import save
 from tests.unit.server.test_copies import copy
 from tests.unit.server.test_downloads import FILE, anonymous, export, links
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:

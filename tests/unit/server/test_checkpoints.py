@@ -1,10 +1,12 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.service import MODEL, Client, forward_backward, serving
+from tests.support.uniform_engine import UniformEngine
 
 pytestmark = pytest.mark.usefixtures("any_database")
 
@@ -54,6 +56,36 @@ def test_a_run_loaded_from_a_checkpoint_survives_its_deletion(tmp_path: Path) ->
             await client.http.delete(f"/api/v1/training_runs/{model}/checkpoints/weights/gone")
             client.engine.die()
             assert (await client.output(await client.send(forward_backward(loaded, 2)))).metrics["loss:sum"] > 0
+
+    asyncio.run(run())
+
+
+def test_a_checkpoint_belongs_to_the_weights_it_was_trained_on(tmp_path: Path) -> None:
+    """Of the same shape, so that the engine itself would notice nothing."""
+    engine = UniformEngine()
+    engine.models["same/long"] = replace(engine.models[MODEL], name="same/long", max_context=512)
+    engine.models["other/model"] = replace(engine.models[MODEL], name="other/model", directory="/elsewhere")
+
+    async def run() -> None:
+        async with serving(tmp_path, engine) as client:
+            session = await client.session()
+            model = await client.model(session)
+            path = (await save(client, model, 1, "a"))["path"]
+            for number, base_model, status in ((1, "same/long", 200), (2, "other/model", 400)):
+                load = {"session_id": session, "model_seq_id": number, "optimizer": True}
+                sample = {"session_id": session, "sampling_session_seq_id": number}
+                loaded = await client.post("load_weights", load | {"path": path, "base_model": base_model})
+                answer = await client.result(loaded["request_id"])
+                body = sample | {"model_path": path, "base_model": base_model}
+                opened = await client.post("create_sampling_session", body, status=status)
+                if status == 200:
+                    info = await client.post("get_info", {"model_id": answer["model_id"]})
+                    assert info["model_data"]["model_name"] == base_model
+                else:
+                    says = "belongs to hone/uniform, not to other/model"
+                    assert says in answer["error"]
+                    assert answer["category"] == "user"
+                    assert says in opened["detail"]
 
     asyncio.run(run())
 

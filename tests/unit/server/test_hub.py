@@ -3,8 +3,12 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.support.service import KEY, Client, serving
 from tests.support.tenants import as_key, make_key
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 FILE = "adapter_model.safetensors"
 

@@ -1,8 +1,12 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from hone.observe.metrics import REQUESTS
 from tests.support.service import forward_backward, serving
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 
 def test_requests_are_counted_by_route_and_operations_by_kind(tmp_path: Path) -> None:

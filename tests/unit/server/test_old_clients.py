@@ -4,9 +4,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hone.protocol.proto import tinker_public_pb2 as wire
 from tests.support.service import Client, crash, forward_backward, serving
 from tests.support.uniform_engine import UniformEngine
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 
 def as_json(model: str, seq: int, tokens: list[int], key: str = "forward_backward_input") -> dict[str, Any]:

@@ -181,3 +181,30 @@ def test_a_reached_budget_pauses_the_client_and_says_why(
         allow(None)
         assert waiting.result(timeout=20).metrics
         assert step.result(timeout=20)
+
+
+def test_a_sampling_client_is_told_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for all of its samples with one poll, which has no words for a pause."""
+    monkeypatch.setattr("tinker.lib.queue_state_logger.PAUSE_GRACE_PERIOD", 0)
+    prompt, params = types.ModelInput.from_ints([1, 2, 3]), types.SamplingParams(max_tokens=4, stop=[])
+    with (
+        LiveServer(tmp_path, prices='{"*": {"sample": 1000000.0}}', long_poll_seconds=0.5) as server,
+        tinker.ServiceClient(base_url=server.url, api_key=KEY) as client,
+    ):
+
+        def allow(budget: float | None) -> None:
+            server.run(lambda: server.service.database.run(lambda found: accounts.set_budget(found, "default", budget)))
+
+        allow(2.0)
+        sampler = client.create_sampling_client(base_model=MODEL).result()
+        sampler.sample(prompt, 1, params).result()  # costs what there is
+        with caplog.at_level("WARNING"):
+            waiting = [sampler.sample(prompt, 1, params) for _ in range(20)]
+            deadline = time.monotonic() + 15
+            while "hone project budget default" not in caplog.text and time.monotonic() < deadline:
+                time.sleep(0.05)
+        assert "hone project budget default" in caplog.text
+        allow(None)
+        assert len({future.result(timeout=30).sequences[0].sequence_id for future in waiting}) == 20

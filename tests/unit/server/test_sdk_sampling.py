@@ -14,6 +14,8 @@ from tinker import types
 from tests.support.service import KEY, MODEL, LiveServer
 from tests.support.uniform_engine import UniformEngine
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 PROMPT = types.ModelInput.from_ints([1, 2, 3])
 PARAMS = types.SamplingParams(max_tokens=4, stop=[])
 
@@ -83,6 +85,7 @@ def test_a_sample_that_the_client_gives_up_is_cancelled(tmp_path: Path) -> None:
     ):
         future = opened(client).sample(PROMPT, 1, PARAMS)
         _until(lambda: len(server.engine._under_way) == 1)
+        _until(lambda: server.service.futures._pollers)  # the client knows what the sample is called
         future.future().cancel()
         _until(lambda: not server.engine._under_way)
 

@@ -12,12 +12,15 @@ from hone.server.store import Store
 from hone.storage.tables import operations
 from tests.support.service import KEY, serving
 from tests.support.tenants import as_key, make_key
+from tests.unit.server.test_access import everything
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 
 def test_no_secret_is_logged_or_stored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def run() -> list[str]:
+    async def run() -> tuple[list[str], str]:
         async with serving(tmp_path, jwt_auth=True) as client:
             model = await client.model(await client.session())
             saved = await client.post("save_weights_external", {"model_id": model, "seq_id": 1, "path": "out"})
@@ -44,16 +47,19 @@ def test_no_secret_is_logged_or_stored(
             with monkeypatch.context() as patched:
                 patched.setattr(Store, "checkpoint", fail)
                 assert (await client.http.get(link)).status_code == 500
-            return [KEY, other, token, link.split("/")[-2], client.service.data.token_secret.read_text().strip()]
+            secrets = [KEY, other, token, link.split("/")[-2], client.service.data.token_secret.read_text().strip()]
+            return secrets, repr(await client.service.database.run(everything))
 
     with caplog.at_level(logging.DEBUG):
-        secrets = asyncio.run(run())
+        secrets, rows = asyncio.run(run())
     # The client of this test logs what it asks; that is its own affair.
     logged = "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("http"))
     assert "downloads/{token}/" in logged, "the failure itself is logged"
+    assert "save_weights_external" in rows
     stored = b"".join(file.read_bytes() for file in tmp_path.glob("hone.sqlite*"))
     for secret in [*secrets, "tml-wrong-guess"]:
         assert secret not in logged
+        assert secret not in rows
         assert secret.encode() not in stored
 
 

@@ -14,6 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from hone.observe import spans
 from tests.support.service import MODEL, forward_backward, serving
 
+pytestmark = pytest.mark.usefixtures("any_database")
+
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 

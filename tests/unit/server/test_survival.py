@@ -40,6 +40,7 @@ def test_a_truncated_journal_goes_on_from_its_last_whole_record(tmp_path: Path, 
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("any_database")
 def test_half_written_snapshots_and_checkpoints_are_swept_and_not_used(tmp_path: Path) -> None:
     async def run() -> None:
         expected = await undisturbed(tmp_path / "a")
@@ -92,6 +93,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 DAY = 86400.0
 
 
+@pytest.mark.usefixtures("any_database")
 def test_a_clock_put_forward_takes_nothing_away_for_good(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_clock_put_forward_takes_nothing_away_for_good(
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("any_database")
 @pytest.mark.parametrize("jump", [-30 * DAY, 30 * DAY])
 def test_polls_wait_their_time_whatever_the_clock_does(tmp_path: Path, clock: Clock, jump: float) -> None:
     async def run() -> None:
@@ -150,6 +153,7 @@ def test_polls_wait_their_time_whatever_the_clock_does(tmp_path: Path, clock: Cl
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("any_database")
 def test_tokens_made_before_a_jump_are_good_again_after_it(tmp_path: Path, clock: Clock) -> None:
     async def run() -> None:
         async with serving(tmp_path, jwt_auth=True) as client:

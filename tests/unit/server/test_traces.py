@@ -1,8 +1,12 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.support.service import forward_backward, serving
 from tests.support.uniform_engine import UniformEngine
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 
 def test_a_trace_shows_every_operation_to_whoever_has_the_link(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hone.observe import metrics
 from hone.protocol.types import SampleResult
 from hone.protocol.uris import SCHEME, parse_path
 from hone.server import usage
+from hone.server.bases import check_base
 from hone.server.budgets import Budgets
 from hone.server.inference.tokenizer import TextTokenizer
 from hone.server.recovery import ATTEMPTS, EngineKeeper
@@ -60,8 +61,7 @@ class Generation:
         checkpoint = await self._store.checkpoint(path)
         trained_on = self._served(checkpoint.base_model)
         base_model = self._served(base_model or trained_on)
-        if self._models[base_model].directory != self._models[trained_on].directory:
-            raise UserError(f"model {name}: this checkpoint belongs to {trained_on}, not to {base_model}")
+        check_base(checkpoint, base_model, self._models)
         return Target(base_model, checkpoint.directory)
 
     async def tokenizer(self, base_model: str) -> TextTokenizer:

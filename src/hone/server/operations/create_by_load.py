@@ -11,6 +11,7 @@ from hone.protocol import requests
 from hone.protocol.futures import success
 from hone.protocol.uris import parse_path
 from hone.server import ids
+from hone.server.bases import check_base
 from hone.server.journal import Entry
 from hone.server.operations.create_model import check_optimizer
 from hone.server.operations.handler import Concluded, Context
@@ -25,6 +26,7 @@ class CreateByLoad:
         body = requests.parse(requests.LoadWeights, json.loads(entry.payload))
         checkpoint = await training_checkpoint(body.path, context)
         base_model = context.base_model(body.base_model or checkpoint.base_model)
+        check_base(checkpoint, base_model.name, context.models)
         if not body.optimizer:
             check_optimizer(body.optimizer_config)
         await context.blobs.fetch(checkpoint.directory)

@@ -46,7 +46,7 @@ async def messages(request: Request) -> Response:
             content[-1]["text"] += piece
         else:
             content.append(_block(piece))
-    said = {"content": content, **_ending(reader, sampled[-1]), "usage": _usage(operation, len(sampled))}
+    said = {"content": content, **_ending(reader, sampled[-1]), "usage": _usage(operation, result)}
     return JSONResponse(_message(body) | said)
 
 
@@ -98,29 +98,35 @@ def _ending(reader: Reader, last: SamplePart) -> dict[str, Any]:
     return {"stop_reason": reason, "stop_sequence": found}
 
 
-def _usage(operation: Sample, said: int) -> dict[str, int]:
-    return {"input_tokens": len(operation.prompt), "output_tokens": said}
+def _usage(operation: Sample, result: SampleResult | None) -> dict[str, int]:
+    """Without a result, as a stream begins. What came from the cache is counted apart, not as input too."""
+    cached = 0 if result is None else result.prompt_cache_hit_tokens
+    return {
+        "input_tokens": len(operation.prompt) - cached,
+        "cache_read_input_tokens": cached,
+        "output_tokens": 0 if result is None else len(result.sequences[0].tokens),
+    }
 
 
 async def _events(
     parts: AsyncGenerator[SamplePart | SampleResult, None], operation: Sample, body: anthropic.Messages, reader: Reader
 ) -> AsyncGenerator[str, None]:
     blocks = _Blocks()
-    said = 0
+    ending: dict[str, Any] = {}
     try:
         async with aclosing(parts):
-            yield _event("message_start", message=_message(body) | {"usage": _usage(operation, 0)})
+            yield _event("message_start", message=_message(body) | {"usage": _usage(operation, None)})
             async for part in parts:
                 if isinstance(part, SampleResult):
+                    yield _event("message_delta", delta=ending, usage=_usage(operation, part))
                     break
-                said += 1
                 for piece in reader.take(part):
                     for event in blocks.add(piece):
                         yield event
                 if part.stop_reason is not None:
+                    ending = _ending(reader, part)
                     for event in blocks.close():
                         yield event
-                    yield _event("message_delta", delta=_ending(reader, part), usage={"output_tokens": said})
     except HoneError as error:
         yield _event("error", error=anthropic_error(error.category, str(error))["error"])
     else:

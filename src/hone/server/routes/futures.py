@@ -49,6 +49,10 @@ async def retrieve_many(request: Request) -> JSONResponse:
         else {"state": "finished", "request_id": one.request_id, "response_payload_uncompressed_size": one.size}
         for one in found
     ]
+    if not found and seconds and service.budgets.reason(lane) is not None:
+        # Why it waits, a client can only be told by the poll for one answer: this sends it there with one request.
+        waiting = service.samples.oldest(lane, body.target.cloned_sampler_id)
+        completions = [] if waiting is None else [{"state": "finished", "request_id": waiting}]
     described: dict[str, Any] = {"completions": completions, "cursor": cursor}
     return JSONResponse(described)
 

@@ -12,6 +12,7 @@ from hone.protocol import requests, responses
 from hone.protocol.uris import parse_path
 from hone.server import ids
 from hone.server.access import caller_of
+from hone.server.bases import check_base
 from hone.server.bodies import read, read_json
 from hone.server.journal import Entry, canonical
 from hone.server.service import Service
@@ -28,7 +29,7 @@ async def create_sampling_session(request: Request) -> JSONResponse:
 
 
 async def _sampler(body: requests.CreateSamplingSession, service: Service) -> Sampler:
-    base_model, version = body.base_model, None
+    base_model, version, checkpoint = body.base_model, None, None
     if body.model_path is not None:
         path = parse_path(body.model_path)
         if path.kind == "external_weights":
@@ -41,6 +42,8 @@ async def _sampler(body: requests.CreateSamplingSession, service: Service) -> Sa
         raise NotFoundError(
             f"base_model {base_model!r} is not served here; this server has {', '.join(service.models)}"
         )
+    if checkpoint is not None:
+        check_base(checkpoint, base_model, service.models)
     made = ids.sampler_id(body.session_id, body.sampling_session_seq_id)
     return Sampler(made, body.session_id, base_model, body.model_path, version, ephemeral=False)
 

@@ -116,10 +116,11 @@ class SessionStore:
 
     async def move_session(self, session_id: str, project_id: str, caller: accounts.Caller) -> None:
         def work(connection: Connection) -> None:
-            query = update(sessions).where(sessions.c.id == session_id).values(project_id=project_id)
-            if not connection.execute(query).rowcount:
+            found = connection.execute(select(sessions.c.project_id).where(sessions.c.id == session_id)).first()
+            if found is None:
                 raise NotFoundError(f"session {session_id!r} does not exist")
-            details = {"session_id": session_id, "key_id": caller.key.id}
+            connection.execute(update(sessions).where(sessions.c.id == session_id).values(project_id=project_id))
+            details = {"session_id": session_id, "from_project_id": found.project_id, "key_id": caller.key.id}
             audit.record(connection, "session_project_set", caller.organization_id, project_id, details)
 
         await self._database.run(work)
