@@ -53,6 +53,8 @@ clean:
 
 .venv/dev.stamp: .venv/runtime.stamp
 	$(PIP) -e '.[dev]'
+	# Without its requirements: the tests compare with the few of its functions that need none beyond ours.
+	$(PIP) --no-deps tinker-cookbook==0.6.1
 	@touch $@
 
 .venv-sdk-0.24/stamp: SDK := 0.24.1
