@@ -35,7 +35,8 @@ class Settings:
     sqlite_synchronous: str = variable("HONE_SQLITE_SYNCHRONOUS", "NORMAL")
     """NORMAL survives a crash of any process; FULL also a power cut, for one disk flush per group of requests."""
     threads: int | None = variable("HONE_THREADS", None)
-    """Threads that the engine computes with. Unset: all cores but one."""
+    """Threads that the engine computes with. Unset: all cores but one. With one, results are equal to the bit under any
+    load; with more, to rounding."""
     long_poll_seconds: float = variable("HONE_LONG_POLL_SECONDS", 30.0)
     """How long a poll for a result is held; clients give up after 45."""
     gap_seconds: float = variable("HONE_GAP_SECONDS", 120.0)
