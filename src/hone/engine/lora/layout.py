@@ -120,6 +120,7 @@ class LoraLayout:
         self.rank = lora.rank
         self.scale = ALPHA / lora.rank
         self.groups = {group.name: group for group in site_groups(config, lora)}
+        self.stacked_experts = all(module.stacked for module in config.modules if module.experts)
         self._a: dict[str, _Block] = {}
         self._b: dict[str, tuple[_Block, ...]] = {}
         offset = 0

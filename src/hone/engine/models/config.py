@@ -40,6 +40,9 @@ class ModuleShape:
     """0: one projection."""
     gated: bool = True
     """Experts have two first projections, of which one gates the other."""
+    stacked: bool = True
+    """The model holds experts as our decoder does: under `mlp.experts`, as [E, outputs, inputs], all gates before what
+    they gate."""
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,7 @@ def load_hf(directory: Path, dtype: torch.dtype, refused: OtherArchitecture) -> 
     transformers.utils.logging.disable_progress_bar()
     try:
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            directory, config=raw, dtype=dtype, output_loading_info=True
+            directory, config=raw, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         said = str(error).strip().splitlines()[0]

@@ -14,9 +14,10 @@ from hone.errors import UserError
 
 _MLP = re.compile(r"mlp|feed_forward|ffn|moe|expert|fc\d|dense_h_to_4h|dense_4h_to_h", re.IGNORECASE)
 _UNTRAINED = re.compile(
-    r"(^|[._])(vision|visual|audio|router|indexer|mtp|gate$|shared_expert_gate$)|experts\.\d", re.IGNORECASE
+    r"(^|[._])(vision|visual|audio|router|indexer|mtp|gate$|shared_expert_gate$|dt_proj$)|experts\.\d", re.IGNORECASE
 )
-"""Routers have no LoRA; towers and heads that text does not pass cannot be trained by it."""
+"""Routers have no LoRA; towers and heads that text does not pass cannot be trained by it, and Mamba reads the weights
+of dt_proj without calling it."""
 
 
 def read_hf_config(directory: Path, refused: OtherArchitecture | None = None) -> tuple[ModelConfig, Any]:
@@ -26,7 +27,7 @@ def read_hf_config(directory: Path, refused: OtherArchitecture | None = None) ->
 
     why = f" ({refused})" if refused else ""
     try:
-        raw = transformers.AutoConfig.from_pretrained(directory)
+        raw = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
     except (ValueError, KeyError, OSError) as error:
         said = str(error).strip().splitlines()[0]
         raise UserError(f"{directory}: transformers {transformers.__version__} cannot read it: {said}{why}") from None
@@ -86,7 +87,9 @@ def _modules(model: Any) -> list[ModuleShape]:
         if is_experts(module):
             count, first, second = module.down_proj.shape
             inputs, size = (second, first) if module.is_transposed else (first, second)
-            shapes.append(ModuleShape(name, inputs, size, True, count, bool(module.has_gate)))
+            stacked = name.endswith("mlp.experts") and module.has_gate and module.is_concatenated
+            stacked = stacked and not module.is_transposed
+            shapes.append(ModuleShape(name, inputs, size, True, count, bool(module.has_gate), bool(stacked)))
         elif is_linear(module):
             sizes = tuple(module.weight.shape)
             outputs, inputs = sizes if isinstance(module, nn.Linear) else sizes[::-1]

@@ -16,6 +16,7 @@ import transformers
 from hone.engine import contract as c
 from hone.engine.batch import cut
 from hone.engine.checkpoints import capture, peft_tensors
+from hone.engine.exports import rewrite_for_peft, write_export
 from hone.engine.loop import EngineLoop, Limits
 from hone.engine.lora.state import AdapterState
 from hone.engine.models.config import OtherArchitecture
@@ -83,6 +84,11 @@ PACKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gemma2": ("Gemma2Config", "Gemma2ForCausalLM", {**_HEADS, **_WINDOW, "query_pre_attn_scalar": 16}),
     "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM", {**_HEADS, **_WINDOW}),
     "glm4": ("Glm4Config", "Glm4ForCausalLM", _HEADS),
+    "glm4_moe": (
+        "Glm4MoeConfig",
+        "Glm4MoeForCausalLM",
+        {**_HEADS, **_EXPERTS, "n_routed_experts": 4, "n_shared_experts": 1, "first_k_dense_replace": 1},
+    ),
     "gpt2": (
         "GPT2Config",
         "GPT2LMHeadModel",
@@ -92,6 +98,7 @@ PACKED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "granite": ("GraniteConfig", "GraniteForCausalLM", {**_SHAPE, **_GRANITE}),
     "llama_with_bias": ("LlamaConfig", "LlamaForCausalLM", {**_SHAPE, "attention_bias": True}),
     "mistral": ("MistralConfig", "MistralForCausalLM", {**_SHAPE, **_WINDOW}),
+    "mixtral": ("MixtralConfig", "MixtralForCausalLM", {**_SHAPE, "num_local_experts": 4}),
     "olmo3": ("Olmo3Config", "Olmo3ForCausalLM", {**_SHAPE, **_WINDOW}),
     "phi3": ("Phi3Config", "Phi3ForCausalLM", _SHAPE),
     "qwen2": ("Qwen2Config", "Qwen2ForCausalLM", _SHAPE),
@@ -99,6 +106,16 @@ PACKED: dict[str, tuple[str, str, dict[str, Any]]] = {
 """Run on packed rows, and from the paged cache."""
 ALONE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "lfm2": ("Lfm2Config", "Lfm2ForCausalLM", {**_SHAPE, "full_attn_idxs": [1]}),
+    "mamba": (
+        "MambaConfig",
+        "MambaForCausalLM",
+        {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
+    ),
+    "qwen3_next": (
+        "Qwen3NextConfig",
+        "Qwen3NextForCausalLM",
+        {**_HEADS, **_DELTA, **_EXPERTS, "num_experts": 4, "shared_expert_intermediate_size": 32},
+    ),
     "qwen3_5": ("Qwen3_5TextConfig", "Qwen3_5ForCausalLM", {**_HEADS, **_DELTA}),
 }
 """Run sequence by sequence."""
@@ -322,6 +339,15 @@ def test_what_is_sampled_does_not_depend_on_the_batch(name: str, others: Any) ->
         for a, b in zip(result.sequences, alone.sequences, strict=True):
             np.testing.assert_array_equal(a.tokens, b.tokens)
             np.testing.assert_array_equal(a.logprobs, b.logprobs)
+
+
+def test_an_export_that_peft_has_no_form_for_is_not_rewritten(others: Any, tmp_path: Path) -> None:
+    for name, refused in (("gpt_oss", True), ("deepseek_v3", False)):
+        state = moved(others(name))
+        write_export(capture(state, with_optimizer=False), name, tmp_path / name, (), "not compared")
+        if refused:
+            with pytest.raises(UserError, match="no form for"):
+                rewrite_for_peft(tmp_path / name, tmp_path / f"{name}-peft")
 
 
 def test_adapters_can_be_laid_out_without_the_weights(others: Any) -> None:
