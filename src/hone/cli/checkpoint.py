@@ -64,7 +64,7 @@ def _import(args: argparse.Namespace) -> int:
 async def _take_in(args: argparse.Namespace, settings: Settings, data: DataDirectory) -> CheckpointPath:
     from hone.engine.checkpoints import capture, write_image
     from hone.engine.imports import read_peft
-    from hone.engine.models.config import read_config
+    from hone.engine.models.load import read_shape
     from hone.identity.accounts import DEFAULT_PROJECT
     from hone.server import ids
     from hone.server.store import Checkpoint, Run, Store
@@ -77,7 +77,7 @@ async def _take_in(args: argparse.Namespace, settings: Settings, data: DataDirec
             f"--base-model {args.base_model!r} is not among the models given ({', '.join(sources)}); "
             f"add --model {args.base_model}=DIR"
         )
-    state = read_peft(args.directory, read_config(sources[args.base_model]))
+    state = read_peft(args.directory, read_shape(sources[args.base_model]))
     session_id = str(uuid.uuid4())
     path = CheckpointPath(ids.model_id(session_id, 0), "weights", args.name)
     directory = f"checkpoints/{path.run_id}/{path.kind}/{path.name}@{secrets.token_hex(4)}"

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hone.engine.attention_kinds import AttentionKind, attend_to
 from hone.engine.rowwise import MIN_ROWS
 
 _kernel: Callable[..., tuple[Tensor, Tensor]] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
@@ -70,9 +71,15 @@ class PackedAttention:
     """Every sequence of a pack attends to itself: training, and whole prompts."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
+        self._lengths = list(lengths)
         self._runs = equal_length_runs(lengths)
 
-    def __call__(self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
+    def __call__(
+        self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None
+    ) -> Tensor:
+        if kind is not None:
+            each = zip(*(x.split(self._lengths) for x in (q_THd, k_TKd, v_TKd)), strict=True)
+            return torch.cat([attend_to(q, k, v, kind) for q, k, v in each])
         parts = []
         for run in self._runs:
             rows = slice(run.start, run.start + run.count * run.length)
@@ -194,15 +201,21 @@ class PrefillAttention:
         self._whole, self._rows = PackedAttention(lengths), sum(lengths)
         self._cache, self._slots, self._continued = cache, slots_T, continued
 
-    def __call__(self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
+    def __call__(
+        self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None
+    ) -> Tensor:
         self._cache.store(layer, self._slots, k_TKd, v_TKd)
-        parts = [self._continue(layer, q_THd, one) for one in self._continued]
+        parts = [self._continue(layer, q_THd, one, kind) for one in self._continued]
         if self._rows:
-            parts.insert(0, self._whole(layer, *(x[: self._rows] for x in (q_THd, k_TKd, v_TKd))))
+            q, k, v = (x[: self._rows] for x in (q_THd, k_TKd, v_TKd))
+            parts.insert(0, self._whole(layer, q, k, v, kind))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _continue(self, layer: int, q_THd: Tensor, one: Continuation) -> Tensor:
+    def _continue(self, layer: int, q_THd: Tensor, one: Continuation, kind: AttentionKind | None) -> Tensor:
         entries = self._cache.entries[layer].index_select(0, one.blocks_N)
+        if kind is not None:
+            k, v = entries.flatten(0, 1)[: one.cached + one.length].chunk(2, dim=1)
+            return attend_to(q_THd[one.start : one.start + one.length], k, v, kind)
         k, v = entries.flatten(0, 1)[None].transpose(1, 2).chunk(2, dim=1)
         q = _sequences(q_THd[one.start : one.start + one.length], Run(one.start, 1, one.length))
         if not _KERNEL_SHARES_KEYS:
@@ -217,16 +230,22 @@ class DecodeAttention:
 
     def __init__(self, cache: KeyValueCache, blocks_BN: Tensor, slots_B: Tensor, positions_B: Tensor) -> None:
         self._cache, self._slots = cache, slots_B
+        self._blocks_BN, self._positions = blocks_BN, positions_B
         self._blocks, self._shape = blocks_BN.flatten(), (len(blocks_BN), blocks_BN.shape[1] * BLOCK)
         hidden_BL = torch.arange(self._shape[1]) > positions_B[:, None]
         self._mask = torch.zeros(self._shape).masked_fill_(hidden_BL, float("-inf"))[:, None, None]
 
-    def __call__(self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
+    def __call__(
+        self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None
+    ) -> Tensor:
         batch, padding = len(self._slots), len(q_THd) - len(self._slots)
         if padding:
             q_THd, k_TKd, v_TKd = q_THd[:batch], k_TKd[:batch], v_TKd[:batch]
         self._cache.store(layer, self._slots, k_TKd, v_TKd)
         entries = self._cache.entries[layer]
+        if kind is not None:
+            parts = [self._one(entries, q_THd[row : row + 1], row, kind) for row in range(batch)]
+            return F.pad(torch.cat(parts), (0, 0, 0, padding))
         kv = entries.index_select(0, self._blocks).view(*self._shape, *entries.shape[2:])
         k, v = kv.transpose(1, 2).chunk(2, dim=1)
         # the G query heads of a key-value head stand where a longer query would: one call, no repeated keys
@@ -237,3 +256,9 @@ class DecodeAttention:
         mixed = F.scaled_dot_product_attention(q_BKGd, k, v, attn_mask=self._mask)
         out = mixed[:, :, :group].reshape(batch, -1)
         return F.pad(out, (0, 0, 0, padding)) if padding else out
+
+    def _one(self, entries: Tensor, q_1Hd: Tensor, row: int, kind: AttentionKind) -> Tensor:
+        length = int(self._positions[row]) + 1
+        pages = entries.index_select(0, self._blocks_BN[row, : -(-length // BLOCK)])
+        k, v = pages.flatten(0, 1)[:length].chunk(2, dim=1)
+        return attend_to(q_1Hd, k, v, kind)

@@ -51,7 +51,8 @@ def write_export(
     def fill(building: Path) -> None:
         config, adapter = peft_config(image, base_model), save(peft_tensors(image), metadata={"format": "pt"})
         parity = {"checked": False, "why": probe} if isinstance(probe, str) else compare(probe, config, adapter)
-        report = {"base_model": base_model, "steps": image.steps, "parity": parity}
+        stacked = image.layout.stacked_experts
+        report = {"base_model": base_model, "steps": image.steps, "stacked_experts": stacked, "parity": parity}
         files = {CONFIG_FILE: _json(config), MODEL_FILE: adapter, REPORT_FILE: _json(report)}
         for name, content in files.items():
             if recipients:
@@ -76,6 +77,12 @@ def rewrite_for_peft(source: Path, target: Path) -> None:
     head = f"{PREFIX}model.unembed_tokens."
     renamed = {name.replace(head, f"{PREFIX}lm_head."): tensor for name, tensor in tensors.items()}
     modules = {"lm_head" if module == "unembed_tokens" else module for module in config["target_modules"]}
+    report = source / REPORT_FILE
+    if report.is_file() and json.loads(report.read_text(encoding="utf-8")).get("stacked_experts") is False:
+        raise UserError(
+            f"{source.name} is for a model whose experts peft has no form for: they are interleaved, transposed or "
+            "under another name; merge alpha / rank B A into the weights of each expert instead"
+        )
     if any(_EXPERTS in name for name in renamed):
         if "gate_proj" in modules:
             raise UserError(

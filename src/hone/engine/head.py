@@ -30,11 +30,16 @@ class HeadAdapter:
     scale: float
 
 
+def capped(logits_TV: Tensor, cap: float) -> Tensor:
+    """Some models keep logits z between bounds, by cap tanh(z / cap); a cap of 0 leaves them as they are."""
+    return torch.tanh(logits_TV / cap) * cap if cap else logits_TV
+
+
 class Head:
     """The output projection of one base model, as one adapter sees it, over the rows of one sequence pack."""
 
-    def __init__(self, weight_Vh: Tensor, adapter: HeadAdapter | None) -> None:
-        self._weight = weight_Vh
+    def __init__(self, weight_Vh: Tensor, adapter: HeadAdapter | None, cap: float = 0.0) -> None:
+        self._weight, self._cap = weight_Vh, cap
         self._adapter = adapter
         self._kept: list[Tensor] | None = None
 
@@ -42,12 +47,12 @@ class Head:
         """[T, V]; for callers that know T to be small."""
         a = self._adapter
         segments = [] if a is None else [Segment(0, len(hidden_Th), a.weights, None, a.scale)]
-        return project(hidden_Th, self._weight, segments)
+        return capped(project(hidden_Th, self._weight, segments), self._cap)
 
     def logprobs(self, hidden_Th: Tensor, targets: Tensor) -> Tensor:
         """Log-probabilities of `targets` [T] or [T, K], in the same shape."""
         out = torch.empty(targets.shape, dtype=torch.float32)
-        keep = hidden_Th.shape[0] * self._weight.shape[0] <= KEEP_ELEMENTS
+        keep = hidden_Th.shape[0] * self._weight.shape[0] <= KEEP_ELEMENTS and not self._cap
         self._kept = [] if keep else None
         for rows in self._chunks(len(hidden_Th)):
             logp_TV = torch.log_softmax(self.logits(hidden_Th[rows]).float(), dim=-1)
@@ -63,10 +68,13 @@ class Head:
         for i, rows in enumerate(self._chunks(len(hidden_Th))):
             hidden, goal = hidden_Th[rows], targets[rows].view(len(hidden_Th[rows]), -1)
             d_TK = dlogprobs[rows].view(goal.shape)
-            logp_TV = self._kept[i] if self._kept else torch.log_softmax(self.logits(hidden).float(), dim=-1)
+            logits_TV = self._kept[i] if self._kept else self.logits(hidden).float()
+            logp_TV = logits_TV if self._kept else torch.log_softmax(logits_TV, dim=-1)
             # d logp[target] / d logits = onehot(target) - softmax
             dlogits_TV = logp_TV.exp_().mul_(-d_TK.sum(dim=1, keepdim=True))
             dlogits_TV.scatter_add_(1, goal, d_TK)
+            if self._cap:  # nothing is kept then
+                dlogits_TV.mul_(1 - (logits_TV / self._cap) ** 2)
             dlogits_TV = dlogits_TV.to(hidden.dtype)
             torch.mm(dlogits_TV, self._weight, out=dhidden_Th[rows])
             if self._adapter is not None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hone.engine.checkpoints import CONFIG_FILE, MODEL_FILE, PREFIX
-from hone.engine.lora.layout import ALPHA
+from hone.engine.lora.layout import ALPHA, site_groups
 from hone.engine.lora.state import AdapterState, new_adapter
 from hone.engine.models.config import ModelConfig
 from hone.errors import UserError
@@ -42,9 +42,9 @@ def read_peft(directory: Path, model_config: ModelConfig, seed: int = 0) -> Adap
     lora = LoraConfig(
         rank=int(config["r"]),
         seed=seed,
-        train_unembed="model.unembed_tokens" in sites,
-        train_mlp=any(".mlp." in site for site in sites),
-        train_attn=any(".self_attn." in site for site in sites),
+        train_unembed=_trains(model_config, sites, "train_unembed"),
+        train_mlp=_trains(model_config, sites, "train_mlp"),
+        train_attn=_trains(model_config, sites, "train_attn"),
     )
     state = new_adapter(model_config, lora)
     scale = float(config["lora_alpha"]) / (lora.rank**0.5 if config.get("use_rslora") else lora.rank)
@@ -63,6 +63,14 @@ def read_peft(directory: Path, model_config: ModelConfig, seed: int = 0) -> Adap
             view.copy_(found)
         views[site][1].mul_(scale * lora.rank / ALPHA)
     return state
+
+
+def _trains(model_config: ModelConfig, sites: set[str], flag: str) -> bool:
+    """Whether any of `sites` is one that `flag` is about."""
+    flags = {name: name == flag for name in ("train_unembed", "train_mlp", "train_attn")}
+    return any(
+        site.name in sites for group in site_groups(model_config, LoraConfig(1, 0, **flags)) for site in group.sites
+    )
 
 
 def _read_config(directory: Path) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from hone.engine.lora.state import AdapterState, new_adapter
 from hone.engine.losses.custom.evaluate import check_custom_datum
 from hone.engine.losses.custom.graph import rebuild
 from hone.engine.models.load import LoadedModel
-from hone.engine.models.weights import count_parameters
 from hone.engine.optim.adamw import adamw_step
 from hone.engine.parity import Probe, take_probe
 from hone.engine.sampling.sampler import Sampler
@@ -362,7 +361,7 @@ class EngineLoop:
         recipients, model = parse_recipients(op.recipients), self._model(adapter.model)
         image = capture(adapter.state, with_optimizer=False)
         probe: Probe | str = f"only exports of models with up to {self._limits.checked_parameters} parameters are"
-        if count_parameters(model.config, model.decoder.weights) <= self._limits.checked_parameters:
+        if model.parameters <= self._limits.checked_parameters:
             probe = take_probe(model, adapter.state)
 
         def task() -> None:

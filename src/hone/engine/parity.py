@@ -104,19 +104,24 @@ def merge(model: nn.Module, adapter: dict[str, Tensor], scale: float) -> None:
             head.weight = nn.Parameter(head.weight + delta)  # a new one, for it may be the embedding's too
         elif ".experts." in site:
             experts, _, matrix = site.rpartition(".")
-            _add_to_experts(parameters, experts, matrix, delta)
+            _add_to_experts(model.get_submodule(experts), parameters, experts, matrix, delta)
         else:
-            parameters[f"{site}.weight"].add_(delta)
+            weight = parameters[f"{site}.weight"]
+            # some models of old keep weights as [inputs, outputs]
+            weight.add_(delta.t() if type(model.get_submodule(site)).__name__ == "Conv1D" else delta)
 
 
-def _add_to_experts(parameters: dict[str, nn.Parameter], experts: str, matrix: str, delta: Tensor) -> None:
+def _add_to_experts(module: Any, parameters: dict[str, nn.Parameter], experts: str, matrix: str, delta: Tensor) -> None:
     """`delta` [E, O, I] for w1 (gate), w3 (up) or w2 (down): stacked in transformers 5, one by one before."""
-    if f"{experts}.gate_up_proj" in parameters:
-        if matrix == "w2":
-            parameters[f"{experts}.down_proj"].add_(delta)
-        else:
-            gate, up = parameters[f"{experts}.gate_up_proj"].chunk(2, dim=1)
-            (gate if matrix == "w1" else up).add_(delta)
+    if f"{experts}.down_proj" in parameters:
+        first = parameters[f"{experts}.gate_up_proj" if module.has_gate else f"{experts}.up_proj"]
+        weight: Tensor = parameters[f"{experts}.down_proj"] if matrix == "w2" else first
+        if module.is_transposed:
+            weight = weight.transpose(1, 2)
+        if matrix != "w2" and module.has_gate:
+            parts = weight.chunk(2, dim=1) if module.is_concatenated else (weight[:, 0::2], weight[:, 1::2])
+            weight = parts[0 if matrix == "w1" else 1]
+        weight.add_(delta)
         return
     name = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[matrix]
     for i, of_one in enumerate(delta):

@@ -16,6 +16,7 @@ from hone.engine.losses import evaluate
 from hone.engine.losses.custom.evaluate import evaluate_custom
 from hone.engine.losses.value import LossValue
 from hone.engine.models.decoder import Decoder
+from hone.engine.models.hf import HfDecoder
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class PieceResult:
     """Sums over the piece's data, of a custom loss."""
 
 
-def run_pieces(decoder: Decoder, pieces: Sequence[Piece], adapters: Mapping[str, AdapterState]) -> list[PieceResult]:
+def run_pieces(
+    decoder: Decoder | HfDecoder, pieces: Sequence[Piece], adapters: Mapping[str, AdapterState]
+) -> list[PieceResult]:
     """Compute the pieces' losses; those with `backward` add to the gradients of their adapters.
 
     Either all pieces want a backward pass or none does. Each piece's outputs and gradients are, bit for bit, what
@@ -45,7 +48,8 @@ def run_pieces(decoder: Decoder, pieces: Sequence[Piece], adapters: Mapping[str,
     with torch.no_grad():
         for packed in batch.pieces:
             rows = slice(packed.start, packed.stop)
-            head = Head(decoder.weights.head, _head_adapter(packed.piece, adapters[packed.piece.adapter]))
+            adapter = _head_adapter(packed.piece, adapters[packed.piece.adapter])
+            head = Head(decoder.weights.head, adapter, decoder.config.logit_cap)
             logprobs = head.logprobs(hidden_Th[rows], packed.targets)
             with torch.enable_grad():
                 loss = _loss(packed, logprobs, backward)

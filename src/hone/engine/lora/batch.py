@@ -1,7 +1,7 @@
 """Which adapter's matrices apply to which rows of a packed batch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,16 @@ class LoraBatch:
     def __init__(self, spans: Sequence[LoraSpan]) -> None:
         self._spans = tuple(spans)
         self._segments: dict[str, list[Segment]] = {}
+
+    def part(self, start: int, stop: int) -> "LoraBatch":
+        """The batch that consists of the rows `start:stop` of this one."""
+        return LoraBatch(
+            [
+                replace(s, start=max(s.start, start) - start, stop=min(s.stop, stop) - start)
+                for s in self._spans
+                if s.start < stop and s.stop > start
+            ]
+        )
 
     def segments(self, group: str) -> list[Segment]:
         """Kept after the first call: a decoding batch asks again for every token."""

@@ -16,7 +16,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from hone.engine.models.config import ModelConfig
+from hone.engine.models.config import ModelConfig, ModuleShape
 from hone.protocol.types import LoraConfig
 
 ALPHA = 32.0
@@ -65,9 +65,12 @@ class GroupWeights:
 
 def site_groups(config: ModelConfig, lora: LoraConfig) -> tuple[SiteGroup, ...]:
     """The groups that an adapter of this kind trains, in the order of the flat vector."""
-    hidden, groups = config.hidden_size, []
+    hidden, groups = config.hidden_size, list[SiteGroup]()
+    for module in config.modules:
+        if lora.train_mlp if module.mlp else lora.train_attn:
+            groups += _module_groups(module)
     q_size, kv_size = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    for i in range(config.layers):
+    for i in range(0 if config.modules else config.layers):
         layer = f"model.layers.{i}"
         if lora.train_attn:
             attention = f"{layer}.self_attn"
@@ -89,6 +92,18 @@ def site_groups(config: ModelConfig, lora: LoraConfig) -> tuple[SiteGroup, ...]:
     return tuple(groups)
 
 
+def _module_groups(module: ModuleShape) -> tuple[SiteGroup, ...]:
+    """Of a model that transformers runs: every projection is a group of its own."""
+    name, inputs, size, experts = module.name, module.inputs, module.outputs, module.experts
+    if not experts:
+        return (SiteGroup(name, (Site(name, inputs, size),)),)
+    first = tuple(Site(f"{name}.{w}", inputs, size) for w in (("w1", "w3") if module.gated else ("w1",)))
+    return (
+        SiteGroup(f"{name}.gate_up", first, b_experts=experts),
+        SiteGroup(f"{name}.down", (Site(f"{name}.w2", size, inputs),), a_experts=experts),
+    )
+
+
 @dataclass(frozen=True)
 class _Block:
     offset: int
@@ -105,6 +120,7 @@ class LoraLayout:
         self.rank = lora.rank
         self.scale = ALPHA / lora.rank
         self.groups = {group.name: group for group in site_groups(config, lora)}
+        self.stacked_experts = all(module.stacked for module in config.modules if module.experts)
         self._a: dict[str, _Block] = {}
         self._b: dict[str, tuple[_Block, ...]] = {}
         offset = 0

@@ -26,6 +26,26 @@ class Llama3Rope:
 
 
 @dataclass(frozen=True)
+class ModuleShape:
+    """A projection, or the experts of one layer, of a model that transformers runs."""
+
+    name: str
+    """Module path."""
+    inputs: int
+    outputs: int
+    """Of experts: the intermediate size."""
+    mlp: bool
+    """Trained under `train_mlp`; the others under `train_attn`."""
+    experts: int = 0
+    """0: one projection."""
+    gated: bool = True
+    """Experts have two first projections, of which one gates the other."""
+    stacked: bool = True
+    """The model holds experts as our decoder does: under `mlp.experts`, as [E, outputs, inputs], all gates before what
+    they gate."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     architecture: str
     vocab_size: int
@@ -49,13 +69,23 @@ class ModelConfig:
     dense_layers: frozenset[int] = frozenset()
     """Layers of a mixture-of-experts model that have an ordinary MLP."""
     eos_token_ids: tuple[int, ...] = ()
+    modules: tuple[ModuleShape, ...] = ()
+    """The projections of a model that transformers runs; empty for one that our decoder runs."""
+    cached: bool = True
+    """Whether a sequence can go on from cached keys and values; if not, every new token takes a pass over all of it."""
+    logit_cap: float = 0.0
+    """Logits z become cap tanh(z / cap); 0: they stay as they are."""
 
     def is_moe(self, layer: int) -> bool:
         return self.experts > 0 and layer not in self.dense_layers
 
 
+class OtherArchitecture(UserError):
+    """Our decoder does not run this model; transformers may, see `hf.py`."""
+
+
 def read_config(directory: Path) -> ModelConfig:
-    """The configuration of the model in `directory`; `UserError` if it is not one that this engine can run."""
+    """The configuration of the model in `directory`; `OtherArchitecture` if our decoder cannot run it."""
     file = directory / "config.json"
     if not file.is_file():
         raise UserError(f"{directory} is not a Hugging Face model directory: it has no config.json")
@@ -82,17 +112,19 @@ def parse_config(
     names = raw.get("architectures") or ["(none)"]
     architecture = ARCHITECTURES.get(names[0])
     if architecture is None:
-        raise UserError(
-            f"{where}: architecture {names[0]} is not supported; this engine runs {', '.join(ARCHITECTURES)}"
+        raise OtherArchitecture(
+            f"{where}: architecture {names[0]} is not supported; our decoder runs {', '.join(ARCHITECTURES)}"
         )
     if raw.get("attention_bias") or raw.get("mlp_bias"):
-        raise UserError(
-            f"{where}: attention_bias and mlp_bias are not supported; this engine's projections have no bias"
+        raise OtherArchitecture(
+            f"{where}: attention_bias and mlp_bias are not supported; our decoder's projections have no bias"
         )
     if raw.get("use_sliding_window"):
-        raise UserError(f"{where}: use_sliding_window is not supported; this engine's attention is full and causal")
+        raise OtherArchitecture(
+            f"{where}: use_sliding_window is not supported; our decoder's attention is full and causal"
+        )
     if raw.get("hidden_act", "silu") != "silu":
-        raise UserError(f"{where}: hidden_act {raw['hidden_act']!r} is not supported; this engine has silu")
+        raise OtherArchitecture(f"{where}: hidden_act {raw['hidden_act']!r} is not supported; our decoder has silu")
     # transformers 5 gathers the rotary settings in one object, older versions spread them over two keys
     rope = raw.get("rope_parameters") or {"rope_theta": raw.get("rope_theta"), **(raw.get("rope_scaling") or {})}
     moe = architecture == "qwen3_moe"
@@ -129,7 +161,9 @@ def _rope_scaling(rope: dict[str, Any], where: str) -> Llama3Rope | None:
     if kind == "default":
         return None
     if kind != "llama3":
-        raise UserError(f"{where}: rope scaling {kind!r} is not supported; this engine has 'default' and 'llama3'")
+        raise OtherArchitecture(
+            f"{where}: rope scaling {kind!r} is not supported; our decoder has 'default' and 'llama3'"
+        )
     return Llama3Rope(
         factor=float(rope["factor"]),
         low_freq_factor=float(rope["low_freq_factor"]),

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hone.engine import rowwise
+from hone.engine.attention_kinds import AttentionKind
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
 from hone.engine.models.config import ModelConfig
@@ -23,8 +24,11 @@ from hone.engine.models.weights import DenseMlp, LayerWeights, ModelWeights, Moe
 
 
 class Attend(Protocol):
-    def __call__(self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
-        """Causal attention of one layer, [T, H*d]; may also store keys and values."""
+    def __call__(
+        self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None
+    ) -> Tensor:
+        """Causal attention of one layer, [T, H*d]; may also store keys and values. `kind` if it is no plain softmax of
+        q k^T / sqrt(d)."""
         ...
 
 

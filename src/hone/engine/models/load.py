@@ -9,8 +9,10 @@ import torch
 from tokenizers import Tokenizer
 
 from hone.engine.contract import BaseModel, ModelSource
-from hone.engine.models.config import ModelConfig, read_config
+from hone.engine.models.config import ModelConfig, OtherArchitecture, read_config
 from hone.engine.models.decoder import Decoder
+from hone.engine.models.hf import HfDecoder, load_hf
+from hone.engine.models.hf_config import read_hf_config
 from hone.engine.models.weights import count_parameters, load_weights
 from hone.errors import UserError
 
@@ -19,7 +21,7 @@ from hone.errors import UserError
 class LoadedModel:
     directory: Path
     config: ModelConfig
-    decoder: Decoder
+    decoder: Decoder | HfDecoder
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -31,6 +33,12 @@ class LoadedModel:
             )
         return Tokenizer.from_file(str(file))
 
+    @property
+    def parameters(self) -> int:
+        if isinstance(self.decoder, HfDecoder):
+            return self.decoder.parameters
+        return count_parameters(self.config, self.decoder.weights)
+
     def describe(self, name: str) -> BaseModel:
         return BaseModel(
             name=name,
@@ -38,7 +46,7 @@ class LoadedModel:
             architecture=self.config.architecture,
             max_context=self.config.max_context,
             vocab_size=self.config.vocab_size,
-            parameters=count_parameters(self.config, self.decoder.weights),
+            parameters=self.parameters,
         )
 
 
@@ -46,8 +54,20 @@ def load_model(source: ModelSource, dtype: torch.dtype = torch.float32) -> Loade
     directory = source.directory.resolve()
     if not directory.is_dir():
         raise UserError(f"model {source.name!r}: {source.directory} is not a directory")
-    config = read_config(directory)
+    try:
+        config = read_config(directory)
+    except OtherArchitecture as refused:
+        other = load_hf(directory, dtype, refused)
+        return LoadedModel(directory, other.config, other)
     return LoadedModel(directory, config, Decoder(config, load_weights(directory, config, dtype)))
+
+
+def read_shape(directory: Path) -> ModelConfig:
+    """What is known of a model, and so of its adapters, without its weights."""
+    try:
+        return read_config(directory)
+    except OtherArchitecture as refused:
+        return read_hf_config(directory, refused)[0]
 
 
 def load_models(sources: Sequence[ModelSource]) -> dict[str, LoadedModel]:

@@ -79,7 +79,11 @@ class RunningSequence:
 
     def fed_tokens(self) -> np.ndarray:
         """What the model was given, prompt included: all but the newest token."""
-        return np.concatenate([self.request.operation.prompt, np.array(self.tokens[:-1], np.int32)])
+        return self.all_tokens()[:-1]
+
+    def all_tokens(self) -> np.ndarray:
+        """Of prompt and sample so far."""
+        return np.concatenate([self.request.operation.prompt, np.array(self.tokens, np.int32)])
 
     def stop_reason(self) -> StopReason | None:
         if self.request.stop.ends(self.tokens):

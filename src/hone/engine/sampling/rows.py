@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, stable_blocks
+from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PackedAttention, stable_blocks
+from hone.engine.head import capped
 from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.lora.linear import project
+from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
 from hone.engine.models.weights import DenseMlp, LayerWeights
 from hone.engine.rowwise import MIN_COLUMNS, MIN_ROWS
@@ -54,6 +56,8 @@ class RunningRows:
 
     def logits(self) -> Tensor:
         """Feed every sequence its newest token; what comes next, [B, V]."""
+        if not self._model.config.cached:
+            return self._logits_anew()
         rest, count = [0] * self._padding, len(self.sequences)
         tokens_T = torch.tensor([s.tokens[-1] for s in self.sequences] + rest)
         positions = [s.position for s in self.sequences]
@@ -67,7 +71,23 @@ class RunningRows:
         positions_B = positions_T[:count]
         attend = DecodeAttention(self._cache, blocks_BN, slots_B, positions_B)
         hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora)
-        return project(hidden_Th, self._model.decoder.weights.head, self._lora.segments("head"))[:count]
+        return self._head(hidden_Th, self._lora, count)
+
+    def _logits_anew(self) -> Tensor:
+        """The same for a model that cannot go on from a cache: one pass over everything so far."""
+        count, tokens = len(self.sequences), [s.all_tokens() for s in self.sequences]
+        starts = np.cumsum([0, *(len(t) for t in tokens)])
+        spans = adapter_spans([s.request.version for s in self.sequences], starts.tolist())
+        tokens_T = torch.from_numpy(np.concatenate(tokens).astype(np.int64))
+        positions_T = torch.cat([torch.arange(len(t)) for t in tokens])
+        attend = PackedAttention([len(t) for t in tokens])
+        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, LoraBatch(spans))
+        last = [*(starts[1:] - 1).tolist(), *[int(starts[-1]) - 1] * self._padding]
+        return self._head(hidden_Th[last], self._lora, count)
+
+    def _head(self, hidden_Th: Tensor, lora: LoraBatch, count: int) -> Tensor:
+        logits_TV = project(hidden_Th, self._model.decoder.weights.head, lora.segments("head"))[:count]
+        return capped(logits_TV, self._model.config.logit_cap)
 
 
 def _first_of_a_row(sequences: Sequence[RunningSequence], wanted: int, existing: int) -> int:
@@ -84,11 +104,15 @@ class _DenseStep:
 
     @staticmethod
     def serves(model: LoadedModel, spans: Sequence[LoraSpan]) -> bool:
-        """Experts, adapters of rank 1 and those of so high a rank that their matrices lie apart take the long way."""
+        """Experts, models of transformers, adapters of rank 1 and those of so high a rank that their matrices lie apart
+        take the long way."""
+        if not isinstance(model.decoder, Decoder):
+            return False
         groups = [group for span in spans for group in span.weights.values()]
         return not model.config.experts and all(len(g.b) == 1 and g.a.shape[0] >= MIN_COLUMNS for g in groups)
 
     def __init__(self, model: LoadedModel, cache: KeyValueCache, spans: Sequence[LoraSpan]) -> None:
+        assert isinstance(model.decoder, Decoder)
         config, weights = model.config, model.decoder.weights
         names = [f"model.layers.{i}.{g}" for i in range(config.layers) for g in ("qkv", "o", "gate_up", "down")]
         rows, borders = _widened([(s.start, s.stop) for s in spans])

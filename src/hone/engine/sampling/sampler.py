@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hone.engine.attention import BLOCK, Continuation, KeyValueCache, PrefillAttention
 from hone.engine.contract import Sample, SamplePart
-from hone.engine.head import CHUNK_ELEMENTS
+from hone.engine.head import CHUNK_ELEMENTS, capped
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
 from hone.engine.models.load import LoadedModel
@@ -37,7 +37,8 @@ class Sampler:
         blocks = cache_tokens // BLOCK + 1
         self._prefixes = PrefixIndex(blocks)
         self._pool = self._prefixes.pool
-        self._cache = KeyValueCache(config.layers, blocks, config.kv_heads, config.head_dim)
+        shape = (config.kv_heads, config.head_dim) if config.cached else (0, 0)  # blocks are still counted
+        self._cache = KeyValueCache(config.layers, blocks, *shape)
         self._waiting: deque[SampleRequest] = deque()
         self._started: deque[SampleRequest] = deque()
         self._running: list[RunningSequence] = []
@@ -113,7 +114,7 @@ class Sampler:
 
     def _cached_beginning(self, request: SampleRequest) -> list[int]:
         """Blocks of the prompt that need not be computed; its last token must be, and all are if they are scored."""
-        if PromptScores.wanted(request.operation):
+        if PromptScores.wanted(request.operation) or not self._model.config.cached:
             return []
         return self._prefixes.find(request.weights, request.operation.prompt[:-1])
 
@@ -211,7 +212,8 @@ class Sampler:
     # --- sizes ------------------------------------------------------------------------------------------------------
 
     def _logits(self, hidden_Th: Tensor, lora: LoraBatch, rows: int) -> Tensor:
-        return project(hidden_Th, self._model.decoder.weights.head, lora.segments("head"))[:rows]
+        logits_TV = project(hidden_Th, self._model.decoder.weights.head, lora.segments("head"))[:rows]
+        return capped(logits_TV, self._model.config.logit_cap)
 
     def _prompt_blocks(self, request: SampleRequest) -> int:
         return -(-request.prompt_length // BLOCK)

@@ -1,0 +1,96 @@
+"""Models that transformers runs behind the same protocol: training, sampling, checkpoints and exports."""
+
+import json
+import urllib.request
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import tinker
+import torch
+import transformers
+
+from hone.client.connect import service_client
+from hone.client.embedded import ServerInfo, embedded_server
+from tests.contract.material import STEP, TOLERANCE, datum, forward
+
+VOCAB = 160
+SHAPE = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "sliding_window": 8,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
+    """A server with a small gpt-oss: windows, sinks and interleaved experts."""
+    folder = tmp_path_factory.mktemp("other")
+    torch.manual_seed(3)
+    transformers.GptOssForCausalLM(transformers.GptOssConfig(**SHAPE)).float().save_pretrained(folder / "model")
+    models, quiet = [f"other/gpt-oss={folder / 'model'}"], {"HONE_PUBLISH_TOKENIZERS": "0"}
+    with embedded_server(folder / "data", models=models, log=folder / "server.log", settings=quiet) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def other(running: ServerInfo) -> Iterator[tinker.ServiceClient]:
+    with service_client(running.url, running.api_key) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def rest_of_other(running: ServerInfo) -> tinker.RestClient:
+    return tinker.RestClient(base_url=running.url, api_key=running.api_key)
+
+
+def sequence(seed: int, length: int = 24) -> list[int]:
+    return [int(token) for token in np.random.default_rng(seed).integers(2, VOCAB, length)]
+
+
+def test_it_trains_samples_and_comes_back_from_a_checkpoint(other: tinker.ServiceClient) -> None:
+    training = other.create_lora_training_client("other/gpt-oss", rank=4, seed=1).result()
+    data = [datum(sequence(i)) for i in range(3)]
+    losses = []
+    for _ in range(6):
+        passed = training.forward_backward(data, "cross_entropy")
+        training.optim_step(STEP).result()
+        losses.append(passed.result().metrics["loss:sum"])
+    assert losses[-1] < 0.9 * losses[0]
+
+    sampler = training.save_weights_and_get_sampling_client().result()
+    prompt = sequence(9, 20)
+    drawn = sampler.sample(tinker.ModelInput.from_ints(prompt), 3, tinker.SamplingParams(max_tokens=8, seed=2)).result()
+    for sample in drawn.sequences:
+        assert sample.logprobs is not None
+        trained = forward(training, [datum([*prompt, *sample.tokens])]).tolist()
+        assert sample.logprobs == pytest.approx(trained[len(prompt) - 1 :], abs=TOLERANCE)
+
+    saved = training.save_state("here").result().path
+    again = other.create_training_client_from_state(saved).result()
+    assert torch.equal(forward(again, data), forward(training, data))
+
+
+def test_an_export_computes_the_same_in_transformers(
+    other: tinker.ServiceClient, rest_of_other: tinker.RestClient
+) -> None:
+    training = other.create_lora_training_client("other/gpt-oss", rank=4, seed=1).result()
+    for _ in range(3):
+        training.forward_backward([datum(sequence(1))], "cross_entropy")
+        training.optim_step(STEP).result()
+    path = training.save_weights_external("out").result().path
+    url = rest_of_other.get_external_weights_urls(path).result().urls["hone_export.json"]
+    with urllib.request.urlopen(url) as response:
+        parity = json.loads(response.read())["parity"]
+    assert parity["within_tolerance"] is True, parity
+    assert parity["max_difference_nats"] > 0
