@@ -40,7 +40,9 @@ def add_matmul(out_TI: Tensor, x_TR: Tensor, weight_RI: Tensor, scale: float) ->
 def _padded_product(x: Tensor, weight: Tensor) -> Tensor:
     rows, columns = x.shape[0], weight.shape[1]
     more_rows, more_columns = _missing(rows, columns)
-    return (F.pad(x, (0, 0, 0, more_rows)) @ F.pad(weight, (0, more_columns)))[:rows, :columns]
+    if more_columns:  # padding copies, and a weight can be large
+        weight = F.pad(weight, (0, more_columns))
+    return (F.pad(x, (0, 0, 0, more_rows)) @ weight)[:rows, :columns]
 
 
 def _add_product(out: Tensor, x: Tensor, weight: Tensor, scale: float) -> None:
@@ -51,7 +53,9 @@ def _add_product(out: Tensor, x: Tensor, weight: Tensor, scale: float) -> None:
     # scaling and adding must round as in the long form, so the output is padded too
     more_rows, more_columns = _missing(rows, columns)
     padded = F.pad(out, (0, more_columns, 0, more_rows))
-    padded.addmm_(F.pad(x, (0, 0, 0, more_rows)), F.pad(weight, (0, more_columns)), alpha=scale)
+    if more_columns:
+        weight = F.pad(weight, (0, more_columns))
+    padded.addmm_(F.pad(x, (0, 0, 0, more_rows)), weight, alpha=scale)
     out.copy_(padded[:rows, :columns])
 
 
