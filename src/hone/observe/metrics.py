@@ -78,10 +78,11 @@ REQUESTS = Counter("hone_requests_total", "HTTP requests, by route and status")
 REQUEST_SECONDS = Histogram("hone_request_seconds", "Time to the end of the answer, by route")
 OPERATIONS = Counter("hone_operations_total", "Finished operations, by kind and outcome")
 TOKENS = Counter("hone_tokens_total", "Tokens by kind: training, prefill, cached_prefill, sample")
+RESIDENT = Gauge("hone_adapter_bytes", "Adapters in training, with their moments, in the engine's memory")
 QUEUED = Gauge("hone_queued_operations", "Accepted operations without an answer, by kind of queue")
 
 TOKEN_KINDS = ("training", "prefill", "cached_prefill", "sample")
-_METRICS = (REQUESTS, REQUEST_SECONDS, OPERATIONS, TOKENS, QUEUED)
+_METRICS = (REQUESTS, REQUEST_SECONDS, OPERATIONS, TOKENS, RESIDENT, QUEUED)
 
 
 def count_operation(kind: str, failed: bool, used: Mapping[str, int]) -> None:

@@ -221,9 +221,16 @@ class Lane:
 
     async def _leave(self) -> None:
         self._leaving = False
-        if not self._quiet.is_set() or not self._here() or self._broken is not None:
+        if not self._here():
+            self._shared.residency.gone(self)  # it was in an engine that ended
             return
-        await self.covered()
+        if not self._quiet.is_set() or self._broken is not None:
+            return
+        try:
+            await self.covered()
+        except Exception:
+            log.exception("model %s stays in the engine: it could not be written", self.model_id)
+            return
         if self._quiet.is_set() and self._here() and not self._uncovered.operations and not self._rebuild_wanted:
             self._drop()
             self._generation = ABSENT

@@ -10,7 +10,7 @@ class Resident(Protocol):
     model_id: str
 
     def leave(self) -> None:
-        """Write what is not written yet, then leave; nothing happens if work comes first."""
+        """Asks it to write what is not written yet, and then to leave unless work comes first; returns at once."""
         ...
 
 
@@ -32,8 +32,8 @@ class Residency:
         self._models[model.model_id] = model, size
         self._bytes += size
         over = self._bytes - self._capacity
-        for resident, bytes_ in list(self._models.values())[:-1]:
-            if over <= 0:
+        for resident, bytes_ in self._models.values():
+            if over <= 0 or resident is model:
                 return
             over -= bytes_
             resident.leave()

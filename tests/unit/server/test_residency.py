@@ -83,3 +83,25 @@ def test_a_model_with_work_does_not_leave(tmp_path: Path) -> None:
             assert (await client.output(await client.send(forward_backward(model, 23)))).metrics["loss:sum"] > 0
 
     asyncio.run(run())
+
+
+def test_what_an_ended_engine_held_is_no_longer_counted(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path, idle_seconds=0.05) as client:
+            lost, kept = [await client.model(await client.session(), i) for i in range(2)]
+            residency = client.service.worker.shared.residency
+            for model in (lost, kept):
+                await train(client, model, 1)
+                async with asyncio.timeout(5):
+                    while (await client.service.store.run(model)).snapshot_seq < 2:
+                        await asyncio.sleep(0.01)
+            before = residency.bytes
+            client.engine.die()
+            await train(client, kept, 3)
+            client.service.worker._lanes[lost].leave()
+            async with asyncio.timeout(5):
+                while residency.bytes >= before:
+                    await asyncio.sleep(0.01)
+            assert await train(client, lost, 3) > 0
+
+    asyncio.run(run())

@@ -3,12 +3,13 @@
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from hone.observe.metrics import QUEUED, exposition
+from hone.observe.metrics import QUEUED, RESIDENT, exposition
 from hone.server.service import Service
 
 
 async def metrics(request: Request) -> PlainTextResponse:
     service: Service = request.app.state.service
+    RESIDENT.set(service.worker.shared.residency.bytes)
     QUEUED.set(service.worker.waiting, queue="models")
     QUEUED.set(len(service.samples.under_way), queue="samples")
     return PlainTextResponse(exposition(), media_type="text/plain; version=0.0.4")
