@@ -71,7 +71,7 @@ class RunningRows:
         positions_B = positions_T[:count]
         attend = DecodeAttention(self._cache, blocks_BN, slots_B, positions_B)
         hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora)
-        return self._head(hidden_Th, self._lora, count)
+        return head_logits(self._model, hidden_Th, self._lora)[:count]
 
     def _logits_anew(self) -> Tensor:
         """The same for a model that cannot go on from a cache: one pass over everything so far."""
@@ -83,11 +83,13 @@ class RunningRows:
         attend = PackedAttention([len(t) for t in tokens])
         hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, LoraBatch(spans))
         last = [*(starts[1:] - 1).tolist(), *[int(starts[-1]) - 1] * self._padding]
-        return self._head(hidden_Th[last], self._lora, count)
+        return head_logits(self._model, hidden_Th[last], self._lora)[:count]
 
-    def _head(self, hidden_Th: Tensor, lora: LoraBatch, count: int) -> Tensor:
-        logits_TV = project(hidden_Th, self._model.decoder.weights.head, lora.segments("head"))[:count]
-        return capped(logits_TV, self._model.config.logit_cap)
+
+def head_logits(model: LoadedModel, hidden_Th: Tensor, lora: LoraBatch) -> Tensor:
+    """[T, V]"""
+    logits_TV = project(hidden_Th, model.decoder.weights.head, lora.segments("head"))
+    return capped(logits_TV, model.config.logit_cap)
 
 
 def _first_of_a_row(sequences: Sequence[RunningSequence], wanted: int, existing: int) -> int:
@@ -117,7 +119,7 @@ class _DenseStep:
         names = [f"model.layers.{i}.{g}" for i in range(config.layers) for g in ("qkv", "o", "gate_up", "down")]
         rows, borders = _widened([(s.start, s.stop) for s in spans])
         eps_sum, head_eps_sum = (torch.tensor(d * config.rms_norm_eps) for d in (config.hidden_size, config.head_dim))
-        self._cache = cache.entries
+        self._run, self._cache = compiled_dense_step(), cache.entries
         self._fixed = (
             weights.embedding,
             *model.decoder.rope,
@@ -132,7 +134,7 @@ class _DenseStep:
     def __call__(
         self, tokens_T: Tensor, positions_T: Tensor, slots_B: Tensor, blocks_BN: Tensor, first_block: int
     ) -> Tensor:
-        return compiled_dense_step(tokens_T, positions_T, slots_B, blocks_BN, first_block, self._cache, *self._fixed)
+        return self._run(tokens_T, positions_T, slots_B, blocks_BN, first_block, self._cache, *self._fixed)
 
 
 def _step_layer(layer: LayerWeights) -> StepLayer:

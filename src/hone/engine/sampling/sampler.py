@@ -13,15 +13,14 @@ from torch import Tensor
 
 from hone.engine.attention import BLOCK, Continuation, KeyValueCache, PrefillAttention
 from hone.engine.contract import Sample, SamplePart
-from hone.engine.head import CHUNK_ELEMENTS, capped
+from hone.engine.head import CHUNK_ELEMENTS
 from hone.engine.lora.batch import LoraBatch
-from hone.engine.lora.linear import project
 from hone.engine.models.load import LoadedModel
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
 from hone.engine.sampling.prefixes import PrefixIndex
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
-from hone.engine.sampling.rows import RunningRows, adapter_spans
+from hone.engine.sampling.rows import RunningRows, adapter_spans, head_logits
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.streams import uniform_stream
 from hone.engine.sampling.version import AdapterVersion
@@ -90,12 +89,14 @@ class Sampler:
         reserved = 0
         while self._waiting and not self._started and rows > 0:
             request = self._waiting[0]
+            reserved += self._blocks_per_sample(request)
+            if reserved > self._pool.free:
+                break  # whatever is cached; a request may wait here for many steps
             shared = self._cached_beginning(request)
             request.cached = len(shared) * BLOCK
             if any(_will_compute(other, request) for other in joining):
                 self._pool.release(shared)
                 break  # the next step finds more of it in the cache
-            reserved += self._blocks_per_sample(request)
             wanted = self._prompt_blocks(request) - len(shared)
             if wanted + reserved > self._pool.free or (joining and request.to_compute > room):
                 self._pool.release(shared)
@@ -144,8 +145,8 @@ class Sampler:
             size = max(1, CHUNK_ELEMENTS // self._model.config.vocab_size)
             for start in range(0, len(hidden_Ph), size):
                 chunk_Ch = hidden_Ph[start : start + size]
-                request.scores.add(start, self._logits(chunk_Ch, lora, len(chunk_Ch)))
-        request.first_logits_1V = self._logits(hidden_Ph[-1:], lora, 1)
+                request.scores.add(start, head_logits(self._model, chunk_Ch, lora))
+        request.first_logits_1V = head_logits(self._model, hidden_Ph[-1:], lora)
 
     def _start(self) -> Iterator[SampleRequest]:
         """Let the samples of prefilled requests draw their first token and join the batch."""
@@ -210,10 +211,6 @@ class Sampler:
         self._rows = None
 
     # --- sizes ------------------------------------------------------------------------------------------------------
-
-    def _logits(self, hidden_Th: Tensor, lora: LoraBatch, rows: int) -> Tensor:
-        logits_TV = project(hidden_Th, self._model.decoder.weights.head, lora.segments("head"))[:rows]
-        return capped(logits_TV, self._model.config.logit_cap)
 
     def _prompt_blocks(self, request: SampleRequest) -> int:
         return -(-request.prompt_length // BLOCK)

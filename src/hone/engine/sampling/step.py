@@ -11,6 +11,7 @@ hidden, H heads, K key-value heads, d head size, V vocabulary.
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import List, NamedTuple, Optional  # noqa: UP035 - the compiler's names for list and None
 
 import torch
@@ -93,14 +94,14 @@ def _add_lora(out: Tensor, x: Tensor, lora: StepLora) -> None:
 
 
 def _attend(
-    qkv_THd: Tensor, cache: Tensor, slots_B: Tensor, blocks: Tensor, first_block: int, mask: Tensor, shape: StepShape
+    qkv_THd: Tensor, entries: Tensor, slots_B: Tensor, blocks: Tensor, first_block: int, mask: Tensor, shape: StepShape
 ) -> Tensor:
-    """[T, H*d]; zeros for the padding."""
+    """[T, H*d]; what stands in the padding means nothing."""
     B, L = mask.shape[0], mask.shape[3]
     heads, kv_heads, d = shape.heads, shape.kv_heads, shape.head_dim
     rows = qkv_THd.narrow(0, 0, B)
-    cache.flatten(0, 1).index_copy_(0, slots_B, rows.narrow(1, heads, 2 * kv_heads))
-    pages = cache.index_select(0, blocks) if first_block < 0 else cache.narrow(0, first_block, blocks.shape[0])
+    entries.flatten(0, 1).index_copy_(0, slots_B, rows.narrow(1, heads, 2 * kv_heads))
+    pages = entries.index_select(0, blocks) if first_block < 0 else entries.narrow(0, first_block, blocks.shape[0])
     kv = pages.view(B, L, 2 * kv_heads, d).transpose(1, 2)
     k, v = kv.narrow(1, 0, kv_heads), kv.narrow(1, kv_heads, kv_heads)
     if B == 1:  # the padding rows ask along, as further positions of the one sequence: nothing to repeat or to cut off
@@ -125,7 +126,7 @@ def dense_step(
     slots_B: Tensor,
     blocks_BN: Tensor,
     first_block: int,
-    cache: List[Tensor],  # noqa: UP006
+    entries: List[Tensor],  # noqa: UP006
     embedding: Tensor,
     cos: Tensor,
     sin: Tensor,
@@ -155,7 +156,7 @@ def dense_step(
         qk_norm = layer.qk_norm
         plain = qk if qk_norm is None else _norm(qk, qk_norm, shape.head_eps_sum)
         torch.addcmul(plain * cos_T1d, plain.roll([shape.head_dim // 2], [-1]), sin_T1d, out=qk)
-        mixed = _attend(qkv, cache[i], slots_B, blocks, first_block, mask, shape)
+        mixed = _attend(qkv, entries[i], slots_B, blocks, first_block, mask, shape)
         x = x + _project(mixed, layer.o, lora[4 * i + 1], rows)
         normed = _norm(x, layer.mlp_norm, shape.eps_sum)
         gate, up = _project(normed, layer.gate_up, lora[4 * i + 2], rows).chunk(2, -1)
@@ -163,7 +164,8 @@ def dense_step(
     return _project(_norm(x, final_norm, shape.eps_sum), head, lora[4 * len(layers)], rows)
 
 
-def _compiled() -> Callable[..., Tensor]:
+@cache
+def compiled_dense_step() -> Callable[..., Tensor]:
     """`dense_step` without Python between its operations; as it is where the framework no longer offers that."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler says that it will go one day; then Python runs the function
@@ -172,6 +174,3 @@ def _compiled() -> Callable[..., Tensor]:
         except Exception:
             return dense_step
     return step
-
-
-compiled_dense_step = _compiled()
