@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,6 @@ from tests.support.service import KEY, MODEL, LiveServer
 from tests.support.uniform_engine import LOGPROB, UniformEngine
 
 pytestmark = pytest.mark.usefixtures("any_database")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[LiveServer]:
-    with LiveServer(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: LiveServer) -> Iterator[tinker.ServiceClient]:
-    with tinker.ServiceClient(base_url=server.url, api_key=KEY) as client:
-        yield client
 
 
 def datum(*tokens: int) -> types.Datum:

@@ -3,7 +3,6 @@
 import multiprocessing
 import pickle
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -18,18 +17,6 @@ pytestmark = pytest.mark.usefixtures("any_database")
 
 PROMPT = types.ModelInput.from_ints([1, 2, 3])
 PARAMS = types.SamplingParams(max_tokens=4, stop=[])
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[LiveServer]:
-    with LiveServer(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: LiveServer) -> Iterator[tinker.ServiceClient]:
-    with tinker.ServiceClient(base_url=server.url, api_key=KEY) as client:
-        yield client
 
 
 def opened(client: tinker.ServiceClient, poll_together: bool = True) -> tinker.SamplingClient:

@@ -1,0 +1,20 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tinker
+
+from tests.support.service import KEY, LiveServer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LiveServer]:
+    """A service on the uniform engine, on a real port."""
+    with LiveServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: LiveServer) -> Iterator[tinker.ServiceClient]:
+    with tinker.ServiceClient(base_url=server.url, api_key=KEY) as client:
+        yield client
