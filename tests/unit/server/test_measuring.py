@@ -31,7 +31,7 @@ def test_requests_are_counted_by_route_and_operations_by_kind(tmp_path: Path) ->
             assert 'hone_queued_operations{queue="models"} 0' in page
             held = client.service.worker.shared.residency.bytes
             assert held > 0
-            assert f"\nhone_adapter_bytes {held}\n" in page
+            assert f"\nhone_adapter_bytes{{}} {held}\n" in page
             client.http.headers.pop("X-API-Key")
             assert (await client.http.get("/metrics")).status_code == 401
             assert (await client.http.get("/readyz")).json() == {"status": "ready"}
