@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import tinker
-import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from hone.algorithms.data_order import DataOrder
 from hone.algorithms.evaluation import Evaluator, evaluate
 from hone.algorithms.learning_rate import rate_at
 from hone.algorithms.preference.objectives import AnyObjective, Dpo
-from hone.algorithms.preference.reference import reference_sampler, score, weighted_sums
+from hone.algorithms.preference.reference import answer_logprobs, reference_sampler, score
 from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
 from hone.algorithms.steps import adam_params
 from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
@@ -76,7 +75,7 @@ async def train(
             data_D = objective.datums([examples[row] for row in order.batch(step)])
             reference_D = None
             if reference is not None:
-                reference_D = torch.tensor(weighted_sums(await score(reference, data_D), data_D))
+                reference_D = answer_logprobs(data_D, await score(reference, data_D))
             rate = rate_at(config.optimizer, highest, step, total_steps)
             loss = StepLoss(objective, reference_D)
             gradient = training.forward_backward_custom(data_D, loss)
