@@ -31,6 +31,7 @@ from hone.engine.parity import Probe, take_probe
 from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.version import AdapterVersion, make_version
 from hone.engine.scheduler import Job, Scheduler
+from hone.engine.shortage import free_device_memory, halves, is_lack_of_memory, too_large
 from hone.engine.trainer import PieceResult, run_pieces
 from hone.engine.wire import CANCEL, CLOSE
 from hone.errors import HoneError, ServerError, UserError
@@ -54,6 +55,9 @@ class Limits:
     """Sequences generated at once on one base model."""
     prefill_tokens: int = 2048
     """Prompt tokens that join the running batch in one step."""
+    activation_bytes: int = 1 << 30
+    """Of one training pass. Layers are computed again where it would take more, which costs time; see
+    `recompute.py`."""
     cache_bytes: int = 1 << 30
     """Key-value cache of one base model; memory is only used as it fills."""
     cache_tokens: int = 1 << 17
@@ -231,32 +235,39 @@ class EngineLoop:
         self._scheduler.put_back(job, cut(op, self._limits.micro_batch_tokens), adapter.model, adapter.share)
 
     def _micro_batch(self, batch: list[tuple[Job, Piece]]) -> None:
-        adapters = {piece.adapter: self._adapters[piece.adapter] for _, piece in batch}
-        model = self._models[next(iter(adapters.values())).model]
-        states = {name: adapter.state for name, adapter in adapters.items()}
-        several = len(batch) > 1
-        gradients = {name: _gradient_copy(state) for name, state in states.items()} if several else {}
+        jobs, pieces = [job for job, _ in batch], [piece for _, piece in batch]
+        states = {piece.adapter: self._adapters[piece.adapter].state for piece in pieces}
+        model = self._models[self._adapters[pieces[0].adapter].model]
         self._cycle += 1
-        tokens, started = sum(piece.tokens for _, piece in batch), time.perf_counter()
-        try:
-            results = run_pieces(model.decoder, [piece for _, piece in batch], states)
-        except Exception as error:
-            if not several:
-                self._abandon(*batch[0], states[batch[0][1].adapter], error)
-                return
-            for name, gradient in gradients.items():  # as before; then only the one that is at fault fails
-                states[name].set_gradient(gradient)
+        tokens, started = sum(piece.tokens for piece in pieces), time.perf_counter()
+        results = _compute(model, pieces, states, self._recomputed(model, pieces, states))
+        if isinstance(results, Exception) and len(batch) > 1:  # apart, only the one that is at fault fails
             for one in batch:
                 self._micro_batch([one])
             return
+        if isinstance(results, Exception) and is_lack_of_memory(results):
+            logger.warning("a pass over %d tokens found no memory; trying its halves: %s", tokens, results)
+            pieces = halves(pieces[0])
+            jobs *= len(pieces)
+            results = _compute_apart(model, pieces, states)
+        if isinstance(results, Exception):
+            self._abandon(*batch[0], states[pieces[0].adapter], results)
+            return
         seconds, fill = time.perf_counter() - started, tokens / self._scheduler.max_tokens
-        for (job, piece), result in zip(batch, results, strict=True):
+        for job, piece, result in zip(jobs, pieces, results, strict=True):
             work = self._passes[job.ticket]
             work.took_part(self._cycle, started, seconds, piece.tokens / tokens, fill)
             work.results.append((piece, result))
+        for job, _ in batch:
             if not job.pieces:
-                del self._passes[job.ticket]
-                self._reply(job.ticket, _pass_result(job.operation, work))
+                self._reply(job.ticket, _pass_result(job.operation, self._passes.pop(job.ticket)))
+
+    def _recomputed(self, model: LoadedModel, pieces: list[Piece], states: dict[str, AdapterState]) -> int:
+        """How many layers a pass computes again."""
+        if not pieces[0].backward:
+            return 0
+        inner = sum(piece.tokens * states[piece.adapter].layout.inner for piece in pieces)
+        return model.memory.recomputed(sum(piece.tokens for piece in pieces), inner, self._limits.activation_bytes)
 
     def _abandon(self, job: Job, piece: Piece, state: AdapterState, error: Exception) -> None:
         """A pass that failed half-way: put its adapter's gradient back and go on with the next operation."""
@@ -379,6 +390,37 @@ class EngineLoop:
             logger.error("operation %d failed:\n%s", ticket, "".join(traceback.format_exception(error)))
             error = ServerError(f"the engine failed on this operation: {type(error).__name__}: {error}")
         self._reply(ticket, error)
+
+
+def _compute(
+    model: LoadedModel, pieces: list[Piece], states: dict[str, AdapterState], recomputed: int
+) -> list[PieceResult] | Exception:
+    """The pieces' results; or why there are none, with all gradients as they were."""
+    gradients: dict[str, Tensor | None] = {}
+    try:
+        gradients = {name: _gradient_copy(state) for name, state in states.items()}
+        return run_pieces(model.decoder, pieces, states, recomputed)
+    except Exception as error:
+        # the frames of the traceback hold all that the pass had kept
+        failure = error.with_traceback(None) if is_lack_of_memory(error) else error
+    for name, gradient in gradients.items():
+        states[name].set_gradient(gradient)
+    if is_lack_of_memory(failure):
+        free_device_memory()
+    return failure
+
+
+def _compute_apart(
+    model: LoadedModel, pieces: list[Piece], states: dict[str, AdapterState]
+) -> list[PieceResult] | Exception:
+    """One piece after another, with every layer computed again, for want of memory."""
+    results: list[PieceResult] = []
+    for piece in pieces:
+        found = _compute(model, [piece], states, model.decoder.layers)
+        if isinstance(found, Exception):
+            return too_large(piece, found) if is_lack_of_memory(found) else found
+        results += found
+    return results
 
 
 def _gradient_copy(state: AdapterState) -> Tensor | None:

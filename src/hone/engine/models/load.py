@@ -7,14 +7,21 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
+from hone.engine.attention import PackedAttention
 from hone.engine.contract import BaseModel, ModelSource
+from hone.engine.lora.batch import LoraBatch
 from hone.engine.models.config import ModelConfig, OtherArchitecture, read_config
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.hf import HfDecoder, load_hf
 from hone.engine.models.hf_config import read_hf_config
 from hone.engine.models.weights import count_parameters, load_weights
+from hone.engine.recompute import PassMemory, measure
 from hone.errors import UserError
+
+PROBE_LENGTH = 16
+"""Tokens of each sequence of a pass that is measured."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,18 @@ class LoadedModel:
         if isinstance(self.decoder, HfDecoder):
             return self.decoder.parameters
         return count_parameters(self.config, self.decoder.weights)
+
+    @cached_property
+    def memory(self) -> PassMemory:
+        """What forward and backward passes need."""
+
+        def forward(tokens: int, recomputed: int) -> Tensor:
+            lengths = [PROBE_LENGTH] * (tokens // PROBE_LENGTH)
+            positions_T = torch.arange(PROBE_LENGTH).repeat(len(lengths))
+            attend = PackedAttention(lengths)
+            return self.decoder.forward(torch.zeros_like(positions_T), positions_T, attend, LoraBatch([]), recomputed)
+
+        return measure(forward, self.decoder.layers, self.config.vocab_size)
 
     def describe(self, name: str) -> BaseModel:
         return BaseModel(
