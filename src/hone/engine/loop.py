@@ -9,7 +9,7 @@ import queue
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,15 @@ from hone.engine.shortage import free_device_memory, halves, is_lack_of_memory, 
 from hone.engine.trainer import PieceResult, run_pieces
 from hone.engine.wire import CANCEL, CLOSE
 from hone.errors import HoneError, ServerError, UserError
+from hone.memory import MemoryShares
 from hone.protocol.lora import check_lora
 from hone.protocol.losses import LOSSES, check_datum
 from hone.protocol.types import ForwardBackwardResult
 
 logger = logging.getLogger(__name__)
+
+LEAST_TOKENS = 64
+"""Of a micro-batch, for want of memory."""
 
 Reply = Callable[[int, Any], None]
 """Called with a ticket and a result or an exception, from the loop's thread or the disk lane's."""
@@ -64,6 +68,14 @@ class Limits:
     """The same in tokens, whichever is less: small models would otherwise reserve far more than anybody samples."""
     checked_parameters: int = 2_000_000_000
     """Exports of larger base models are not compared with transformers, which loads the model once more."""
+
+    @classmethod
+    def within(cls, shares: MemoryShares, models: Mapping[str, LoadedModel]) -> "Limits":
+        """Those that keep to the shares of memory. A micro-batch is never so small that it would be mostly
+        overhead."""
+        fitting = min(model.memory.most_tokens(shares.passes) for model in models.values())
+        tokens = max(LEAST_TOKENS, min(cls.micro_batch_tokens, fitting))
+        return cls(micro_batch_tokens=tokens, activation_bytes=shares.passes, cache_bytes=shares.cache // len(models))
 
 
 @dataclass(eq=False)
@@ -104,6 +116,16 @@ class _Pass:
         }
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What came from disk, or why nothing did."""
+
+    found: Any
+    keep: Callable[[Any], Any]
+    job: Job | None
+    """Whose line rests."""
+
+
 class EngineLoop:
     def __init__(self, models: dict[str, LoadedModel], limits: Limits, reply: Reply) -> None:
         self._models, self._limits, self._reply = models, limits, reply
@@ -113,7 +135,9 @@ class EngineLoop:
         self._versions: dict[str, AdapterVersion] = {}
         self._samplers: dict[str, Sampler] = {}
         self._passes: dict[int, _Pass] = {}
-        self._disk, self._exports = DiskLane(), DiskLane()
+        self._disk, self._exports, self._reads = DiskLane(), DiskLane(), DiskLane()
+        self._awaited: set[str] = set()
+        """Versions that are being read."""
         self._owed: dict[str, tuple[str, Callable[[], int]]] = {}
         """By version, the adapters whose publication could not be written, and what tries again."""
         self._cycle = 0
@@ -132,8 +156,8 @@ class EngineLoop:
             spent = time.perf_counter() - started
             self._sample(spent if trained else 0.0)
             self.compute_seconds += time.perf_counter() - started
-        self._disk.close()
-        self._exports.close()
+        for lane in (self._disk, self._exports, self._reads):
+            lane.close()
 
     # --- taking in --------------------------------------------------------------------------------------------------
 
@@ -161,11 +185,12 @@ class EngineLoop:
             rebuild(message.loss)
             self._reply(ticket, None)
         elif isinstance(message, c.LoadVersion):
-            state = read_adapter(Path(message.directory), self._model(message.base_model).config, with_optimizer=False)
-            self._versions[message.version] = make_version(state.layout, state.weights)
-            self._reply(ticket, None)
+            self._load_version(ticket, message)
+        elif isinstance(message, _Read):
+            self._take_read(ticket, message)
         elif isinstance(message, c.DropVersion):
             self._versions.pop(message.version, None)
+            self._awaited.discard(message.version)
             self._owed.pop(message.version, None)
             self._reply(ticket, None)
         else:
@@ -196,9 +221,7 @@ class EngineLoop:
                 self._create(op)
                 self._reply(ticket, None)
             case c.LoadAdapter():
-                state = read_adapter(Path(op.directory), self._model(op.base_model).config, op.with_optimizer)
-                self._adapters[op.adapter] = _Adapter(op.base_model, state, op.share)
-                self._reply(ticket, c.AdapterInfo(state.lora, state.layout.size, state.steps))
+                self._load_adapter(job, op)
             case c.Publish():
                 adapter = self._adapter(op.adapter)
                 image = capture(adapter.state, with_optimizer=False)
@@ -298,6 +321,53 @@ class EngineLoop:
             tokens = min(limits.cache_tokens, limits.cache_bytes // per_token)
             self._samplers[base_model] = Sampler(model, limits.sample_rows, tokens, limits.prefill_tokens)
         return self._samplers[base_model]
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _load_adapter(self, job: Job, op: c.LoadAdapter) -> None:
+        """Its line rests until it is read; everybody else's work goes on."""
+        config = self._model(op.base_model).config
+
+        def keep(state: AdapterState) -> c.AdapterInfo:
+            self._adapters[op.adapter] = _Adapter(op.base_model, state, op.share)
+            return c.AdapterInfo(state.lora, state.layout.size, state.steps)
+
+        self._scheduler.rest(job)
+        self._read(job.ticket, lambda: read_adapter(Path(op.directory), config, op.with_optimizer), keep, job)
+
+    def _load_version(self, ticket: int, op: c.LoadVersion) -> None:
+        config = self._model(op.base_model).config
+
+        def read() -> AdapterVersion:
+            state = read_adapter(Path(op.directory), config, with_optimizer=False)
+            return make_version(state.layout, state.weights)
+
+        def keep(version: AdapterVersion) -> None:
+            if op.version in self._awaited:  # else it was dropped meanwhile
+                self._awaited.remove(op.version)
+                self._versions[op.version] = version
+
+        self._awaited.add(op.version)
+        self._read(ticket, read, keep)
+
+    def _read(self, ticket: int, read: Callable[[], Any], keep: Callable[[Any], Any], job: Job | None = None) -> None:
+        """Run `read` beside the computing, then `keep` here; its result is the operation's."""
+
+        def task() -> None:
+            try:
+                found = read()
+            except Exception as error:
+                found = error
+            self._inbox.put((ticket, _Read(found, keep, job)))
+
+        self._reads.put(task)
+
+    def _take_read(self, ticket: int, done: "_Read") -> None:
+        if done.job is not None:
+            self._scheduler.remove(done.job)
+        if isinstance(done.found, Exception):
+            raise done.found
+        self._reply(ticket, done.keep(done.found))
 
     # --- looking up, writing, failing -------------------------------------------------------------------------------
 
