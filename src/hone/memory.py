@@ -22,6 +22,14 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 """Of a container, in both versions of control groups."""
 
 
+def resident_bytes(pid: int) -> int:
+    """What a process holds; 0 if that cannot be told, or there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
 @dataclass(frozen=True)
 class MemoryShares:
     """What each use of memory may take at most, in bytes."""

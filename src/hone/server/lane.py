@@ -20,7 +20,7 @@ from hone.observe import spans
 from hone.protocol.futures import Outcome, failure, failure_of
 from hone.server.budgets import Budgets
 from hone.server.futures import Futures
-from hone.server.journal import ROOM_SECONDS, Entry, Journal, Write
+from hone.server.journal import ROOM_SECONDS, Entry, Journal, Passed, Write
 from hone.server.operations import HANDLERS, Context
 from hone.server.operations.create_model import new_model
 from hone.server.operations.save_weights_for_sampler import UNNAMED
@@ -322,13 +322,18 @@ class Lane:
             _log_ours(entry, error)
             await self._answer(entry, failure_of(error))
         else:
-            await self._answer(entry, concluded.outcome, concluded.write, concluded.used)
+            await self._answer(entry, concluded.outcome, concluded.write, concluded.used, concluded.passed)
 
     async def _answer(
-        self, entry: Entry, outcome: Outcome, write: Write | None = None, used: Amounts = NOTHING
+        self,
+        entry: Entry,
+        outcome: Outcome,
+        write: Write | None = None,
+        used: Amounts = NOTHING,
+        passed: Passed | None = None,
     ) -> None:
         """Keep the answer and give it out: at once if it could be computed again, else when it is kept."""
-        stored = self._shared.journal.finish(entry, outcome, write, used)
+        stored = self._shared.journal.finish(entry, outcome, write, used, passed)
         if write is not None or outcome.failed:
             try:
                 obsolete = await stored

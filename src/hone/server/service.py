@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import sys
+from dataclasses import asdict
 
 from sqlalchemy import Connection
 
@@ -10,7 +12,7 @@ from hone.engine.contract import Engine, base_model_bytes
 from hone.identity import accounts
 from hone.identity.prices import load_prices
 from hone.identity.tokens import Signer
-from hone.memory import memory_shares
+from hone.memory import memory_shares, resident_bytes
 from hone.paths import DataDirectory
 from hone.server import custom_losses, unloading
 from hone.server.access import Access
@@ -146,6 +148,21 @@ class Service:
         await self.keeper.close()
         await self.blobs.close()
         await asyncio.to_thread(self.database.close)
+
+    def memory_report(self) -> dict[str, dict[str, int]]:
+        """Bytes: what may be `held` and is, by use. Caches and passes take theirs as they need it; it is in what the
+        engine holds in all."""
+        residency = self.worker.shared.residency
+        own = {"adapters": residency.capacity, "versions": min(self.versions.capacity_bytes, self.memory.versions)}
+        return {
+            "limits": asdict(self.memory) | own,
+            "held": {
+                "adapters": residency.bytes,
+                "versions": self.versions.bytes,
+                "server": resident_bytes(os.getpid()),
+                "engine": resident_bytes(self.keeper.engine.pid),
+            },
+        }
 
     async def meter_storage(self) -> None:
         """Count what the checkpoints took up until now."""
