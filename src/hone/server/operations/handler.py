@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from hone.engine.contract import BaseModel, Operation, Share
 from hone.errors import UserError
 from hone.protocol.futures import Outcome
-from hone.server.journal import Entry, Journal, Write
+from hone.server.journal import Entry, Journal, Passed, Write
 from hone.server.store import Store
 from hone.server.usage import NOTHING, Amounts
 from hone.storage.blobs import Blobs
@@ -41,6 +41,7 @@ class Concluded:
     outcome: Outcome
     write: Write | None = None
     used: Amounts = NOTHING
+    passed: Passed | None = None
 
 
 class Handler(Protocol):
