@@ -62,6 +62,9 @@ class Settings:
     their snapshots and are loaded when work comes."""
     loaded_versions: int = variable("HONE_LOADED_VERSIONS", 64)
     """Sampler versions kept in the engine's memory; others are read from disk when they are next sampled from."""
+    cache_bytes: int = variable("HONE_CACHE_BYTES", 1024 * MIB)
+    """Keys and values of what is being sampled and of beginnings that may come again, for each base model. When it is
+    full, the youngest samples wait and are computed again later; a prompt that is longer than all of it is refused."""
     silent_session_hours: float = variable("HONE_SILENT_SESSION_HOURS", 24.0 * 3)
     """A session whose client has not been heard from for this long is finished; its checkpoints stay."""
     max_waiting_samples: int = variable("HONE_MAX_WAITING_SAMPLES", 10_000)

@@ -26,7 +26,9 @@ class CreateModel:
         context.base_model(body.base_model)
         check_optimizer(body.optimizer_config)
         lora = LoraConfig(**body.lora_config.model_dump() | {"seed": entry.seed})
-        return contract.CreateAdapter(entry.lane, body.base_model, lora, await context.share(body.session_id))
+        return contract.CreateAdapter(
+            entry.lane, body.base_model, lora, await context.shares.of_session(body.session_id)
+        )
 
     async def conclude(
         self, entry: Entry, operation: contract.CreateAdapter, result: None, context: Context
