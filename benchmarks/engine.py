@@ -92,7 +92,7 @@ def bench_decode(model: LoadedModel, args: argparse.Namespace, new_tokens: int =
     for batch in (1, 8, 32):
 
         def ours(batch: int = batch) -> None:
-            sampler = Sampler(model, 64, 1 << 15, MICRO_BATCH)
+            sampler = Sampler(model, 64, 1 << 28, MICRO_BATCH)
             for i in range(batch):
                 tokens = np.random.default_rng(i).integers(0, model.config.vocab_size, prompt).astype(np.int32)
                 sampler.add(
