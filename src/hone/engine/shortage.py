@@ -7,7 +7,6 @@ import torch
 from hone.engine.batch import Piece
 from hone.errors import ServerError
 
-
 _SAID = ("not enough memory", "can't allocate memory")
 """By the framework's allocator on CPUs, which has no error of its own."""
 
