@@ -190,6 +190,7 @@ async def _serve(
             sources,
             threads=settings.threads,
             held=[held],
+            memory_bytes=settings.memory_bytes,
             checked_parameters=settings.checked_parameters,
             cache_bytes=settings.cache_bytes,
         )

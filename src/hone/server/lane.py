@@ -14,18 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hone.engine.contract import DropAdapter, LoadAdapter, Operation, OptimStep, Publish, Snapshot
+from hone.engine.contract import AdapterInfo, DropAdapter, LoadAdapter, Operation, OptimStep, Publish, Snapshot
 from hone.errors import EngineLostError, HoneError, NotFoundError, ServerError, UserError
 from hone.observe import spans
 from hone.protocol.futures import Outcome, failure, failure_of
 from hone.server.budgets import Budgets
 from hone.server.futures import Futures
-from hone.server.journal import ROOM_SECONDS, Entry, Journal, Write
+from hone.server.journal import ROOM_SECONDS, Entry, Journal, Passed, Write
 from hone.server.operations import HANDLERS, Context
+from hone.server.operations.create_model import new_model
 from hone.server.operations.save_weights_for_sampler import UNNAMED
 from hone.server.ordering import SequenceGate
 from hone.server.recovery import ATTEMPTS, EngineKeeper
-from hone.server.residency import Residency
+from hone.server.residency import BYTES_PER_PARAMETER, Residency
 from hone.server.snapshots import SnapshotPolicy, Uncovered
 from hone.server.usage import NOTHING, Amounts
 from hone.server.versions import Versions
@@ -73,6 +74,8 @@ class Lane:
         self._uncovered = Uncovered()
         self._snapshotting: asyncio.Task[None] | None = None
         self._snapshot_size = 0
+        self._bytes = 0
+        """In the engine's memory."""
         self._leaving = False
         self._pause: asyncio.Task[None] | None = None
         """Waits for a limit on money to be raised."""
@@ -137,7 +140,8 @@ class Lane:
             await self._snapshotting
 
     def leave(self) -> None:
-        """Make room in the engine, unless work comes first; the snapshot brings the model back."""
+        """Make room in the engine: as soon as there is no work, or between two parts of it if others wait for room. The
+        snapshot brings the model back."""
         self._leaving = True
         self._wake.set()
 
@@ -182,6 +186,7 @@ class Lane:
             await self._work()
             if self._leaving:
                 await self._leave()
+                self._wake.set()  # for what came meanwhile
             if not self._has_work():
                 continue
             try:
@@ -221,20 +226,29 @@ class Lane:
 
     async def _leave(self) -> None:
         self._leaving = False
+        residency = self._shared.residency
         if not self._here():
-            self._shared.residency.gone(self)  # it was in an engine that ended
+            residency.gone(self)  # it was in an engine that ended
             return
-        if not self._quiet.is_set() or self._broken is not None:
+        if self._broken is not None or not (self._quiet.is_set() or residency.is_wanted):
             return
+        # what the engine has is finished; what comes meanwhile stays in the queue
+        await asyncio.gather(*self._answering.values(), return_exceptions=True)
         try:
-            await self.covered()
+            if self._uncovered.operations and self._here():
+                self._snapshot()
+            if self._snapshotting is not None:
+                await self._snapshotting
         except Exception:
-            log.exception("model %s stays in the engine: it could not be written", self.model_id)
+            log.exception("model %s could not be written", self.model_id)
+        if not self._here() or self._rebuild_wanted:
             return
-        if self._quiet.is_set() and self._here() and not self._uncovered.operations and not self._rebuild_wanted:
+        if self._uncovered.operations:
+            asyncio.get_running_loop().call_later(ROOM_SECONDS, self.leave)  # it could not be written
+        elif not self._queue or residency.is_wanted:
             self._drop()
             self._generation = ABSENT
-            log.info("model %s left the engine; its snapshot brings it back", self.model_id)
+            log.debug("model %s left the engine; its snapshot brings it back", self.model_id)
 
     def _drop(self) -> None:
         self._shared.keeper.submit(DropAdapter(self.model_id)).add_done_callback(_look)
@@ -280,9 +294,9 @@ class Lane:
 
     def _hand_over(self, entry: Entry, operation: Operation) -> "asyncio.Future[Any]":
         future = self._shared.keeper.submit(operation)
-        self._shared.residency.used(self, self._snapshot_size)
+        self._shared.residency.used(self, self._bytes)
         if isinstance(operation, Publish):
-            self._shared.versions.publishing(operation.version, future)
+            self._shared.versions.publishing(operation.version, future, self._bytes // 2)
             self._uncovered.published = True
         self._uncovered.add(len(entry.payload))
         return future
@@ -294,6 +308,8 @@ class Lane:
     ) -> None:
         try:
             result = await future
+            if isinstance(result, AdapterInfo):
+                self._bytes = BYTES_PER_PARAMETER * result.parameters
             spans.computed(entry.request_id)
             concluded = await HANDLERS[entry.kind].conclude(entry, operation, result, self._shared.context)
         except EngineLostError:
@@ -306,13 +322,18 @@ class Lane:
             _log_ours(entry, error)
             await self._answer(entry, failure_of(error))
         else:
-            await self._answer(entry, concluded.outcome, concluded.write, concluded.used)
+            await self._answer(entry, concluded.outcome, concluded.write, concluded.used, concluded.passed)
 
     async def _answer(
-        self, entry: Entry, outcome: Outcome, write: Write | None = None, used: Amounts = NOTHING
+        self,
+        entry: Entry,
+        outcome: Outcome,
+        write: Write | None = None,
+        used: Amounts = NOTHING,
+        passed: Passed | None = None,
     ) -> None:
         """Keep the answer and give it out: at once if it could be computed again, else when it is kept."""
-        stored = self._shared.journal.finish(entry, outcome, write, used)
+        stored = self._shared.journal.finish(entry, outcome, write, used, passed)
         if write is not None or outcome.failed:
             try:
                 obsolete = await stored
@@ -357,6 +378,8 @@ class Lane:
         shared, generation = self._shared, self._shared.keeper.generation
         under_way = [*self._answering.values(), *([self._snapshotting] if self._snapshotting else [])]
         await asyncio.gather(*under_way, return_exceptions=True)  # what they keep decides what is repeated
+        self._bytes = await self._bytes_needed()
+        await shared.residency.enter(self, self._bytes)
         covered = await self._load_snapshot(generation)
         if covered is None:
             return
@@ -372,6 +395,21 @@ class Lane:
                 await self._submit(past.entry)
             elif not past.failed and HANDLERS[past.entry.kind].repeats(past.entry, shared.context):
                 await self._repeat(past.entry)
+
+    async def _bytes_needed(self) -> int:
+        """In the engine's memory; 0 for what only the engine can tell."""
+        context = self._shared.context
+        try:
+            run = await context.store.run(self.model_id)
+            base_model, lora = run.base_model, run.lora
+        except NotFoundError:
+            first = next(iter((*self._unanswered.values(), *self._queue)), None)
+            if first is None or first.kind != "create_model":
+                return 0
+            base_model, lora = new_model(first)
+        if base_model not in context.models:
+            return 0
+        return BYTES_PER_PARAMETER * context.models[base_model].adapter_parameters(lora)
 
     async def _load_snapshot(self, generation: int) -> int | None:
         """The number up to which the engine now has the model; None if the engine ended."""
@@ -414,6 +452,7 @@ class Lane:
     def _break(self, error: HoneError) -> None:
         """Fail what waits and whatever will come: the model is not to be had."""
         self._broken = error
+        self._shared.residency.gone(self)
         waiting = [*self._unanswered.values(), *self._queue]
         self._queue.clear()
         for entry in waiting:
@@ -457,8 +496,6 @@ class Lane:
             self._uncovered.published |= published
             blobs.discard(relative)  # if it was written and only a version before it could not be kept
             return
-        if self._here():
-            self._shared.residency.used(self, self._snapshot_size)
         await asyncio.gather(*earlier, return_exceptions=True)  # answers must be kept before their requests go
         if any(seq <= covers for seq in self._unanswered):
             blobs.discard(relative)

@@ -2,13 +2,17 @@
 
 import asyncio
 import logging
+import os
+import sys
+from dataclasses import asdict
 
 from sqlalchemy import Connection
 
-from hone.engine.contract import Engine
+from hone.engine.contract import Engine, base_model_bytes
 from hone.identity import accounts
 from hone.identity.prices import load_prices
 from hone.identity.tokens import Signer
+from hone.memory import memory_shares, resident_bytes
 from hone.paths import DataDirectory
 from hone.server import custom_losses, unloading
 from hone.server.access import Access
@@ -41,6 +45,8 @@ from hone.storage.database import Database
 
 log = logging.getLogger(__name__)
 
+LOADED_VERSIONS = 64
+"""At most, unless HONE_LOADED_VERSIONS says otherwise: reading one takes less than sampling from it."""
 PRUNE_SECONDS = 600.0
 """How often old results are looked for."""
 
@@ -68,7 +74,14 @@ class Service:
         self.keeper = EngineKeeper(engine)
         self.models = engine.models
         self.worker = Worker()
-        self.versions = Versions(self.keeper, self.blobs, settings.loaded_versions, self.worker.rebuilt)
+        self.memory = memory_shares(settings.memory_bytes, base_model_bytes(engine.models.values()))
+        self.versions = Versions(
+            self.keeper,
+            self.blobs,
+            settings.loaded_versions or LOADED_VERSIONS,
+            sys.maxsize if settings.loaded_versions else self.memory.versions,
+            self.worker.rebuilt,
+        )
         self.worker.shared = Shared(
             context=Context(self.models, self.store, self.journal, self.blobs, self.shares),
             journal=self.journal,
@@ -77,7 +90,7 @@ class Service:
             versions=self.versions,
             budgets=self.budgets,
             policy=SnapshotPolicy(settings.snapshot_operations, settings.snapshot_bytes, settings.snapshot_seconds),
-            residency=Residency(settings.adapter_bytes),
+            residency=Residency(settings.adapter_bytes or self.memory.adapters),
             gap_seconds=settings.gap_seconds,
             idle_seconds=settings.idle_seconds,
         )
@@ -140,6 +153,21 @@ class Service:
         await self.keeper.close()
         await self.blobs.close()
         await asyncio.to_thread(self.database.close)
+
+    def memory_report(self) -> dict[str, dict[str, int]]:
+        """Bytes: what may be `held` and is, by use. Caches and passes take theirs as they need it; it is in what the
+        engine holds in all."""
+        residency = self.worker.shared.residency
+        own = {"adapters": residency.capacity, "versions": min(self.versions.capacity_bytes, self.memory.versions)}
+        return {
+            "limits": asdict(self.memory) | own,
+            "held": {
+                "adapters": residency.bytes,
+                "versions": self.versions.bytes,
+                "server": resident_bytes(os.getpid()),
+                "engine": resident_bytes(self.keeper.engine.pid),
+            },
+        }
 
     async def meter_storage(self) -> None:
         """Count what the checkpoints took up until now."""

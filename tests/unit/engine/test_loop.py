@@ -341,6 +341,42 @@ def test_a_failed_load_keeps_the_adapter_of_that_name(engine: RunningLoop, tmp_p
     assert bytes_of(engine, "a", tmp_path / "after") == before
 
 
+def test_others_compute_while_an_adapter_is_read(
+    engine: RunningLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own operations wait for it, in order; a version that is dropped meanwhile does not come back."""
+    for name in "ab":
+        engine.ask(create(name))
+    engine.ask(c.SaveAdapter("a", str(tmp_path / "saved"), True))
+    engine.ask(train("a"))
+    arrived, may_read, plain = threading.Event(), threading.Event(), loop_module.read_adapter
+
+    def slow(*args: Any, **named: Any) -> Any:
+        arrived.set()
+        assert may_read.wait(20)
+        return plain(*args, **named)
+
+    monkeypatch.setattr(loop_module, "read_adapter", slow)
+    load = engine.submit(c.LoadAdapter("a", "qwen3", str(tmp_path / "saved"), with_optimizer=True))
+    step, version = (
+        engine.submit(c.OptimStep("a", STEP)),
+        engine.submit(c.LoadVersion("v", "qwen3", str(tmp_path / "saved"))),
+    )
+    assert arrived.wait(20)
+    engine.ask(train("b"))
+    engine.ask(c.OptimStep("b", STEP))
+    engine.ask(sample(None))
+    engine.ask(c.DropVersion("v"))
+    assert not load.done()
+    assert not step.done()
+    may_read.set()
+    assert load.result(20).steps == 0
+    assert step.result(20)["optimizer/skipped"] == 1, "the gradient from before the load is gone"
+    assert version.result(20) is None
+    with pytest.raises(ServerError, match="'v' is not loaded"):
+        engine.ask(sample("v"))
+
+
 def test_dropping_what_is_absent_is_fine(engine: RunningLoop) -> None:
     assert engine.ask(c.DropAdapter("nobody")) is None
     assert engine.ask(c.DropVersion("nothing")) is None

@@ -120,6 +120,12 @@ class LoraLayout:
         self.rank = lora.rank
         self.scale = ALPHA / lora.rank
         self.groups = {group.name: group for group in site_groups(config, lora)}
+        self.inner = sum(
+            len(group.sites) * lora.rank * (config.experts_per_token or 1 if group.a_experts or group.b_experts else 1)
+            for group in self.groups.values()
+            if group.name != "head"
+        )
+        """How many numbers the A matrices make of a token, which the backward pass wants again."""
         self.stacked_experts = all(module.stacked for module in config.modules if module.experts)
         self._a: dict[str, _Block] = {}
         self._b: dict[str, tuple[_Block, ...]] = {}

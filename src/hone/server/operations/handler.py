@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from hone.engine.contract import BaseModel, Operation
 from hone.errors import UserError
 from hone.protocol.futures import Outcome
-from hone.server.journal import Entry, Journal, Write
+from hone.server.journal import Entry, Journal, Passed, Write
 from hone.server.shares import Shares
 from hone.server.store import Store
 from hone.server.usage import NOTHING, Amounts
@@ -36,6 +36,7 @@ class Concluded:
     outcome: Outcome
     write: Write | None = None
     used: Amounts = NOTHING
+    passed: Passed | None = None
 
 
 class Handler(Protocol):
