@@ -52,9 +52,9 @@ def demonstrations(prompts: list[list[int]], answers: tuple[list[int], list[int]
 def configuration(model: str) -> RlhfConfig:
     adapter, fast = ModelConfig(name=model, lora_rank=8, seed=1), OptimizerConfig(learning_rate=3e-3)
     return RlhfConfig(
-        sft=SftConfig(model=adapter, optimizer=fast, batch_size=24, epochs=12, eval_every=0),
+        sft=SftConfig(model=adapter, optimizer=fast, batch_size=24, epochs=20, eval_every=0),
         reward_model=PreferenceConfig(
-            model=adapter, objective=BradleyTerry(), optimizer=fast, batch_size=12, epochs=8, eval_every=0
+            model=adapter, objective=BradleyTerry(), optimizer=fast, batch_size=12, epochs=12, eval_every=0
         ),
         policy=grpo.GrpoConfig(
             model=adapter, optimizer=fast, rollouts=RolloutConfig(max_tokens=4), epochs=8, eval_every=0
