@@ -109,11 +109,12 @@ def conversation(
     most_turns: int = 3,
     content_with_calls: bool = True,
     one_call: bool = False,
+    empty: bool = True,
 ) -> list[Message]:
     """Ends with an assistant's answer. `thinking`: never, sometimes, always. What assistants say is never ragged."""
 
     def answer(**fields: Any) -> dict[str, Any]:
-        said: list[dict[str, Any]] = [{"type": "text", "text": fields.pop("text", None) or text(draw)}]
+        said: list[dict[str, Any]] = [{"type": "text", "text": text(draw) or ("" if empty else "yes")}]
         if thinking == "always" or (thinking == "sometimes" and draw.random() < 0.5):
             said.insert(0, {"type": "thinking", "thinking": text(draw) or "hm"})
         content: Any = said if len(said) > 1 else said[0]["text"]

@@ -50,6 +50,7 @@ class Glm(Family):
     )
     stops: ClassVar[tuple[str, ...]] = ("<|user|>", "<|observation|>")
     begin = "[gMASK]<sop>"
+    trains_overlap = True
 
     @property
     def has_extension_property(self) -> bool:

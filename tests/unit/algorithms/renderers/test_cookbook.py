@@ -16,23 +16,24 @@ from tests.unit.algorithms.renderers.test_templates import kimi
 
 PLAIN = {"thinking": "never", "tools": False}
 EVERY = [what for what in TrainOnWhat if what is not TrainOnWhat.CUSTOMIZED]
-ANSWERS = [TrainOnWhat.LAST_ASSISTANT_MESSAGE, TrainOnWhat.LAST_ASSISTANT_TURN, TrainOnWhat.ALL_ASSISTANT_MESSAGES]
+LAST = [TrainOnWhat.LAST_ASSISTANT_MESSAGE, TrainOnWhat.LAST_ASSISTANT_TURN]
+SAID = [*LAST, TrainOnWhat.ALL_ASSISTANT_MESSAGES, TrainOnWhat.ALL_TOKENS]
 
 CASES: list[tuple[str, Callable[[], Any], dict[str, Any], list[TrainOnWhat]]] = [
     ("role_colon", lambda: c.tokenizer("qwen3"), PLAIN, EVERY),
     ("llama3", lambda: c.tokenizer("llama3"), {**PLAIN, "ragged": False}, EVERY),
     ("qwen3", lambda: c.tokenizer("qwen3"), {"tools": False, "ragged": False}, EVERY),
-    ("qwen3_disable_thinking", lambda: c.tokenizer("qwen3"), {**PLAIN, "ragged": False}, ANSWERS),
-    ("qwen3_instruct", lambda: c.tokenizer("qwen3"), {"tools": False, "ragged": False}, EVERY),
-    ("qwen3_5", lambda: c.tokenizer("qwen3"), {"thinking": "always", "tools": False, "ragged": False}, EVERY),
+    ("qwen3_disable_thinking", lambda: c.tokenizer("qwen3"), {**PLAIN, "ragged": False}, LAST),
+    ("qwen3_instruct", lambda: c.tokenizer("qwen3"), {**PLAIN, "ragged": False}, EVERY),
+    ("qwen3_5", lambda: c.tokenizer("qwen3"), {"thinking": "always", "tools": False, "ragged": False}, LAST),
     (
         *("qwen3_5_preserve_thinking", lambda: c.tokenizer("qwen3")),
-        *({"thinking": "always", "tools": False, "ragged": False}, EVERY),
+        *({"thinking": "always", "tools": False, "ragged": False}, LAST),
     ),
-    ("qwen3_5_disable_thinking", lambda: c.tokenizer("qwen3"), {**PLAIN, "ragged": False}, ANSWERS),
-    ("deepseekv3", lambda: c.tokenizer("deepseek_v3"), PLAIN, EVERY),
-    ("kimi_k2", kimi, {"tools": False}, EVERY),
-    ("gpt_oss_medium_reasoning", lambda: c.tokenizer("gpt_oss"), PLAIN, EVERY),
+    ("qwen3_5_disable_thinking", lambda: c.tokenizer("qwen3"), {**PLAIN, "ragged": False}, LAST),
+    ("deepseekv3", lambda: c.tokenizer("deepseek_v3"), {**PLAIN, "empty": False}, EVERY),
+    ("kimi_k2", kimi, {"tools": False}, SAID),
+    ("gpt_oss_medium_reasoning", lambda: c.tokenizer("gpt_oss"), PLAIN, SAID),
     ("gpt_oss_no_sysprompt", lambda: c.tokenizer("gpt_oss"), PLAIN, EVERY),
 ]
 
