@@ -109,6 +109,7 @@ def conversation(
     most_turns: int = 3,
     content_with_calls: bool = True,
     one_call: bool = False,
+    ascii_calls: bool = False,
     empty: bool = True,
 ) -> list[Message]:
     """Ends with an assistant's answer. `thinking`: never, sometimes, always. What assistants say is never ragged."""
@@ -126,7 +127,7 @@ def conversation(
     for _ in range(draw.randint(1, most_turns)):
         messages.append({"role": "user", "content": text(draw, ragged=ragged)})
         while tools and draw.random() < 0.4:
-            calls = [_call(draw, number) for number in range(1 if one_call else draw.choice((1, 1, 2)))]
+            calls = [_call(draw, number, ascii_calls) for number in range(1 if one_call else draw.choice((1, 1, 2)))]
             called = answer(tool_calls=calls)
             if not content_with_calls:
                 parts = called["content"] if isinstance(called["content"], list) else []
@@ -145,11 +146,11 @@ def conversation(
     return read_messages(messages)
 
 
-def _call(draw: random.Random, number: int) -> dict[str, Any]:
+def _call(draw: random.Random, number: int, ascii: bool) -> dict[str, Any]:
     name, arguments = draw.choice(
         [
             ("add", {"a": draw.randint(-5, 99), "b": 0.5}),
-            ("note", {"text": text(draw), "tags": ["é", text(draw)], "box": {"w": 1}}),
+            ("note", {"text": "x" if ascii else text(draw), "tags": ["e" if ascii else "é"], "box": {"w": 1}}),
             ("now", {}),
         ]
     )
