@@ -109,11 +109,13 @@ def conversation(
     most_turns: int = 3,
     content_with_calls: bool = True,
     one_call: bool = False,
+    ascii_calls: bool = False,
+    empty: bool = True,
 ) -> list[Message]:
     """Ends with an assistant's answer. `thinking`: never, sometimes, always. What assistants say is never ragged."""
 
     def answer(**fields: Any) -> dict[str, Any]:
-        said: list[dict[str, Any]] = [{"type": "text", "text": fields.pop("text", None) or text(draw)}]
+        said: list[dict[str, Any]] = [{"type": "text", "text": text(draw) or ("" if empty else "yes")}]
         if thinking == "always" or (thinking == "sometimes" and draw.random() < 0.5):
             said.insert(0, {"type": "thinking", "thinking": text(draw) or "hm"})
         content: Any = said if len(said) > 1 else said[0]["text"]
@@ -125,7 +127,7 @@ def conversation(
     for _ in range(draw.randint(1, most_turns)):
         messages.append({"role": "user", "content": text(draw, ragged=ragged)})
         while tools and draw.random() < 0.4:
-            calls = [_call(draw, number) for number in range(1 if one_call else draw.choice((1, 1, 2)))]
+            calls = [_call(draw, number, ascii_calls) for number in range(1 if one_call else draw.choice((1, 1, 2)))]
             called = answer(tool_calls=calls)
             if not content_with_calls:
                 parts = called["content"] if isinstance(called["content"], list) else []
@@ -144,11 +146,11 @@ def conversation(
     return read_messages(messages)
 
 
-def _call(draw: random.Random, number: int) -> dict[str, Any]:
+def _call(draw: random.Random, number: int, ascii: bool) -> dict[str, Any]:
     name, arguments = draw.choice(
         [
             ("add", {"a": draw.randint(-5, 99), "b": 0.5}),
-            ("note", {"text": text(draw), "tags": ["é", text(draw)], "box": {"w": 1}}),
+            ("note", {"text": "x" if ascii else text(draw), "tags": ["e" if ascii else "é"], "box": {"w": 1}}),
             ("now", {}),
         ]
     )

@@ -70,7 +70,7 @@ RECOMMENDED: list[tuple[str, str]] = [
     (r"/qwen3\.[56]-", "qwen3_5"),
     (r"/deepseek-v3\.1", "deepseekv3"),
     (r"/kimi-k2-thinking", "kimi_k2"),
-    (r"/gpt-oss-", "gpt_oss_medium_reasoning"),
+    (r"/gpt-oss-", "gpt_oss_no_sysprompt"),
     (r"/glm-4\.5", "glm4_5"),
     (r"/glm-4\.6", "glm4_6"),
 ]

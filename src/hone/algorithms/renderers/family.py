@@ -49,6 +49,8 @@ class Family(ABC):
     disables_thinking: ClassVar[bool] = False
     """Whether the prompt says that nothing is to be thought, so that reasoning must not be trained."""
     takes_images: ClassVar[bool] = False
+    trains_overlap: ClassVar[bool] = False
+    """Whether what overlaps is trained in the middle of a conversation too, and not only at its end."""
 
     def __init__(self, tokenizer: Tokenizer, image_processor: ImageProcessor | None = None) -> None:
         self.encoder = Encoder(tokenizer, self.markers)
@@ -83,7 +85,7 @@ class Family(ABC):
         """The inverse of `produced`, of text that a model sampled; without the stop token."""
 
     def overlap(self, message: Message) -> str:
-        """Markup that both ends the produced message and begins the next header; most formats have none."""
+        """Markup that ends the answer and also begins the next header; most formats have none."""
         return ""
 
     def build_generation_prompt(
@@ -172,7 +174,7 @@ class Family(ABC):
             last = place == len(blocks) - 1
             header = list(block.header)
             if overlap and header and isinstance(header[0], Markup) and header[0].text.startswith(overlap):
-                yield Span(Markup(overlap), overlap_trained)
+                yield Span(Markup(overlap), everything or (overlap_trained and self.trains_overlap))
                 header[0] = Markup(header[0].text.removeprefix(overlap))
             for piece in header:
                 yield Span(piece, everything)

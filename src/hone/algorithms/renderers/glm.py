@@ -50,6 +50,7 @@ class Glm(Family):
     )
     stops: ClassVar[tuple[str, ...]] = ("<|user|>", "<|observation|>")
     begin = "[gMASK]<sop>"
+    trains_overlap = True
 
     @property
     def has_extension_property(self) -> bool:
@@ -69,7 +70,8 @@ class Glm(Family):
                 header = [Markup("<|assistant|>")]
                 blocks.append(Block(index, header, self._output(message, with_reasoning=index > last_user)))
             elif role == "tool":
-                header = [Markup("<|observation|>")] if index == 0 or messages[index - 1]["role"] != "tool" else []
+                first = index == 0 or messages[index - 1]["role"] != "tool"
+                header = [Markup("<|observation|>\n" if first else "\n")]
                 answer: list[Piece] = [
                     Markup("\n<tool_response>\n"),
                     *self.written(message),

@@ -55,17 +55,18 @@ class GptOss(Family):
         answers = [i for i, one in enumerate(messages) if one["role"] == "assistant" and not one.get("tool_calls")]
         last_answer = answers[-1] if answers else -1
         head: list[Piece]
+        output: list[Piece]
         for index, message in enumerate(messages[int(first) :], int(first)):
             if message["role"] in ("system", "developer"):
                 blocks.append(_instructions(index, message, ()))
             elif message["role"] == "tool":
                 name = called_name(messages, index) or "unknown"
-                head = [Markup("<|start|>functions."), Content(name)]
-                head.append(Markup(" to=assistant<|channel|>commentary<|message|>"))
-                blocks.append(Block(index, head, [*self.written(message), Markup("<|end|>")]))
+                head = [Markup("<|start|>functions."), Content(name), Markup(" to=assistant")]
+                output = [Markup("<|channel|>commentary<|message|>"), *self.written(message), Markup("<|end|>")]
+                blocks.append(Block(index, head, output))
             elif message["role"] == "user":
-                head = [Markup("<|start|>user<|message|>")]
-                blocks.append(Block(index, head, [*self.written(message), Markup("<|end|>")]))
+                output = [Markup("<|message|>"), *self.written(message), Markup("<|end|>")]
+                blocks.append(Block(index, [Markup("<|start|>user")], output))
             else:
                 output = _output(message, reasoning=index > last_answer, answer_end="<|end|>")
                 blocks.append(Block(index, [Markup(START)], output))
@@ -78,9 +79,10 @@ class GptOss(Family):
         return _output(message, reasoning=True, answer_end="<|return|>")
 
     def parse_response(self, response: Sequence[int], *, tools: Sequence[Any] = ()) -> tuple[Message, Termination]:
-        tokens, termination = until_stop(response, set(self.get_stop_sequences()), self._eos)
-        kept = list(response[: len(tokens) + 1]) if termination is Termination.STOP_SEQUENCE else list(tokens)
-        return self.read(self.encoder.decode(kept), ()), termination
+        stops = set(self.get_stop_sequences())
+        tokens, termination = until_stop(response, stops, self._eos)
+        ended = [token for token in response[len(tokens) : len(tokens) + 1] if token in stops]
+        return self.read(self.encoder.decode([*tokens, *ended]), ()), termination
 
     def read(self, text: str, tools: Sequence[ToolSpec]) -> Message:
         """By channel. Text outside of any channel is taken as the answer."""
@@ -137,7 +139,7 @@ def _instructions(index: int | None, message: Message | None, tools: Sequence[To
         pieces += [Markup("# Tools\n\n"), Content(namespace("functions", tools))]
     if not pieces:
         return Block(index)  # an empty system text is not written at all
-    return Block(index, [Markup("<|start|>developer<|message|>")], [*pieces, Markup("<|end|>")])
+    return Block(index, [Markup("<|start|>developer")], [Markup("<|message|>"), *pieces, Markup("<|end|>")])
 
 
 def _output(message: Message, *, reasoning: bool, answer_end: str) -> list[Piece]:

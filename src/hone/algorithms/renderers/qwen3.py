@@ -109,7 +109,7 @@ class Qwen3Instruct(Family):
         blocks = []
         for place, (index, message) in enumerate(group):
             last = place == len(group) - 1
-            header: list[Piece] = [] if place else [Markup("<|im_start|>user")]
+            header = [Markup("\n" if place else "<|im_start|>user\n")]
             answer = answered(self.written(message))
             blocks.append(Block(index, header, [*answer, END] if last else answer, NEWLINE if last else ()))
         return blocks

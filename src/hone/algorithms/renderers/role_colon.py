@@ -55,4 +55,4 @@ class RoleColon(Family):
         return self.read(text, ()), ending if clean else Termination.MALFORMED
 
     def read(self, text: str, tools: Sequence[ToolSpec]) -> Message:
-        return {"role": "assistant", "content": text.strip()}
+        return {"role": "assistant", "content": text.removeprefix(" ")}

@@ -83,7 +83,7 @@ def unparsed_pieces(message: Message) -> Iterator[Piece]:
 
 def answered(content: Sequence[Piece]) -> list[Piece]:
     """What a tool answers, in its tags."""
-    return [Markup("\n<tool_response>\n"), *content, Markup("\n</tool_response>")]
+    return [Markup("<tool_response>\n"), *content, Markup("\n</tool_response>")]
 
 
 def json_call_pieces(one: ToolCall) -> list[Piece]:
