@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("hone.cli.demo", "train on this machine in a few minutes: SFT, RL, four adapters at once"),
     "serve": Command("hone.cli.serve", "start the service that the tinker SDK talks to"),
     "checkpoint": Command("hone.cli.checkpoint", "take in adapters of other tools, rewrite exports for plain PEFT"),
+    "env": Command("hone.cli.env", "list, play and check the environments for reinforcement learning"),
     "key": Command("hone.cli.key", "say who may use the server: create, list and revoke API keys"),
     "project": Command("hone.cli.project", "keep things apart: create and list projects, set their budgets"),
     "data": Command("hone.cli.data", "show what is learned from a file of conversations, and what is wrong with it"),
