@@ -9,6 +9,7 @@ from hone.algorithms.renderers.encoding import Content, Markup, Piece
 from hone.algorithms.renderers.family import Block, Family
 from hone.algorithms.renderers.thinking import reasoning_and_text, split_thinking
 from hone.algorithms.renderers.tool_calls import (
+    answered,
     CLOSE,
     OPEN,
     CallError,
@@ -72,12 +73,7 @@ class Glm(Family):
             elif role == "tool":
                 first = index == 0 or messages[index - 1]["role"] != "tool"
                 header = [Markup("<|observation|>\n" if first else "\n")]
-                answer: list[Piece] = [
-                    Markup("\n<tool_response>\n"),
-                    *self.written(message),
-                    Markup("\n</tool_response>"),
-                ]
-                blocks.append(Block(index, header, answer))
+                blocks.append(Block(index, header, answered(self.written(message))))
             elif role == "user":
                 blocks.append(Block(index, [Markup("<|user|>\n")], self.asked(message)))
             else:

@@ -130,7 +130,7 @@ def test_renders_as_the_template_does(case: Case) -> None:
         assert ours == theirs
 
     writes_tools = case.makes.get("tools", True) and "deepseek" not in case.renderer
-    for _ in range(60):
+    for _ in range(40):
         makes = dict(case.makes)
         if "gpt_oss" in case.renderer:
             makes["one_call"] = True
