@@ -9,10 +9,10 @@ from hone.algorithms.renderers.encoding import Content, Markup, Piece
 from hone.algorithms.renderers.family import Block, Family
 from hone.algorithms.renderers.thinking import reasoning_and_text, split_thinking
 from hone.algorithms.renderers.tool_calls import (
-    answered,
     CLOSE,
     OPEN,
     CallError,
+    answered,
     call,
     message_of,
     split_calls,

@@ -1,5 +1,6 @@
 """Renderers by name, and what cannot go together."""
 
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -99,6 +100,14 @@ def test_reasoning_inside_of_text_is_reasoning() -> None:
         renderer.build_supervised_example([USER, inside]).model_input
         == renderer.build_supervised_example([USER, THOUGHT]).model_input
     )
+
+
+@pytest.mark.parametrize("name", ["chat_template", "qwen3", "gpt_oss_low_reasoning"])
+def test_renderers_can_be_pickled(name: str) -> None:
+    """For rollouts in other processes."""
+    renderer = get_renderer(name, tokenizer())
+    copy = pickle.loads(pickle.dumps(renderer))
+    assert copy.build_generation_prompt([USER]) == renderer.build_generation_prompt([USER])
 
 
 def test_renderers_bring_no_torch_of_their_own() -> None:
