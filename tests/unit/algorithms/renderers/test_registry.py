@@ -40,7 +40,9 @@ def test_one_can_register_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_tokenizer_of_another_family_is_refused() -> None:
-    with pytest.raises(RendererError, match=r"Llama3 ends answers with <\|eot_id\|>"):
+    with pytest.raises(
+        RendererError, match=r"Llama3 writes <\|eot_id\|>, <\|begin_of_text\|>, and the tokenizer has no"
+    ):
         get_renderer("llama3", c.tokenizer("tiny"))
 
 
@@ -83,6 +85,17 @@ def test_tools_are_refused_where_there_is_no_notation(name: str) -> None:
         renderer.build_generation_prompt([USER], tools=c.TOOLS)
     with pytest.raises(RendererError, match="writes no tool calls"):
         renderer.build_supervised_example([USER, called])
+
+
+@pytest.mark.parametrize("name", sorted(RENDERERS.keys() - {"role_colon", "chat_template"}))
+def test_developers_speak_as_the_system_does(name: str) -> None:
+    renderer = get_renderer(name, tokenizer())
+    prompts = [
+        renderer.build_generation_prompt([{"role": role, "content": "Be terse."}, USER], tools=tools)
+        for role in ("system", "developer")
+        for tools in ([], c.TOOLS if name != "llama3" else [])
+    ]
+    assert prompts[:2] == prompts[2:]
 
 
 def test_a_prefill_begins_the_answer() -> None:
