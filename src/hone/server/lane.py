@@ -95,6 +95,10 @@ class Lane:
         """Operations that may run and are not answered yet."""
         return len(self._queue) + len(self._unanswered)
 
+    @property
+    def is_busy(self) -> bool:
+        return not self._quiet.is_set()
+
     @contextmanager
     def arriving(self) -> Iterator[None]:
         """While the block writes an operation down, this lane does not end; `UserError` if it is about to."""

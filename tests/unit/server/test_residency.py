@@ -17,6 +17,7 @@ class Model:
     def __init__(self, model_id: str) -> None:
         self.model_id = model_id
         self.asked_to_leave = 0
+        self.is_busy = False
 
     def leave(self) -> None:
         self.asked_to_leave += 1
@@ -69,6 +70,22 @@ def test_who_asks_for_room_gets_it_in_turn_and_those_that_are_there_are_asked_to
         gives_up.cancel()
         await asyncio.gather(gives_up, return_exceptions=True)
         assert not residency.is_wanted
+
+    asyncio.run(run())
+
+
+def test_those_without_work_leave_before_those_that_were_used_earlier() -> None:
+    async def run() -> None:
+        models = {name: Model(name) for name in "abcd"}
+        residency = Residency(30)
+        for name in "abc":
+            await residency.enter(models[name], 10)
+        models["a"].is_busy = True
+        waiting = asyncio.create_task(residency.enter(models["d"], 10))
+        await asyncio.sleep(0)
+        assert [models[name].asked_to_leave for name in "abc"] == [0, 1, 0]
+        residency.gone(models["b"])
+        await waiting
 
     asyncio.run(run())
 
