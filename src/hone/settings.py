@@ -69,6 +69,10 @@ class Settings:
     loaded_versions: int | None = variable("HONE_LOADED_VERSIONS", None)
     """Sampler versions kept in the engine's memory; others are read from disk when they are next sampled from. Unset:
     64, or as many as fit into their share of HONE_MEMORY_BYTES."""
+    cache_bytes: int | None = variable("HONE_CACHE_BYTES", None)
+    """Keys and values of what is being sampled and of beginnings that may come again, for each base model. When it is
+    full, the youngest samples wait and are computed again later; a prompt that is longer than all of it is refused.
+    Unset: its share of HONE_MEMORY_BYTES."""
     silent_session_hours: float = variable("HONE_SILENT_SESSION_HOURS", 24.0 * 3)
     """A session whose client has not been heard from for this long is finished; its checkpoints stay."""
     max_waiting_samples: int = variable("HONE_MAX_WAITING_SAMPLES", 10_000)

@@ -15,7 +15,7 @@ from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfi
 from hone.algorithms.preference import train as preference
 from hone.algorithms.preference.objectives import BradleyTerry, Dpo, Ipo, Judged, Kto, Objective, Orpo, Simpo
 from hone.algorithms.preference.pairs import Pair, pair
-from hone.algorithms.preference.reference import score, weighted_sums
+from hone.algorithms.preference.reference import answer_logprobs, score
 from hone.algorithms.preference.reward_model import RewardHead, RewardModel
 from hone.errors import UserError
 from tests.support.interruptions import Crash, CrashAt
@@ -70,8 +70,8 @@ async def lead(sampler: tinker.SamplingClient, held_out: Sequence[Case]) -> floa
         for both in [pair(case.prompt, case.wanted, case.unwanted)]
         for datum in (both.chosen, both.rejected)
     ]
-    sums_D = weighted_sums(await score(sampler, data_D), data_D)
-    return (sum(sums_D[0::2]) - sum(sums_D[1::2])) / len(held_out)
+    sums_D = answer_logprobs(data_D, await score(sampler, data_D))
+    return float((sums_D[0::2] - sums_D[1::2]).mean())
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,7 @@ async def _serve(
             held=[held],
             memory_bytes=settings.memory_bytes,
             checked_parameters=settings.checked_parameters,
+            cache_bytes=settings.cache_bytes,
         )
     )
     await asyncio.to_thread(_import_server)  # while the engine's process imports and loads: each takes a second

@@ -12,7 +12,7 @@ async def start_engine(
     threads: int | None = None,
     held: Sequence[int] = (),
     memory_bytes: int | None = None,
-    **limits: int,
+    **limits: int | None,
 ) -> Engine:
     """An engine process with these base models, ready for operations.
 
@@ -21,6 +21,7 @@ async def start_engine(
     `hone.engine.loop.Limits`, which go before it. Raises `UserError` if a model cannot be loaded, or not in so much
     memory.
     """
-    engine = RemoteEngine(sources, threads, held, memory_bytes, limits)
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    engine = RemoteEngine(sources, threads, held, memory_bytes, given)
     await engine.start()
     return engine

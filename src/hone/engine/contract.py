@@ -227,6 +227,8 @@ class Sample:
     tokens, from a stream of the seed that no sample uses."""
     parts: bool = False
     """Also give every token as soon as it is drawn; `Engine.stream` sets this."""
+    share: Share = Share()
+    """Whose it is: rows and cache are shared by numbers of sequences, twice as many for twice the weight."""
 
 
 @dataclass(frozen=True)

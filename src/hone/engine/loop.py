@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from hone.engine import contract as c
+from hone.engine.attention import BLOCK, KeyValueCache
 from hone.engine.batch import Piece, cut
 from hone.engine.checkpoints import AdapterImage, capture, read_adapter, read_weights, write_image
 from hone.engine.disk import DiskLane
@@ -62,15 +63,18 @@ class Limits:
     """Of one training pass. Larger feeds the device better and makes other tenants wait longer."""
     sample_rows: int = 64
     """Sequences generated at once on one base model."""
-    prefill_tokens: int = 2048
-    """Prompt tokens that join the running batch in one step."""
+    prefill_tokens: int = 512
+    """Prompt tokens computed between two tokens of the running batch. Larger makes these wait longer; on a CPU it gains
+    nothing from here on."""
     activation_bytes: int = 1 << 30
     """Of one training pass. Layers are computed again where it would take more, which costs time; see
     `recompute.py`."""
     cache_bytes: int = 1 << 30
-    """Key-value cache of one base model; memory is only used as it fills."""
+    """Key-value cache of one base model; memory is only used as it fills. When it is full, some sequences wait and are
+    computed again later."""
     cache_tokens: int = 1 << 17
-    """The same in tokens, whichever is less: small models would otherwise reserve far more than anybody samples."""
+    """The same in tokens, or one whole context, whichever is less: small models would otherwise keep far more than
+    anybody asks for again."""
     checked_parameters: int = 2_000_000_000
     """Exports of larger base models are not compared with transformers, which loads the model once more."""
 
@@ -339,9 +343,11 @@ class EngineLoop:
     def _sampler(self, base_model: str) -> Sampler:
         if base_model not in self._samplers:
             model, limits = self._model(base_model), self._limits
-            per_token = 8 * model.config.layers * model.config.kv_heads * model.config.head_dim
-            tokens = min(limits.cache_tokens, limits.cache_bytes // per_token)
-            self._samplers[base_model] = Sampler(model, limits.sample_rows, tokens, limits.prefill_tokens)
+            config = model.config
+            per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim)
+            tokens = max(limits.cache_tokens, config.max_context)
+            cache_bytes = min(limits.cache_bytes, -(-tokens // BLOCK) * per_block)
+            self._samplers[base_model] = Sampler(model, limits.sample_rows, cache_bytes, limits.prefill_tokens)
         return self._samplers[base_model]
 
     # --- reading ----------------------------------------------------------------------------------------------------

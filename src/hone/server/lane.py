@@ -443,7 +443,10 @@ class Lane:
             return -1
         context = self._shared.context
         await context.blobs.fetch(run.snapshot_directory)
-        directory, share = str(context.blobs.path(run.snapshot_directory)), await context.share(run.session_id)
+        directory, share = (
+            str(context.blobs.path(run.snapshot_directory)),
+            await context.shares.of_session(run.session_id),
+        )
         load = LoadAdapter(self.model_id, run.base_model, directory, with_optimizer=True, share=share)
         try:
             await self._shared.keeper.submit(load)

@@ -33,6 +33,7 @@ from hone.server.recovery import EngineKeeper
 from hone.server.residency import Residency
 from hone.server.samples import Samples
 from hone.server.sessions import Sessions
+from hone.server.shares import Shares
 from hone.server.snapshots import SnapshotPolicy
 from hone.server.store import Store
 from hone.server.usage import measure, meter_storage
@@ -66,6 +67,7 @@ class Service:
         self.signer = Signer(data.token_secret)
         self.keys = Keys(self.database, self.signer, settings.jwt_auth)
         self.access = Access(self.database, self.keys.forget)
+        self.shares = Shares(self.access, self.keys, project_weights(settings))
         self.prices = load_prices(settings.prices)
         self.budgets = Budgets(self.database, self.keys, self.access, self.prices)
         self.futures = Futures(self.journal, settings.result_grace_seconds)
@@ -81,7 +83,7 @@ class Service:
             self.worker.rebuilt,
         )
         self.worker.shared = Shared(
-            context=Context(self.models, self.store, self.journal, self.blobs, project_weights(settings)),
+            context=Context(self.models, self.store, self.journal, self.blobs, self.shares),
             journal=self.journal,
             futures=self.futures,
             keeper=self.keeper,
@@ -99,6 +101,7 @@ class Service:
             self.keeper,
             self.versions,
             self.budgets,
+            self.shares,
             settings.max_waiting_samples,
         )
         self.jobs = Jobs(
@@ -112,7 +115,9 @@ class Service:
         self.sessions = Sessions(self.store, self.worker, self.samples, self.versions)
         self.copies = Copies(self.store, self.blobs, self.worker, self.sessions)
         self.hub = Hub(self.models)
-        self.generation = Generation(self.models, self.database, self.store, self.keeper, self.versions, self.budgets)
+        self.generation = Generation(
+            self.models, self.database, self.store, self.keeper, self.versions, self.budgets, self.shares
+        )
         self._pruning: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
 

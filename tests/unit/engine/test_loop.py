@@ -455,6 +455,32 @@ def test_sampling_goes_on_while_a_long_pass_is_under_way(engine: RunningLoop) ->
     backlog.result(60)
 
 
+def test_training_goes_on_between_the_chunks_of_a_long_prompt(models: dict[str, LoadedModel]) -> None:
+    running = RunningLoop({"long": models["qwen3_long"]}, Limits(prefill_tokens=16))
+    try:
+        running.ask(create("a", model="long"))
+        op = replace(sample(None, max_tokens=1, model="long"), prompt=np.arange(1200, dtype=np.int32) % VOCAB)
+        long = running.submit(op)
+        running.ask(train("a"))
+        running.ask(c.OptimStep("a", STEP))
+        assert not long.done()
+        assert len(long.result(60).sequences) == 2
+    finally:
+        running.close()
+
+
+def test_a_prompt_that_never_fits_the_cache_fails_alone(models: dict[str, LoadedModel]) -> None:
+    running = RunningLoop({"qwen3": models["qwen3"]}, Limits(cache_bytes=50_000))  # 4 blocks
+    try:
+        other = running.submit(sample(None, max_tokens=20))
+        op = replace(sample(None), prompt=np.arange(80, dtype=np.int32))
+        with pytest.raises(UserError, match=r"80 tokens; .* key-value cache of \d+ tokens"):
+            running.ask(op)
+        assert len(other.result(30).sequences) == 2
+    finally:
+        running.close()
+
+
 def test_a_datum_beyond_the_micro_batch_is_computed(engine: RunningLoop) -> None:
     engine.ask(create("a"))
     (logprobs,) = engine.ask(train("a", lengths=(200,))).logprobs

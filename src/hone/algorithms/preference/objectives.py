@@ -19,6 +19,7 @@ from hone.algorithms.config import Config
 from hone.algorithms.preference import losses
 from hone.algorithms.preference.losses import Metrics
 from hone.algorithms.preference.pairs import Pair, answer_datum
+from hone.algorithms.preference.reference import answer_logprobs
 from hone.errors import UserError
 
 
@@ -47,8 +48,8 @@ class PairObjective(Objective):
     def loss(
         self, data_D: Sequence[tinker.Datum], logprobs_D: Sequence[Tensor], reference_D: Tensor | None
     ) -> tuple[Tensor, Metrics]:
-        sums_D, lengths_D = _answers(data_D, logprobs_D)
-        return self.pair_loss(
+        sums_D, lengths_D = answer_logprobs(data_D, logprobs_D), _lengths(data_D)
+        loss, metrics = self.pair_loss(
             losses.PairScores(
                 chosen_P=sums_D[0::2],
                 rejected_P=sums_D[1::2],
@@ -58,6 +59,7 @@ class PairObjective(Objective):
                 reference_rejected_P=None if reference_D is None else reference_D[1::2],
             )
         )
+        return loss, metrics | {"num_pairs": len(data_D) // 2}
 
     @abstractmethod
     def pair_loss(self, scores: losses.PairScores) -> tuple[Tensor, Metrics]: ...
@@ -137,8 +139,7 @@ class Kto(Objective):
         self, data_D: Sequence[tinker.Datum], logprobs_D: Sequence[Tensor], reference_D: Tensor | None
     ) -> tuple[Tensor, Metrics]:
         assert reference_D is not None
-        sums_D, _ = _answers(data_D, logprobs_D)
-        answers, mismatched = (sums_D - reference_D).chunk(2)
+        answers, mismatched = (answer_logprobs(data_D, logprobs_D) - reference_D).chunk(2)
         desirable_D = torch.tensor(
             [bool(datum.loss_fn_inputs["desirable"].data[0]) for datum in data_D[: len(answers)]]
         )
@@ -168,11 +169,9 @@ class BradleyTerry(Objective):
 AnyObjective = Annotated[Dpo | Ipo | Simpo | Orpo | Kto | BradleyTerry, Field(discriminator="kind")]
 
 
-def _answers(data_D: Sequence[tinker.Datum], logprobs_D: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Each answer's log-probability and its length in tokens, `[D]` both."""
-    weights_D = [datum.loss_fn_inputs["weights"].to_torch() for datum in data_D]
-    sums_D = [weights @ logprobs for weights, logprobs in zip(weights_D, logprobs_D, strict=True)]
-    return torch.stack(sums_D), torch.stack([weights.sum() for weights in weights_D])
+def _lengths(data_D: Sequence[tinker.Datum]) -> Tensor:
+    """Tokens of each answer, `[D]`."""
+    return torch.stack([datum.loss_fn_inputs["weights"].to_torch().sum() for datum in data_D])
 
 
 def _labelled(prompt: Sequence[int], answer: Sequence[int], desirable: bool) -> tinker.Datum:

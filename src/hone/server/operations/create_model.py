@@ -26,7 +26,7 @@ class CreateModel:
         context.base_model(body.base_model)
         check_optimizer(body.optimizer_config)
         base_model, lora = new_model(entry)
-        return contract.CreateAdapter(entry.lane, base_model, lora, await context.share(body.session_id))
+        return contract.CreateAdapter(entry.lane, base_model, lora, await context.shares.of_session(body.session_id))
 
     async def conclude(
         self, entry: Entry, operation: contract.CreateAdapter, result: None, context: Context
