@@ -208,13 +208,18 @@ def test_a_model_that_was_never_made_takes_no_room(tmp_path: Path) -> None:
     async def run() -> None:
         async with serving(tmp_path) as client:
             session = await client.session()
-            body = {"session_id": session, "model_seq_id": 0, "base_model": MODEL, "lora_config": {"rank": 0}}
-            answer = await client.result((await client.post("create_model", body))["request_id"])
-            assert "error" in answer
             residency = client.service.worker.shared.residency
-            assert residency.bytes == 0
-            await client.model(session, 1)
-            assert residency.bytes == BYTES_PER_PARAMETER * 4 * 30
+            await client.model(session, 0)
+            mine = residency.bytes
+            assert mine == BYTES_PER_PARAMETER * 4 * 30
+            wrong = [{"rank": 0}, {"rank": 10**9}, {"rank": "many"}]
+            for seq, lora in enumerate(wrong, 1):
+                body = {"session_id": session, "model_seq_id": seq, "base_model": MODEL, "lora_config": lora}
+                response = await client.http.post("/api/v1/create_model", json=body)
+                if response.status_code == 200:
+                    assert "error" in await client.result(response.json()["request_id"])
+                assert residency.bytes == mine
+            assert not any(isinstance(done, contract.DropAdapter) for done in client.engine.submitted), "nobody left"
 
     asyncio.run(run())
 
