@@ -201,29 +201,34 @@ class Sampler:
 
     def _start(self) -> Iterator[SampleRequest]:
         """Let what is in the cache join the batch: samples with their first token, preempted ones where they were."""
+        begun: list[RunningSequence] = []
         while self._ready:
             standings = Standings(self._running)
             one = standings.first(self._ready)
-            if len(self._running) >= self._max_rows:
+            full = len(self._running) >= self._max_rows
+            if begun and (full or self._pool.free <= len(self._running)):
+                break  # what has drawn nothing yet is not preempted
+            if full:
                 last = standings.last(self._running)
                 if not standings.gives_way(last, one):
-                    return
+                    break
                 self._preempt(last)
                 standings.remove(last)
             if self._running and not self._make_room(one, 1, standings):
-                return
+                break
             if one.sequence is not None:
                 self._ready.remove(one)
                 one.sequence.blocks = one.blocks
                 self._join(one.sequence)
                 continue
-            request = one.request
-            index = request.waiting.pop()
-            sequence = RunningSequence(request, index, [], uniform_stream(request.operation.seed, index))
+            index = one.request.waiting.pop()
+            sequence = RunningSequence(one.request, index, [], uniform_stream(one.request.operation.seed, index))
             sequence.blocks = self._fork(one)
             self._join(sequence)
-            assert request.first_logits_1V is not None
-            yield from self._extend([sequence], request.first_logits_1V)
+            begun.append(sequence)
+        if begun:
+            logits = [s.request.first_logits_1V for s in begun if s.request.first_logits_1V is not None]
+            yield from self._extend(begun, torch.cat(logits))
 
     def _fork(self, one: Prefill) -> list[int]:
         """The prompt's blocks for one sample. Full ones are shared with those that follow; one that will be written to
