@@ -9,15 +9,16 @@ import json
 import logging
 import secrets
 from collections import deque
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hone.engine.contract import AdapterInfo, DropAdapter, LoadAdapter, Operation, OptimStep, Publish, Snapshot
 from hone.errors import EngineLostError, HoneError, NotFoundError, ServerError, UserError
 from hone.observe import spans
 from hone.protocol.futures import Outcome, failure, failure_of
+from hone.protocol.lora import check_lora
 from hone.server.budgets import Budgets
 from hone.server.futures import Futures
 from hone.server.journal import ROOM_SECONDS, Entry, Journal, Passed, Write
@@ -33,6 +34,9 @@ from hone.server.versions import Versions
 
 log = logging.getLogger(__name__)
 
+AHEAD_BYTES = 64 << 20
+"""Of a model's requests that the engine has at once, and that wait here in memory; what comes on top waits in the
+journal. One is always let through."""
 ABSENT = -1
 """The generation of a model that no engine has."""
 
@@ -92,6 +96,10 @@ class Lane:
         """Operations that may run and are not answered yet."""
         return len(self._queue) + len(self._unanswered)
 
+    @property
+    def is_busy(self) -> bool:
+        return not self._quiet.is_set()
+
     @contextmanager
     def arriving(self) -> Iterator[None]:
         """While the block writes an operation down, this lane does not end; `UserError` if it is about to."""
@@ -108,6 +116,8 @@ class Lane:
     def offer(self, entry: Entry) -> None:
         """Take an accepted operation; it runs when all lower numbers have."""
         self._quiet.clear()
+        if _bytes(self._queue) >= AHEAD_BYTES:
+            entry = replace(entry, payload=b"")  # the journal has it
         through = self._gate.offer(entry.seq_id, entry)
         if through is None:
             message = f"seq_id {entry.seq_id} came when the wait for it was over; see HONE_GAP_SECONDS"
@@ -194,10 +204,10 @@ class Lane:
                 if not self._here() and self._broken is None:
                     await self._rebuild()
                 while self._queue and (self._here() or self._broken is not None):
-                    if not await self._may_start(self._queue[0]):
+                    if not self._engine_has_room() or not await self._may_start(self._queue[0]):
                         break
                     if self._queue:
-                        await self._submit(self._queue.popleft())
+                        await self._submit(await self._read(self._queue.popleft()))
             except Exception as error:
                 log.exception("model %s cannot go on", self.model_id)
                 self._break(error if isinstance(error, HoneError) else ServerError(f"internal error: {error}"))
@@ -253,6 +263,17 @@ class Lane:
     def _drop(self) -> None:
         self._shared.keeper.submit(DropAdapter(self.model_id)).add_done_callback(_look)
         self._shared.residency.gone(self)
+
+    def _engine_has_room(self) -> bool:
+        """If not, the lane wakes up with the next answer."""
+        return not self._unanswered or _bytes(self._unanswered.values()) < AHEAD_BYTES
+
+    async def _read(self, entry: Entry) -> Entry:
+        """With its payload."""
+        if entry.payload:
+            return entry
+        (past,) = await self._shared.journal.history(self.model_id, entry.seq_id - 1, entry.seq_id)
+        return past.entry
 
     async def _may_start(self, entry: Entry) -> bool:
         """Whether no limit on money is reached; the lane wakes up when there is room again."""
@@ -359,6 +380,8 @@ class Lane:
 
         def done(_: "asyncio.Task[None]") -> None:
             self._answering.pop(entry.seq_id, None)
+            if self._queue:
+                self._wake.set()
             self._check_quiet()
 
         task.add_done_callback(done)
@@ -406,7 +429,11 @@ class Lane:
             first = next(iter((*self._unanswered.values(), *self._queue)), None)
             if first is None or first.kind != "create_model":
                 return 0
-            base_model, lora = new_model(first)
+            try:
+                base_model, lora = new_model(first)
+                check_lora(lora)
+            except HoneError:
+                return 0  # its answer will say what is wrong
         if base_model not in context.models:
             return 0
         return BYTES_PER_PARAMETER * context.models[base_model].adapter_parameters(lora)
@@ -532,6 +559,10 @@ class Lane:
                 f"seq_id {entry.seq_id} came, but {missing} before it did not within {self._shared.gap_seconds:g} s"
             )
             self._answer_soon(entry, failure(message, "user"))
+
+
+def _bytes(entries: Iterable[Entry]) -> int:
+    return sum(len(entry.payload) for entry in entries)
 
 
 def is_over(model_id: str) -> UserError:
