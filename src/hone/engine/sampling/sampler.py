@@ -97,20 +97,20 @@ class Sampler:
         """Give blocks to those whose turn it is and that will be computed in this step."""
         while self._waiting:
             standings = Standings(self._holders())
-            one = standings.first(self._waiting.heads())
-            found = self._cached_beginning(one)
-            if not gets_tokens(self._filling, one.left - len(found) * BLOCK, self._prefill_tokens):
-                self._pool.release(found)
-                one = self._waiting.shortest()  # a long prompt whose turn it is holds up none of these
-                found = self._cached_beginning(one)
-                if not gets_tokens(self._filling, one.left - len(found) * BLOCK, self._prefill_tokens):
-                    self._pool.release(found)
+            for one in self._candidates(standings):
+                if not self._may_have_rows(one, standings):
                     return
+                found = self._cached_beginning(one)
+                if gets_tokens(self._filling, one.left - len(found) * BLOCK, self._prefill_tokens):
+                    break
+                self._pool.release(found)
+            else:
+                return
             if self._follow(one, len(found) * BLOCK):
                 self._pool.release(found)
                 continue
             wanted = _blocks(len(one.tokens)) - len(found)
-            if not (self._may_have_rows(one, standings) and self._make_room(one, wanted, standings)):
+            if not self._make_room(one, wanted, standings):
                 self._pool.release(found)
                 return
             self._waiting.remove(one)
@@ -120,6 +120,11 @@ class Sampler:
             if one.request.cached is None:
                 one.request.cached = one.done
             (self._filling if one.left else self._ready).append(one)
+
+    def _candidates(self, standings: Standings) -> Iterator[Prefill]:
+        """Whose turn it is; if that is a long prompt for which there are no tokens, it holds up none of the short."""
+        yield standings.first(self._waiting.heads())
+        yield self._waiting.shortest()
 
     def _cached_beginning(self, one: Prefill) -> list[int]:
         """Blocks with leading tokens that need not be computed; they have one user more."""
