@@ -9,6 +9,7 @@ that are measured again replace what was there.
 import argparse
 import contextlib
 import functools
+import os
 import platform
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.peers.measure import Runner, measure_chapter, measure_starts
+from benchmarks.peers.measure import Runner, lacks, measure_chapter, measure_starts
 from benchmarks.peers.model import write_model
 from benchmarks.peers.remote import ROOT, Failed, Remote
 from benchmarks.peers.results import Result, read_report, write_report
@@ -68,6 +69,10 @@ def _chapter(name: str, start: Callable[..., Remote], systems: list[str], args: 
     with contextlib.ExitStack() as stack:
         running: dict[str, Runner] = {}
         for system in systems:
+            reasons = [lacks(system, row.work) for row in chapter.rows]
+            if all(reasons):
+                missing[system] = str(reasons[0])
+                continue
             try:
                 remote = start(system, chapter.setting, args.environments / "compiled")
             except Failed as reason:
@@ -84,7 +89,7 @@ def _start(pythons: dict[str, Path], model: Path, log: Path, name: str, setting:
 
 
 def _python(name: str, environments: Path) -> Path:
-    return Path(sys.executable) if name == OURS else environments / name / "bin" / "python"
+    return Path(sys.executable) if name == OURS else environments / SYSTEMS[name].module / "bin" / "python"
 
 
 def _machine() -> dict[str, str]:
@@ -95,6 +100,7 @@ def _machine() -> dict[str, str]:
     return {
         "machine": f"{psutil.cpu_count()} cores ({model}), {psutil.virtual_memory().total / 2**30:.0f} GiB of memory",
         "system": f"{platform.system()}, Python {platform.python_version()}",
+        "load before": f"{os.getloadavg()[1]:.1f} processes, of others",
         "command": "`make peers`, then `python -m benchmarks.peers`",
     }
 
