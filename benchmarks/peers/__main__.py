@@ -8,6 +8,7 @@ that are measured again replace what was there.
 
 import argparse
 import contextlib
+import datetime
 import functools
 import os
 import platform
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.peers.measure import Runner, lacks, measure_chapter, measure_starts
+from benchmarks.peers.measure import START, Runner, lacks, measure_chapter, measure_starts
 from benchmarks.peers.model import write_model
 from benchmarks.peers.remote import ROOT, Failed, Remote
 from benchmarks.peers.results import Result, read_report, write_report
@@ -53,6 +54,7 @@ def main() -> None:
         write_model(model)
         for name in args.only:
             start = functools.partial(_start, pythons, model, log)
+            report.conditions[CHAPTERS[name].title if name in CHAPTERS else START] = _conditions()
             if name == STARTS:
                 launches = {s: functools.partial(start, s, Setting(), None) for s in pythons}
                 report.add(measure_starts(launches, args.rounds))
@@ -100,9 +102,13 @@ def _machine() -> dict[str, str]:
     return {
         "machine": f"{psutil.cpu_count()} cores ({model}), {psutil.virtual_memory().total / 2**30:.0f} GiB of memory",
         "system": f"{platform.system()}, Python {platform.python_version()}",
-        "load before": f"{os.getloadavg()[1]:.1f} processes, of others",
         "command": "`make peers`, then `python -m benchmarks.peers`",
     }
+
+
+def _conditions() -> str:
+    when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{when}; load of the machine in the five minutes before: {os.getloadavg()[1]:.1f}"
 
 
 def _lines(path: str) -> list[str]:

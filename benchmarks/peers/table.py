@@ -26,13 +26,15 @@ tests that runs no model.
 def page(report: Report) -> str:
     parts = [INTRODUCTION, _machine(report), _summary(report.results)]
     chapters = dict.fromkeys(r.chapter for r in report.results)
-    parts += [_chapter(chapter, [r for r in report.results if r.chapter == chapter]) for chapter in chapters]
+    parts += [_chapter(chapter, report) for chapter in chapters]
     return "\n".join(part for part in (*parts, _growth(report.results)) if part)
 
 
 def _machine(report: Report) -> str:
     lines = [f"- {name}: {value}" for name, value in report.machine.items()]
     for system, versions in report.versions.items():
+        if not versions:
+            continue  # another setting of one that has them
         lines.append(f"- {SYSTEMS[system].title}: " + ", ".join(f"{name} {v}" for name, v in versions.items()))
     return "\n".join(lines) + "\n"
 
@@ -48,11 +50,13 @@ def _summary(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _chapter(title: str, results: Sequence[Result]) -> str:
+def _chapter(title: str, report: Report) -> str:
+    results = [r for r in report.results if r.chapter == title]
     peers = [s for s in SYSTEMS if s != OURS and any(s in r.values or s in r.missing for r in results)]
     columns = ["", "unit", SYSTEMS[OURS].title, *(SYSTEMS[s].title for s in peers)]
     notes: list[str] = []
-    lines = [f"## {title}\n", _line(columns), "| --- " * len(columns) + "|"]
+    lines = [f"## {title}\n", *(f"{c}.\n" for c in [report.conditions.get(title)] if c)]
+    lines += [_line(columns), "| --- " * len(columns) + "|"]
     for result in results:
         ours = _number(result.shown(OURS)) if OURS in result.values else result.missing.get(OURS, "")
         lines.append(_line([result.name, result.unit, ours, *(_cell(result, s, notes) for s in peers)]))

@@ -25,7 +25,7 @@ SYSTEMS = {
     "hone": About("Hone", "hone", ("tinker", "torch")),
     "transformers": About("transformers + PEFT", "transformers", ("transformers", "peft", "torch")),
     "transformers-1": About(
-        "transformers + PEFT, one thread", "transformers", ("transformers",), environment={"OMP_NUM_THREADS": "1"}
+        "transformers + PEFT, one thread", "transformers", (), environment={"OMP_NUM_THREADS": "1"}
     ),
     "trl": About(
         "TRL",

@@ -103,7 +103,8 @@ def test_the_page_says_where_we_lose_and_what_is_missing() -> None:
         Result("Training", "fast", "tokens/s", 100, {"hone": [1.0], "skyrl": [4.0]}, {"trl": "it sleeps"}),
         Result("Training", "slow", "ms", None, {"hone": [0.002], "skyrl": [0.001]}, {"trl": "it sleeps"}),
     ]
-    text = page(Report(results=rows))
+    text = page(Report(results=rows, conditions={"Training": "At noon"}))
+    assert "## Training\n\nAt noon.\n" in text
     assert "| fast | tokens/s | 100 | [1] | 25 (4.00 x) |" in text
     assert "| slow | ms | 2 | [1] | 1 (**0.50 x**) |" in text
     assert text.count("it sleeps") == 1
