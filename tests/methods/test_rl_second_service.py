@@ -287,3 +287,10 @@ def test_epochs_sample_anew(tmp_path: Path) -> None:
         for step in (0, 2)
     )
     assert first != again
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_environments_that_all_fail_stop_each_loop(kind: type[RlConfig], tmp_path: Path) -> None:
+    dataset = Problems(20, lambda index: [Group(lambda: [Broken("step"), Broken("step")]) for _ in range(4)])
+    with pytest.raises(UserError, match="groups were lost"):
+        run(config_of(kind), dataset, tmp_path)
