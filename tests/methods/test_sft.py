@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfi
 from hone.algorithms.datums import supervised_datum
 from hone.algorithms.evaluation import HeldOutNll
 from hone.errors import UserError
+from tests.support.interruptions import Crash, CrashAt
 
 AUTHORS = "red blue green white black small great old new first last long".split()
 
@@ -59,24 +59,6 @@ def test_it_learns_what_it_is_shown_and_what_is_like_it(
     assert last.batch == 12
     # A finished run is not run again.
     assert asyncio.run(sft.train(config(model), service, trained, tmp_path)) == last
-
-
-class Crash(Exception):
-    pass
-
-
-@dataclass
-class CrashAt:
-    """Ends the program the way a kill would: between two steps, with work under way."""
-
-    evaluation: int
-    seen: int = 0
-
-    async def __call__(self, sampler: tinker.SamplingClient) -> Mapping[str, float]:
-        self.seen += 1
-        if self.seen == self.evaluation:
-            raise Crash
-        return {}
 
 
 @pytest.mark.parametrize("evaluation", [1, 2, 3])
