@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hone.algorithms.rl.streaming import StreamingConfig
 from hone.algorithms.rl.train import GrpoConfig
 from hone.algorithms.types import EnvGroupBuilder, StepResult
 from hone.errors import UserError
-from tests.support.fake_tinker import MODEL, Crash, FakeService, FakeTokenizer, Latency, crash_at
+from tests.support.fake_tinker import MODEL, Crash, FakeService, FakeTokenizer, Latency, Request, crash_at
 from tests.support.rl_tasks import Broken, Dialogue, Group, Problems, Question, successors
 
 LOOPS: dict[type[RlConfig], Callable[..., Any]] = {
@@ -287,3 +288,32 @@ def test_epochs_sample_anew(tmp_path: Path) -> None:
         for step in (0, 2)
     )
     assert first != again
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_environments_that_all_fail_stop_each_loop(kind: type[RlConfig], tmp_path: Path) -> None:
+    dataset = Problems(20, lambda index: [Group(lambda: [Broken("step"), Broken("step")]) for _ in range(4)])
+    with pytest.raises(UserError, match="groups were lost"):
+        run(config_of(kind), dataset, tmp_path)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_the_first_interrupt_saves_and_the_run_goes_on_later(kind: type[RlConfig], tmp_path: Path) -> None:
+    interrupting = crash_at("optim_step", 4)
+
+    def interrupt(request: Request) -> None:
+        try:
+            interrupting(request)
+        except Crash:
+            signal.raise_signal(signal.SIGINT)
+
+    config = config_of(kind, checkpoints=CheckpointConfig(every=0), remove_constant_groups=False)
+    whole = run(config, successors(8), tmp_path / "whole")
+    service = FakeService(on_request=interrupt)
+    stopped = run(config, successors(8), tmp_path / "cut", service)
+    assert [row["step"] for row in stopped] == [0, 1, 2, 3]  # the step under way was finished
+    service.on_request = None
+    found = run(config, successors(8), tmp_path / "cut", service)
+    assert len(found) == 8
+    if kind is GrpoConfig:
+        assert found == whole
