@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 LEAST_TOKENS = 64
 """Of a micro-batch, for want of memory."""
 
-CAPTURED_BYTES = 64 << 20
+CAPTURED_BYTES = 32 << 20
 """Of copies of adapters that wait for the disk; beyond it, those that want to be copied wait too."""
 
 Reply = Callable[[int, Any], None]
