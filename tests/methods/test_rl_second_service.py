@@ -194,13 +194,23 @@ def test_nothing_is_trained_that_is_too_old_and_nothing_is_left_out(most: int, t
     assert sorted(trained) == sorted(f"{batch}:{place}" for batch in range(12) for place in range(4))
 
 
-def test_an_asynchronous_run_that_was_cut_off_leaves_no_problem_out(tmp_path: Path) -> None:
-    config = config_of(AsynchronousConfig, max_steps_off_policy=2)
-    service = FakeService(on_request=crash_at("optim_step", 5))
-    with pytest.raises(Crash):
-        run(config, uneven(12), tmp_path, service)
-    service.on_request = None
-    found = run(config, uneven(12), tmp_path, service)
+@pytest.mark.parametrize("after", [2, 3])
+def test_an_asynchronous_run_that_is_cut_off_again_and_again_leaves_no_problem_out(after: int, tmp_path: Path) -> None:
+    config = config_of(
+        AsynchronousConfig,
+        max_steps_off_policy=2,
+        checkpoints=CheckpointConfig(every=1),
+        remove_constant_groups=False,
+    )
+    service, crashes = FakeService(), 0
+    while True:
+        service.on_request = crash_at("optim_step", after)
+        try:
+            found = run(config, uneven(12), tmp_path, service)
+            break
+        except Crash:
+            crashes += 1
+    assert crashes >= 12 // after - 1
     assert [row["step"] for row in found] == list(range(12))
     trained = [name for row in found for name in row["async/groups"].split()]
     assert sorted(trained) == sorted(f"{batch}:{place}" for batch in range(12) for place in range(4))

@@ -82,7 +82,7 @@ async def train(
         reference = await reference_sampler(service, config.kl_penalty, config.model.name)
         sampler = await publish(training, config.loss)
         trained = trained_problems(run.metrics())
-        next_batch = run.first_step  # no group of an earlier one may be left: it would be too old
+        next_batch = 0  # also after an interruption: a slow group of an early batch may not be trained yet
         # What fails is complete sooner than what does not, so one step may have the failures of several batches.
         recent: deque[list[TrajectoryGroup]] = deque(maxlen=2 * config.max_steps_off_policy + 1)
         async with Ahead(config.max_steps_off_policy) as ahead:
