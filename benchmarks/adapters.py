@@ -72,7 +72,9 @@ class Crowd:
                 seconds = time.perf_counter() - start
                 emit("adapters", "ms each", [1e3 * seconds / self.args.adapters], turn=turn, seconds=seconds)
                 ratio = self.most * 2**20 / (before * 2**20 + state)
-                emit("memory", "MB", [self.most], turn=turn, before=before, state=state / 2**20, ratio=ratio)
+                server, engine = (process.memory_info().rss / 2**20 for process in self.processes)
+                parts = {"state": state / 2**20, "server": server, "engine": engine}
+                emit("memory", "MB", [self.most], turn=turn, before=before, ratio=ratio, **parts)
         finally:
             over.set()
             watcher.join()

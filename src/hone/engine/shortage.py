@@ -7,11 +7,13 @@ import torch
 from hone.engine.batch import Piece
 from hone.errors import ServerError
 
+_SAID = ("not enough memory", "can't allocate memory")
+"""By the framework's allocator on CPUs, which has no error of its own."""
+
 
 def is_lack_of_memory(error: BaseException) -> bool:
     """Whether the machine, or the device, could not give the memory that was asked for."""
-    # on a CPU the framework's allocator has no error of its own
-    said = isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
     return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 

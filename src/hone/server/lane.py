@@ -9,9 +9,9 @@ import json
 import logging
 import secrets
 from collections import deque
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hone.engine.contract import AdapterInfo, DropAdapter, LoadAdapter, Operation, OptimStep, Publish, Snapshot
@@ -33,6 +33,9 @@ from hone.server.versions import Versions
 
 log = logging.getLogger(__name__)
 
+AHEAD_BYTES = 64 << 20
+"""Of a model's requests that the engine has at once, and that wait here in memory; what comes on top waits in the
+journal. One is always let through."""
 ABSENT = -1
 """The generation of a model that no engine has."""
 
@@ -108,6 +111,8 @@ class Lane:
     def offer(self, entry: Entry) -> None:
         """Take an accepted operation; it runs when all lower numbers have."""
         self._quiet.clear()
+        if _bytes(self._queue) >= AHEAD_BYTES:
+            entry = replace(entry, payload=b"")  # the journal has it
         through = self._gate.offer(entry.seq_id, entry)
         if through is None:
             message = f"seq_id {entry.seq_id} came when the wait for it was over; see HONE_GAP_SECONDS"
@@ -194,10 +199,10 @@ class Lane:
                 if not self._here() and self._broken is None:
                     await self._rebuild()
                 while self._queue and (self._here() or self._broken is not None):
-                    if not await self._may_start(self._queue[0]):
+                    if not self._engine_has_room() or not await self._may_start(self._queue[0]):
                         break
                     if self._queue:
-                        await self._submit(self._queue.popleft())
+                        await self._submit(await self._read(self._queue.popleft()))
             except Exception as error:
                 log.exception("model %s cannot go on", self.model_id)
                 self._break(error if isinstance(error, HoneError) else ServerError(f"internal error: {error}"))
@@ -253,6 +258,17 @@ class Lane:
     def _drop(self) -> None:
         self._shared.keeper.submit(DropAdapter(self.model_id)).add_done_callback(_look)
         self._shared.residency.gone(self)
+
+    def _engine_has_room(self) -> bool:
+        """If not, the lane wakes up with the next answer."""
+        return not self._unanswered or _bytes(self._unanswered.values()) < AHEAD_BYTES
+
+    async def _read(self, entry: Entry) -> Entry:
+        """With its payload."""
+        if entry.payload:
+            return entry
+        (past,) = await self._shared.journal.history(self.model_id, entry.seq_id - 1, entry.seq_id)
+        return past.entry
 
     async def _may_start(self, entry: Entry) -> bool:
         """Whether no limit on money is reached; the lane wakes up when there is room again."""
@@ -359,6 +375,8 @@ class Lane:
 
         def done(_: "asyncio.Task[None]") -> None:
             self._answering.pop(entry.seq_id, None)
+            if self._queue:
+                self._wake.set()
             self._check_quiet()
 
         task.add_done_callback(done)
@@ -532,6 +550,10 @@ class Lane:
                 f"seq_id {entry.seq_id} came, but {missing} before it did not within {self._shared.gap_seconds:g} s"
             )
             self._answer_soon(entry, failure(message, "user"))
+
+
+def _bytes(entries: Iterable[Entry]) -> int:
+    return sum(len(entry.payload) for entry in entries)
 
 
 def is_over(model_id: str) -> UserError:

@@ -20,9 +20,8 @@ from tests.unit.engine.test_loop import STEP, RunningLoop, bytes_of, create, tra
 
 LACKS: dict[str, Callable[[], Exception]] = {
     "cuda": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    "cpu": lambda: RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough memory: you tried"
-    ),
+    "cpu": lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you"),
+    "other cpu": lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 10 bytes."),
     "numpy": lambda: MemoryError("Unable to allocate 2.00 GiB"),
 }
 Run = tuple[int, int]

@@ -111,7 +111,7 @@ async def train(
             )
             scored_D = await asyncio.gather(
                 *(
-                    _scored(lessons[row], answer, teachers, config, slots)
+                    score_answer(lessons[row], answer, teachers, config, slots)
                     for row, answers_G in zip(rows, answers_PG, strict=True)
                     for answer in answers_G
                     if answer.tokens
@@ -169,7 +169,7 @@ async def _answers(
     return await policy.answers(Observation(prompt, stop), config.group_size, seed)
 
 
-async def _scored(
+async def score_answer(
     lesson: Lesson, answer: SampledTokens, teachers: Teachers, config: OnPolicyConfig, slots: asyncio.Semaphore
 ) -> ScoredAnswer:
     async with slots:

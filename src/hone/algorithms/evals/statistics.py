@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from scipy import stats
 from hone.errors import UserError
 
 Values = npt.NDArray[np.float64]
+Item = TypeVar("Item", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ EXACT_UP_TO = 12
 
 
 def paired_comparison(
-    a: Mapping[Hashable, float], b: Mapping[Hashable, float], level: float = 0.95, *, draws: int = 10_000, seed: int = 0
+    a: Mapping[Item, float], b: Mapping[Item, float], level: float = 0.95, *, draws: int = 10_000, seed: int = 0
 ) -> Comparison:
     """Scores by item, mean over an item's answers; differences are tested by flipping their signs (Fisher 1935)."""
     shared = [item for item in a if item in b]

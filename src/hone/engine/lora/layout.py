@@ -12,7 +12,7 @@ Legend: R rank, E experts, I inputs and O outputs of a site, S sites of a group.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from torch import Tensor
 
@@ -102,6 +102,12 @@ def _module_groups(module: ModuleShape) -> tuple[SiteGroup, ...]:
         SiteGroup(f"{name}.gate_up", first, b_experts=experts),
         SiteGroup(f"{name}.down", (Site(f"{name}.w2", size, inputs),), a_experts=experts),
     )
+
+
+@lru_cache(maxsize=256)
+def lora_layout(config: ModelConfig, lora: LoraConfig) -> "LoraLayout":
+    """One object for all adapters of a kind."""
+    return LoraLayout(config, lora)
 
 
 @dataclass(frozen=True)

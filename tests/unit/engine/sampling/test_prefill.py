@@ -79,6 +79,15 @@ def test_nor_in_other_architectures(family: str, models: dict[str, LoadedModel])
     assert_equal_scores(one(sampler_of(model, prefill=64), op), one(sampler_of(model, prefill=WHOLE), op))
 
 
+def trained(model: LoadedModel, adapter: AdapterState, op: Sample, result: SampleResult) -> np.ndarray:
+    """What the trainer gives every token after the first, of the prompt and the one sample."""
+    tokens = np.concatenate([op.prompt, result.sequences[0].tokens])
+    inputs = {"target_tokens": tokens[1:].astype(np.int64), "weights": np.ones(len(tokens) - 1, np.float32)}
+    passing = ForwardBackward("a", (Datum(tokens[:-1], inputs),), "cross_entropy", {}, forward_only=True)
+    (piece,) = cut(passing, 4096)
+    return run_pieces(model.decoder, [piece], {"a": adapter})[0].logprobs[0]
+
+
 def test_sampled_and_trained_log_probabilities_are_equal_to_the_bit(
     models: dict[str, LoadedModel], adapter: AdapterState, version: AdapterVersion
 ) -> None:
@@ -90,15 +99,20 @@ def test_sampled_and_trained_log_probabilities_are_equal_to_the_bit(
     assert sampler.preemptions
     assert any(r.prompt_cache_hit_tokens for r in results.values())
     for i, op in enumerate(asked):
-        (sequence,) = results[i].sequences
-        tokens = np.concatenate([op.prompt, sequence.tokens])
-        inputs = {"target_tokens": tokens[1:].astype(np.int64), "weights": np.ones(len(tokens) - 1, np.float32)}
-        passing = ForwardBackward("a", (Datum(tokens[:-1], inputs),), "cross_entropy", {}, forward_only=True)
-        (piece,) = cut(passing, 4096)
-        (trained,) = run_pieces(model.decoder, [piece], {"a": adapter})[0].logprobs
-        np.testing.assert_array_equal(sequence.logprobs, trained[len(op.prompt) - 1 :])
+        wanted = trained(model, adapter, op, results[i])
+        np.testing.assert_array_equal(results[i].sequences[0].logprobs, wanted[len(op.prompt) - 1 :])
         if (scored := results[i].prompt_logprobs) is not None:
-            np.testing.assert_array_equal(scored[1:], trained[: len(op.prompt) - 1])
+            np.testing.assert_array_equal(scored[1:], wanted[: len(op.prompt) - 1])
+
+
+@pytest.mark.parametrize("length", [185, 490, 1000])
+def test_so_they_are_for_a_sequence_alone(
+    length: int, models: dict[str, LoadedModel], adapter: AdapterState, version: AdapterVersion
+) -> None:
+    model, op = models["qwen3_long"], request(prompt(length, length), "v", max_tokens=60)
+    result = one(sampler_of(model, prefill=200), op, version)
+    wanted = trained(model, adapter, op, result)
+    np.testing.assert_array_equal(result.sequences[0].logprobs, wanted[length - 1 :])
 
 
 # --- nobody is held up -----------------------------------------------------------------------------------------------
