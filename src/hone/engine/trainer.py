@@ -40,7 +40,8 @@ def run_pieces(
     with torch.set_grad_enabled(backward):
         batch = pack(pieces)
         lora = LoraBatch([_span(packed, adapters[packed.piece.adapter]) for packed in batch.pieces])
-        hidden = decoder.forward(batch.tokens_T, batch.positions_T, PackedAttention(batch.lengths), lora)
+        attend = PackedAttention(batch.lengths)
+        hidden = decoder.forward(batch.tokens_T, batch.positions_T, attend, lora, batch.pictured)
     hidden_Th = hidden.detach()
     dhidden_Th = torch.empty_like(hidden_Th) if backward else None
 

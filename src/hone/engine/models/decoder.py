@@ -7,6 +7,7 @@ forward with different views.
 Legend: T tokens, h hidden size, H heads, K key-value heads, d head size, M intermediate size.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -19,6 +20,7 @@ from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
 from hone.engine.models.config import ModelConfig
 from hone.engine.models.norm import rms_norm
+from hone.engine.models.pictures import Pictured
 from hone.engine.models.rope import rope_tables, rotate
 from hone.engine.models.weights import DenseMlp, LayerWeights, ModelWeights, MoeMlp
 
@@ -40,9 +42,17 @@ class Decoder:
         self.weights = weights
         self.rope = rope_tables(config, weights.embedding.device)
 
-    def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch) -> Tensor:
+    def forward(
+        self,
+        tokens_T: Tensor,
+        positions_T: Tensor,
+        attend: Attend,
+        lora: LoraBatch,
+        pictured: Sequence[Pictured] = (),
+    ) -> Tensor:
         """Final normalised hidden states, [T, h]. With gradients enabled the result can be differentiated down to the
-        adapters."""
+        adapters. It reads text only."""
+        assert not pictured
         x_Th = F.embedding(tokens_T, self.weights.embedding)
         if torch.is_grad_enabled():
             x_Th.requires_grad_()  # so that autograd visits the first layer's adapters too

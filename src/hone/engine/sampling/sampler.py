@@ -6,6 +6,7 @@ depends on its request alone: not on the batch it happens to be in, nor on when 
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from hone.engine.contract import Sample, SamplePart
 from hone.engine.head import CHUNK_ELEMENTS
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.models.load import LoadedModel
+from hone.engine.models.pictures import Pictured
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
+from hone.engine.sampling.image_names import ImageNames
 from hone.engine.sampling.prefixes import PrefixIndex
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
@@ -35,6 +38,7 @@ class Sampler:
         self._model, self._max_rows, self._prefill_tokens = model, max_rows, prefill_tokens
         blocks = cache_tokens // BLOCK + 1
         self._prefixes = PrefixIndex(blocks)
+        self._images = ImageNames()
         self._pool = self._prefixes.pool
         shape = (config.kv_heads, config.head_dim) if config.cached else (0, 0)  # blocks are still counted
         self._cache = KeyValueCache(config.layers, blocks, *shape)
@@ -53,6 +57,7 @@ class Sampler:
         max_tokens = check_sample(op, self._model, (self._pool.size - 1) * BLOCK)
         strings = any(isinstance(s, str) for s in op.params.stop or ())
         stop = StopRule(op.params.stop, self._model.config.eos_token_ids, self._model.tokenizer if strings else None)
+        op = replace(op, prompt=self._images.fill(op.prompt, op.images))
         waiting = list(reversed(range(op.num_samples)))
         self._waiting.append(SampleRequest(ticket, op, version, stop, max_tokens, waiting))
 
@@ -132,7 +137,14 @@ class Sampler:
         ]
         lora = LoraBatch(adapter_spans([r.version for r in requests], starts))
         attend = PrefillAttention(whole, self._cache, torch.from_numpy(slots_T), continued)
-        hidden_Th = self._model.decoder.forward(torch.from_numpy(tokens_T), torch.from_numpy(positions_T), attend, lora)
+        pictured = [
+            Pictured(start, start + r.to_compute, r.cached, r.operation.images)
+            for r, start in zip(requests, starts, strict=False)
+            if r.operation.images
+        ]
+        hidden_Th = self._model.decoder.forward(
+            torch.from_numpy(tokens_T), torch.from_numpy(positions_T), attend, lora, pictured
+        )
         for request, start, stop in zip(requests, starts, starts[1:], strict=False):
             self._read_prompt(request, hidden_Th[start:stop])
             self._prefixes.keep(request.weights, request.operation.prompt, request.prompt_blocks)

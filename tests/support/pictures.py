@@ -1,0 +1,101 @@
+"""Small models that see, and pictures for them."""
+
+import functools
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+
+VOCAB = 199
+IMAGE, VIDEO, START, END = 190, 191, 192, 193
+"""The tokens that these models keep for pictures."""
+
+_TEXT: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+_ROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+_HEADS = {**_TEXT, "head_dim": 8, "rope_parameters": {**_ROPE, "mrope_interleaved": True}}
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+_DELTA = {
+    "num_hidden_layers": 4,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "rope_parameters": {**_ROPE, "mrope_interleaved": True, "partial_rotary_factor": 1.0},
+}
+_EYE: dict[str, Any] = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 32,
+}
+_GRID_EYE = {**_EYE, "num_position_embeddings": 16}
+_DEEP_EYE = {**_GRID_EYE, "deepstack_visual_indexes": [0, 1]}
+_WINDOW_EYE = {**_EYE, "window_size": 16, "fullatt_block_indexes": [1]}
+
+SEEING: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "qwen3_vl": ("Qwen3VL", _HEADS, _DEEP_EYE),
+    "qwen3_vl_moe": ("Qwen3VLMoe", {**_HEADS, **_EXPERTS}, _DEEP_EYE),
+    "qwen2_5_vl": ("Qwen2_5_VL", {**_TEXT, "rope_parameters": _ROPE}, _WINDOW_EYE),
+    "qwen3_5": ("Qwen3_5", {**_HEADS, **_DELTA}, _GRID_EYE),
+}
+"""By name: the family's class prefix in transformers, and the configurations of its text model and its tower."""
+
+
+@functools.cache
+def seeing_model(name: str) -> Any:
+    """transformers' own model with random weights."""
+    prefix, text, eye = SEEING[name]
+    config = getattr(transformers, f"{prefix}Config")(
+        text_config=text,
+        vision_config=eye,
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        vision_start_token_id=START,
+        vision_end_token_id=END,
+        attn_implementation="eager",
+    )
+    torch.manual_seed(17)
+    model = getattr(transformers, f"{prefix}ForConditionalGeneration")(config).float().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.08)
+    return model.requires_grad_(False)
+
+
+def image_processor() -> Any:
+    """Pictures of 4 to 64 tokens, each of 8 x 8 pixels."""
+    size = {"shortest_edge": 4 * 64, "longest_edge": 64 * 64}
+    return transformers.Qwen2VLImageProcessorPil(size=size, patch_size=4, merge_size=2)
+
+
+def save_seeing(name: str, directory: Path) -> Path:
+    seeing_model(name).save_pretrained(directory)
+    image_processor().save_pretrained(directory)
+    return directory
+
+
+def noise(seed: int, width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def file_of(picture: Image.Image, format: str = "png", **how: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format, **how)
+    return file.getvalue()
