@@ -9,10 +9,11 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-VOCAB = 199
-IMAGE, VIDEO, START, END = 190, 191, 192, 193
-"""The tokens that these models keep for pictures."""
+TURN_START, TURN_END, IMAGE, VIDEO, START, END = range(256, 262)
+"""Beside the bytes, the tokens of Qwen's chat template and those that its models keep for pictures."""
+VOCAB = 264
 
 _TEXT: dict[str, Any] = {
     "vocab_size": VOCAB,
@@ -84,15 +85,36 @@ def image_processor() -> Any:
     return transformers.Qwen2VLImageProcessorPil(size=size, patch_size=4, merge_size=2)
 
 
+def byte_tokenizer() -> Any:
+    """A token for every byte, with Qwen's special tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    named = ("im_start", "im_end", "image_pad", "video_pad", "vision_start", "vision_end")
+    tokenizer.add_special_tokens([f"<|{name}|>" for name in named])
+    assert tokenizer.token_to_id("<|vision_end|>") == END
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>")
+
+
 def save_seeing(name: str, directory: Path) -> Path:
-    seeing_model(name).save_pretrained(directory)
+    model = seeing_model(name)
+    model.generation_config.eos_token_id = TURN_END
+    model.save_pretrained(directory)
     image_processor().save_pretrained(directory)
+    byte_tokenizer().save_pretrained(directory)
     return directory
 
 
 def noise(seed: int, width: int, height: int) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+def coloured(seed: int, colour: tuple[int, int, int], size: int = 32) -> Image.Image:
+    """One colour under noise."""
+    pixels = np.random.default_rng(seed).normal(colour, 60, (size, size, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def file_of(picture: Image.Image, format: str = "png", **how: Any) -> bytes:

@@ -43,8 +43,8 @@ TOLERANCE = 1e-5
 """Nats, in float32."""
 GRADIENTS = 1e-4
 """Relative."""
-SAMPLER = 2e-6
-"""Nats between a sampled token's log-probability and the trainer's."""
+SAMPLER = 5e-6
+"""Nats between a sampled token's log-probability and the trainer's; recurrent layers depend on the length."""
 
 PICTURES = [Image(file_of(noise(1, 40, 24)), "png"), Image(file_of(noise(2, 17, 50), "jpeg"), "jpeg")]
 LENGTHS = [15, 12]
@@ -337,7 +337,7 @@ def test_placeholders_are_for_images_alone(seeing: Any) -> None:
 
 
 def test_models_without_eyes_say_why(models: dict[str, LoadedModel], tmp_path: Path) -> None:
-    datum = SEQUENCES["an image"]
+    datum = laid_out([5, 6], 0)
     blind = load_model(c.ModelSource("m", save_seeing("qwen3_vl", tmp_path)))
     (tmp_path / "preprocessor_config.json").unlink()
     without = load_model(c.ModelSource("m", tmp_path))
