@@ -1,11 +1,14 @@
 """Images through the official SDK: a small model that sees learns to tell two colours apart."""
 
+import base64
 import json
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import numpy as np
+import openai
 import pytest
 import tinker
 from PIL import Image
@@ -219,6 +222,53 @@ def test_images_are_billed_by_their_tokens(running: ServerInfo, words: PreTraine
     assert grown["training"] == datum.model_input.length
     assert grown["sampling_prefill"] == prompt.length - cached
     assert grown["sampling_sample"] == 3
+
+
+def data_url(image: ImageChunk) -> str:
+    return f"data:image/{image.format};base64,{base64.b64encode(image.data).decode()}"
+
+
+def turn(field: str, content: Any, kind: str = "image_url") -> Any:
+    return {"role": "user", "content": [{"type": kind, field: content}, {"type": "text", "text": "?"}]}
+
+
+def test_openai_and_anthropic_clients_show_images_too(
+    running: ServerInfo, words: PreTrainedTokenizerBase, path: str
+) -> None:
+    chat = openai.OpenAI(base_url=f"{running.url}/oai/api/v1", api_key=running.api_key, max_retries=0)
+    claude = anthropic.Anthropic(base_url=f"{running.url}/anthropic/api", api_key=running.api_key, max_retries=0)
+    with chat, claude:
+        for name, colour in COLOURS.items():
+            for format in ("png", "jpeg"):
+                image = chunk(coloured(4000, colour), format)
+                prompt = question(words, image)
+                said = chat.chat.completions.create(
+                    model=path, messages=[turn("image_url", {"url": data_url(image)})], temperature=0, max_tokens=8
+                )
+                assert said.choices[0].message.content == name
+                assert said.usage is not None
+                assert said.usage.prompt_tokens == prompt.length
+                given = base64.b64encode(image.data).decode()
+                source = {"type": "base64", "media_type": f"image/{format}", "data": given}
+                asked: Any = {"model": path, "messages": [turn("source", source, kind="image")]}
+                assert claude.messages.count_tokens(**asked).input_tokens == prompt.length
+                answer = claude.messages.create(**asked, max_tokens=8, extra_body={"temperature": 0})
+                assert [block.text for block in answer.content if block.type == "text"] == [name]
+        for wrong, says in {
+            "https://example.com/a.png": "this server fetches nothing",
+            "data:image/png;base64,AAAA": "image 0 is no png",
+            "data:image/png;base64,A": "no base64",
+            "data:image/gif;base64,AAAA": "allowed are png and jpeg",
+        }.items():
+            with pytest.raises(openai.BadRequestError, match=says):
+                chat.chat.completions.create(model=path, messages=[turn("image_url", {"url": wrong})])
+        url = {"type": "url", "url": "https://example.com/a.png"}
+        with pytest.raises(anthropic.BadRequestError, match="this server fetches nothing"):
+            claude.messages.create(model=path, messages=[turn("source", url, kind="image")], max_tokens=1)
+        stray: Any = turn("image_url", {"url": data_url(chunk(PICTURE))})
+        stray["content"].append({"type": "text", "text": "<|image_pad|>"})
+        with pytest.raises(openai.BadRequestError, match="2 places for 1 images"):
+            chat.chat.completions.create(model=path, messages=[stray])
 
 
 def test_the_cookbooks_renderer_makes_what_the_model_reads(

@@ -85,6 +85,14 @@ def image_processor() -> Any:
     return transformers.Qwen2VLImageProcessorPil(size=size, patch_size=4, merge_size=2)
 
 
+CHAT = """{% for message in messages %}<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
+{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif -%}
+{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
 def byte_tokenizer() -> Any:
     """A token for every byte, with Qwen's special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -94,7 +102,7 @@ def byte_tokenizer() -> Any:
     named = ("im_start", "im_end", "image_pad", "video_pad", "vision_start", "vision_end")
     tokenizer.add_special_tokens([f"<|{name}|>" for name in named])
     assert tokenizer.token_to_id("<|vision_end|>") == END
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>")
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", chat_template=CHAT)
 
 
 def save_seeing(name: str, directory: Path) -> Path:

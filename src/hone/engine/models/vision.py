@@ -164,7 +164,7 @@ def load_vision(directory: Path, base: Any) -> Vision | str:
     transformers: Any = import_module("transformers")
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(directory, backend="pil", trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, TypeError, ImportError) as error:
         said = str(error).strip().splitlines()[0]
         return f"transformers {transformers.__version__} cannot load its image processor: {said}"
     if not hasattr(processor, "get_number_of_image_patches") or not hasattr(processor, "merge_size"):
