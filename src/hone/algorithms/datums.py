@@ -123,7 +123,7 @@ def policy_datums(trajectory: Trajectory, advantage: float, *, provenance: bool 
     """
     merged: list[_Merged] = []
     for transition in trajectory.transitions:
-        observation = _flatten(transition.observation)
+        observation = flatten(transition.observation)
         if not observation and not transition.action.tokens:
             continue  # an episode that ended before its first turn
         if not merged or not merged[-1].is_extended_by(observation):
@@ -177,7 +177,7 @@ class _Merged:
         self.mask_T += [0.0] * new_length + [float(learned)] * len(tokens)
 
     def datum(self, provenance: bool) -> PolicyDatum:
-        model_input, targets_T = shift(_model_input(self.elements))
+        model_input, targets_T = shift(joined(self.elements))
         datum = tinker.Datum(
             model_input=model_input,
             loss_fn_inputs={
@@ -201,7 +201,8 @@ def _target_tokens(chunk: tinker.ModelInputChunk) -> Sequence[int]:
     return chunk.tokens if isinstance(chunk, tinker.EncodedTextChunk) else [IMAGE_TARGET] * chunk.length
 
 
-def _flatten(sequence: tinker.ModelInput) -> list[int | tinker.ModelInputChunk]:
+def flatten(sequence: tinker.ModelInput) -> list[int | tinker.ModelInputChunk]:
+    """Tokens, and images as one element each; `joined` undoes it."""
     return list(_elements(sequence.chunks))
 
 
@@ -213,7 +214,7 @@ def _elements(chunks: Sequence[tinker.ModelInputChunk]) -> Iterator[int | tinker
             yield chunk
 
 
-def _model_input(elements: Sequence[int | tinker.ModelInputChunk]) -> tinker.ModelInput:
+def joined(elements: Sequence[int | tinker.ModelInputChunk]) -> tinker.ModelInput:
     chunks: list[tinker.ModelInputChunk] = []
     text: list[int] = []
     for element in elements:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tinker
 from pydantic import NonNegativeInt, PositiveInt
@@ -37,19 +38,29 @@ class SftConfig(Config):
     """Steps between evaluations, which see the weights before the step; 0 for none."""
 
 
+Prepare = Callable[[Sequence[Any]], Awaitable[Sequence[tinker.Datum]]]
+"""Examples of a step to datums, in their order."""
+
+
+async def as_they_are(data_D: Sequence[tinker.Datum]) -> Sequence[tinker.Datum]:
+    return data_D
+
+
 async def train(
     config: SftConfig,
     service: tinker.ServiceClient,
-    examples: Sequence[tinker.Datum],
+    examples: Sequence[Any],
     run_dir: Path,
     *,
+    prepare: Prepare = as_they_are,
     evaluators: Sequence[Evaluator] = (),
     hidden_size: int | None = None,
     sinks: Sequence[MetricSink] = (),
     display: Display = silent,
 ) -> Checkpoint:
-    """Train on `examples` (made by `datums.supervised_datum`) and return the last checkpoint.
+    """Train on `examples` and return the last checkpoint.
 
+    They are datums (made by `datums.supervised_datum`), or whatever `prepare` makes the datums of a step from.
     Called again on the directory of a run that was interrupted, it goes on to the same numbers.
     """
     if not examples:
@@ -69,7 +80,7 @@ async def train(
         under_way: deque[_Step] = deque()
         for step in range(run.first_step, total_steps):
             measures = await evaluate(training, evaluators) if is_due(config.eval_every, step) else {}
-            data_D = [examples[row] for row in order.batch(step)]
+            data_D = await prepare([examples[row] for row in order.batch(step)])
             rate = rate_at(config.optimizer, highest, step, total_steps)
             submitted = submit_step(training, data_D, "cross_entropy", adam_params(config.optimizer, rate))
             facts = {"epoch": order.epoch(step), "progress": (step + 1) / total_steps, "learning_rate": rate}

@@ -186,7 +186,14 @@ async def _serve(
     if settings.otel:
         spans.enable()
     starting = asyncio.create_task(
-        start_engine(sources, threads=settings.threads, held=[held], checked_parameters=settings.checked_parameters)
+        start_engine(
+            sources,
+            threads=settings.threads,
+            held=[held],
+            memory_bytes=settings.memory_bytes,
+            checked_parameters=settings.checked_parameters,
+            cache_bytes=settings.cache_bytes,
+        )
     )
     await asyncio.to_thread(_import_server)  # while the engine's process imports and loads: each takes a second
     engine = await starting

@@ -11,12 +11,14 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hone.engine import wire
-from hone.engine.contract import ModelSource
+from hone.engine.contract import ModelSource, base_model_bytes
 from hone.errors import HoneError
+from hone.memory import memory_shares
 
 
 def main() -> int:
@@ -42,11 +44,14 @@ def main() -> int:
     torch.set_num_threads(start["threads"] or max(1, (os.cpu_count() or 2) - 1))
     try:
         models = load_models([ModelSource(name, Path(path)) for name, path in start["sources"]])
+        described = [model.describe(name) for name, model in models.items()]
+        limits = Limits.within(memory_shares(start["memory_bytes"], base_model_bytes(described)), models)
+        limits = replace(limits, **start["limits"])
     except HoneError as error:
         send(0, error)
         return 1
-    loop = EngineLoop(models, Limits(**start["limits"]), send)
-    send(0, tuple(model.describe(name) for name, model in models.items()))
+    loop = EngineLoop(models, limits, send)
+    send(0, tuple(described))
     threading.Thread(target=_read, args=(connection, loop, send), name="reader", daemon=True).start()
     loop.run()
     return 0

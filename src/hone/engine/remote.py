@@ -34,13 +34,19 @@ class RemoteEngine:
     """Implements `hone.engine.contract.Engine`. Made by `hone.engine.build.start_engine`."""
 
     def __init__(
-        self, sources: Sequence[ModelSource], threads: int | None, held: Sequence[int], limits: dict[str, int]
+        self,
+        sources: Sequence[ModelSource],
+        threads: int | None,
+        held: Sequence[int],
+        memory_bytes: int | None,
+        limits: dict[str, int],
     ) -> None:
         self.models: dict[str, BaseModel] = {}
         self.pid = 0
         self._start_up = {
             "sources": [(s.name, str(s.directory)) for s in sources],
             "threads": threads,
+            "memory_bytes": memory_bytes,
             "limits": limits,
         }
         self._held = held

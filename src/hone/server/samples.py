@@ -22,6 +22,7 @@ from hone.server.futures import Futures
 from hone.server.journal import Entry, Journal
 from hone.server.prompts import join_prompt, read_chunks
 from hone.server.recovery import ATTEMPTS, EngineKeeper
+from hone.server.shares import Shares
 from hone.server.store import Sampler, Store
 from hone.server.usage import NOTHING, Amounts
 from hone.server.versions import Versions
@@ -43,6 +44,7 @@ class Samples:
     keeper: EngineKeeper
     versions: Versions
     budgets: Budgets
+    shares: Shares
     max_waiting: int
     """Requests under way, above which the clients are asked to hold back."""
     under_way: dict[str, UnderWay] = field(default_factory=dict)
@@ -142,7 +144,8 @@ class Samples:
 
     async def _draw(self, operation: contract.Sample, sampler_id: str) -> SampleResult:
         sampler = await self.sampler(sampler_id)  # at the last moment: inflight weights move on
-        operation = replace(operation, version=sampler.version)
+        share = await self.shares.of_session(sampler.session_id)
+        operation = replace(operation, version=sampler.version, share=share)
         if sampler.version is None:
             result: SampleResult = await self.keeper.submit(operation)
             return result

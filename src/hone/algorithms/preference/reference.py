@@ -1,32 +1,13 @@
-"""The frozen model that a run compares itself with: its own weights before the first step."""
+"""The frozen model that some objectives compare with: scores of its own, and sums of scores."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 
 import tinker
 import torch
 from torch import Tensor
-
-from hone.algorithms.run_directory import RunDirectory
-from hone.storage.atomic import write_text
-
-REFERENCE = "reference.json"
-
-
-async def reference_sampler(
-    service: tinker.ServiceClient, training: tinker.TrainingClient, run: RunDirectory
-) -> tinker.SamplingClient:
-    """Saved when the run begins and found again when it goes on, so that a resumed run has the same reference."""
-    file = run.path / REFERENCE
-    if not file.exists():
-        saved = await training.save_weights_for_sampler("reference")
-        write_text(file, json.dumps({"sampler_path": saved.path}) + "\n")
-    path = json.loads(file.read_text(encoding="utf-8"))["sampler_path"]
-    sampler: tinker.SamplingClient = await service.create_sampling_client(model_path=path)
-    return sampler
 
 
 async def score(sampler: tinker.SamplingClient, data_D: Sequence[tinker.Datum]) -> list[Tensor]:

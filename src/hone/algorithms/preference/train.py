@@ -13,9 +13,10 @@ from torch import Tensor
 from hone.algorithms.config import CheckpointConfig, Config, ModelConfig, OptimizerConfig
 from hone.algorithms.data_order import DataOrder
 from hone.algorithms.evaluation import Evaluator, evaluate
+from hone.algorithms.frozen_weights import frozen_sampler
 from hone.algorithms.learning_rate import rate_at
 from hone.algorithms.preference.objectives import AnyObjective, Dpo
-from hone.algorithms.preference.reference import answer_logprobs, reference_sampler, score
+from hone.algorithms.preference.reference import answer_logprobs, score
 from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
 from hone.algorithms.steps import adam_params
 from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
@@ -69,7 +70,9 @@ async def train(
         if run.newest is not None and run.finished:
             return run.newest
         training = await begin(service, config.model, run)
-        reference = await reference_sampler(service, training, run) if objective.needs_reference else None
+        reference = None
+        if objective.needs_reference:
+            reference = await frozen_sampler(service, training, run, "reference")
         for step in range(run.first_step, total_steps):
             measures = await evaluate(training, evaluators) if is_due(config.eval_every, step) else {}
             data_D = objective.datums([examples[row] for row in order.batch(step)])

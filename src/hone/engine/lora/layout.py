@@ -12,7 +12,7 @@ Legend: R rank, E experts, I inputs and O outputs of a site, S sites of a group.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from torch import Tensor
 
@@ -104,6 +104,12 @@ def _module_groups(module: ModuleShape) -> tuple[SiteGroup, ...]:
     )
 
 
+@lru_cache(maxsize=256)
+def lora_layout(config: ModelConfig, lora: LoraConfig) -> "LoraLayout":
+    """One object for all adapters of a kind."""
+    return LoraLayout(config, lora)
+
+
 @dataclass(frozen=True)
 class _Block:
     offset: int
@@ -120,6 +126,12 @@ class LoraLayout:
         self.rank = lora.rank
         self.scale = ALPHA / lora.rank
         self.groups = {group.name: group for group in site_groups(config, lora)}
+        self.inner = sum(
+            len(group.sites) * lora.rank * (config.experts_per_token or 1 if group.a_experts or group.b_experts else 1)
+            for group in self.groups.values()
+            if group.name != "head"
+        )
+        """How many numbers the A matrices make of a token, which the backward pass wants again."""
         self.stacked_experts = all(module.stacked for module in config.modules if module.experts)
         self._a: dict[str, _Block] = {}
         self._b: dict[str, tuple[_Block, ...]] = {}

@@ -158,7 +158,7 @@ def load_vision(directory: Path, base: Any) -> Vision | str:
     try:
         import_module("PIL.Image")
     except ImportError:
-        return "this server lacks Pillow: pip install 'hone[vision]'"
+        return "this server lacks Pillow: pip install 'hone[images]'"
     if not (directory / "preprocessor_config.json").is_file():
         return "its directory has no preprocessor_config.json, which says how images are cut into patches"
     transformers: Any = import_module("transformers")

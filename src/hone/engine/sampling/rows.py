@@ -20,6 +20,9 @@ from hone.engine.sampling.request import RunningSequence
 from hone.engine.sampling.step import StepLayer, StepLora, StepRows, StepShape, compiled_dense_step
 from hone.engine.sampling.version import AdapterVersion
 
+SPARE_BLOCKS = 16
+"""Room for so many more per sequence, until the rows are laid out anew."""
+
 
 def adapter_spans(versions: Sequence[AdapterVersion | None], starts: Sequence[int]) -> list[LoraSpan]:
     """Which rows are whose: part i is `starts[i]:starts[i + 1]`. Neighbouring parts of one adapter become one span;
@@ -44,16 +47,27 @@ class RunningRows:
         self.settings: DrawSettings = draw_settings([s.request.operation.params for s in self.sequences])
         self._model, self._cache = model, cache
         self._padding = max(0, MIN_ROWS - len(sequences))
-        blocks_BN = np.zeros((len(sequences), stable_blocks(max(len(s.blocks) for s in sequences))), np.int64)
+        most = max(len(s.blocks) for s in sequences)
+        self._table_BN = np.zeros((len(sequences), stable_blocks(most + SPARE_BLOCKS)), np.int64)
         for row, sequence in enumerate(self.sequences):
-            blocks_BN[row, : len(sequence.blocks)] = sequence.blocks
-        self._blocks_BN = torch.from_numpy(blocks_BN)
-        self._first_block = _first_of_a_row(self.sequences, blocks_BN.shape[1], len(cache.entries[0]))
+            self._table_BN[row, : len(sequence.blocks)] = sequence.blocks
+        self._blocks_BN = torch.from_numpy(self._table_BN)
+        self._first_block = _first_of_a_row(self.sequences, self._table_BN.shape[1], len(cache.entries[0]))
         # the padding goes with the last adapter, so that its products need none of their own
         starts = [*range(len(sequences)), len(sequences) + self._padding]
         spans = adapter_spans([s.request.version for s in self.sequences], starts)
         self._step = _DenseStep(model, cache, spans) if _DenseStep.serves(model, spans) else None
         self._lora = LoraBatch(spans)
+
+    def grow(self, sequence: RunningSequence) -> bool:
+        """Take notice of a sequence's newest block; false if there is no room for it here."""
+        last = len(sequence.blocks) - 1
+        if stable_blocks(last + 1) > self._table_BN.shape[1]:
+            return False
+        self._table_BN[self.sequences.index(sequence), last] = sequence.blocks[last]
+        if sequence.blocks[last] != self._first_block + last:
+            self._first_block = -1
+        return True
 
     def logits(self) -> Tensor:
         """Feed every sequence its newest token; what comes next, [B, V]."""
@@ -76,7 +90,7 @@ class RunningRows:
             for row, (s, position) in enumerate(zip(self.sequences, positions, strict=True))
             if s.request.operation.images
         ]
-        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora, pictured)
+        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora, pictured=pictured)
         return head_logits(self._model, hidden_Th, self._lora)[:count]
 
     def _logits_anew(self) -> Tensor:
@@ -92,7 +106,7 @@ class RunningRows:
             for s, start, stop in zip(self.sequences, starts, starts[1:], strict=False)
             if s.request.operation.images
         ]
-        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, LoraBatch(spans), pictured)
+        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, LoraBatch(spans), pictured=pictured)
         last = [*(stop - 1 for stop in starts[1:]), *[starts[-1] - 1] * self._padding]
         return head_logits(self._model, hidden_Th[last], self._lora)[:count]
 

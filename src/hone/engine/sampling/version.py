@@ -14,6 +14,11 @@ class AdapterVersion:
     weights: dict[str, GroupWeights]
     scale: float
 
+    @property
+    def bytes(self) -> int:
+        """Of the matrices."""
+        return sum(x.nbytes for group in self.weights.values() for x in (group.a, *group.b))
+
 
 def make_version(layout: LoraLayout, flat: Tensor) -> AdapterVersion:
     """Prepare `flat`, which the version keeps and nobody may change any more.

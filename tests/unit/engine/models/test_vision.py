@@ -14,6 +14,7 @@ import torch
 from PIL import Image as Pillow
 
 from hone.engine import contract as c
+from hone.engine.attention import BLOCK
 from hone.engine.batch import cut
 from hone.engine.checkpoints import capture, peft_tensors
 from hone.engine.lora.state import AdapterState
@@ -38,6 +39,7 @@ from tests.support.pictures import (
     seeing_model,
 )
 from tests.unit.engine.material import Engine, forward_backward, relative_error, trained_adapter, weight_gradient
+from tests.unit.engine.sampling.material import assert_equal, one, run, sampler_of
 
 TOLERANCE = 1e-5
 """Nats, in float32."""
@@ -169,6 +171,19 @@ def test_gradients_are_those_of_the_merged_weights(name: str, seeing: Any) -> No
 
 
 @pytest.mark.parametrize("name", SEEING)
+def test_layers_computed_again_give_the_same_gradients(name: str, seeing: Any) -> None:
+    model, data = seeing(name), tuple(SEQUENCES.values())
+    assert model.decoder.layers == model.config.layers  # those of the text, not the tower's
+    (piece,) = cut(c.ForwardBackward("a", data, "cross_entropy", {}), 4096)
+    gradients = []
+    for recomputed in (0, model.decoder.layers):
+        state = trained_adapter(model.config, LoraConfig(3, 5), size=0.02)
+        run_pieces(model.decoder, [piece], {"a": state}, recomputed)
+        gradients.append(state.gradient)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("name", SEEING)
 def test_neighbours_change_no_bit(name: str, seeing: Any) -> None:
     model = seeing(name)
     state = trained_adapter(model.config, LoraConfig(3, 5), size=0.02)
@@ -252,6 +267,17 @@ def test_cached_beginnings_go_by_what_is_in_the_image(seeing: Any) -> None:
             (result,) = engine.ask(op)
             assert result.prompt_cache_hit_tokens == cached
             np.testing.assert_array_equal(result.sequences[0].logprobs, fresh(op).sequences[0].logprobs)
+
+
+def test_chunks_and_preemption_change_no_bit(seeing: Any) -> None:
+    """Prompts go into the cache 16 tokens at a time, in the middle of images too; sequences give their blocks up."""
+    model, params = seeing("qwen3_vl"), SamplingParams(max_tokens=40, stop=())
+    asked = [c.Sample("m", None, d.tokens, 2, params, i, images=d.images) for i, d in enumerate(SEQUENCES.values())]
+    small, large = sampler_of(model, cache_tokens=12 * BLOCK, prefill=BLOCK), sampler_of(model)
+    results = run(small, [(op, None) for op in asked])
+    assert small.preemptions
+    for i, op in enumerate(asked):
+        assert_equal(results[i], one(large, op))
 
 
 def test_scores_of_a_prompt_leave_images_out(seeing: Any) -> None:
@@ -362,7 +388,7 @@ def test_a_server_without_pillow_says_what_to_install(tmp_path: Path, monkeypatc
         raise ImportError(name)
 
     monkeypatch.setattr(vision_module, "import_module", missing)
-    assert "pip install 'hone[vision]'" in vision_module.load_vision(tmp_path, seeing_model("qwen3_vl").model)
+    assert "pip install 'hone[images]'" in vision_module.load_vision(tmp_path, seeing_model("qwen3_vl").model)
 
 
 def test_what_was_seen_is_kept_within_bounds(eyes: Vision, monkeypatch: pytest.MonkeyPatch) -> None:
