@@ -10,7 +10,7 @@ Legend: T tokens, H heads, K key-value heads, d head size, G query heads per key
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -65,6 +65,15 @@ def equal_length_runs(lengths: Sequence[int]) -> tuple[Run, ...]:
             runs.append(Run(row, 1, length))
         row += length
     return tuple(runs)
+
+
+class Attend(Protocol):
+    def __call__(
+        self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None
+    ) -> Tensor:
+        """Causal attention of one layer, [T, H*d]; may also store keys and values. `kind` if it is no plain softmax of
+        q k^T / sqrt(d)."""
+        ...
 
 
 class PackedAttention:
@@ -161,13 +170,29 @@ def _make_mask(start: int, stop: int, keys: int) -> Tensor:
 _kept_mask = lru_cache(maxsize=32)(_make_mask)
 
 
-class KeyValueCache:
-    """The keys and values of all layers, in blocks of `BLOCK` tokens. Untouched memory costs nothing."""
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Zeros because masked garbage could be NaN."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    # NumPy's zeros are mapped on first touch, torch's at once
+    numbers = np.zeros(shape, {torch.float32: np.int32, torch.bfloat16: np.int16}[dtype])
+    return torch.from_numpy(numbers).view(dtype)
 
-    def __init__(self, layers: int, blocks: int, kv_heads: int, head_dim: int) -> None:
+
+class KeyValueCache:
+    """The keys and values of all layers, in blocks of `BLOCK` tokens. Untouched memory of a CPU costs nothing."""
+
+    def __init__(
+        self,
+        layers: int,
+        blocks: int,
+        kv_heads: int,
+        head_dim: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         shape = (blocks, BLOCK, 2 * kv_heads, head_dim)
-        # NumPy's zeros are mapped on first touch, torch's at once; zeros because masked garbage could be NaN
-        self.entries = [torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(layers)]
+        self.entries = [_zeros(shape, torch.device(device), dtype) for _ in range(layers)]
         """Per layer [blocks, BLOCK, 2*K, d]: the keys, then the values."""
 
     def store(self, layer: int, slots_T: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> None:

@@ -29,7 +29,7 @@ from hone.engine.models.load import LoadedModel
 from hone.engine.optim.adamw import adamw_step
 from hone.engine.parity import Probe, take_probe
 from hone.engine.sampling.sampler import Sampler
-from hone.engine.sampling.version import AdapterVersion, make_version
+from hone.engine.sampling.version import AdapterVersion
 from hone.engine.scheduler import Job, Scheduler
 from hone.engine.trainer import PieceResult, run_pieces
 from hone.engine.wire import CANCEL, CLOSE
@@ -158,7 +158,8 @@ class EngineLoop:
             self._reply(ticket, None)
         elif isinstance(message, c.LoadVersion):
             state = read_adapter(Path(message.directory), self._model(message.base_model).config, with_optimizer=False)
-            self._versions[message.version] = make_version(state.layout, state.weights)
+            backend = self._model(message.base_model).backend
+            self._versions[message.version] = backend.version(state.layout, state.weights)
             self._reply(ticket, None)
         elif isinstance(message, c.DropVersion):
             self._versions.pop(message.version, None)
@@ -198,7 +199,7 @@ class EngineLoop:
             case c.Publish():
                 adapter = self._adapter(op.adapter)
                 image = capture(adapter.state, with_optimizer=False)
-                self._versions[op.version] = make_version(image.layout, image.weights)
+                self._versions[op.version] = self._model(adapter.model).backend.version(image.layout, image.weights)
                 if not op.durable:
                     self._reply(ticket, None)
                 self._persist(op, image, adapter.model, ticket)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hone.engine.lora.layout import GroupWeights
-from hone.engine.lora.linear import Segment
+from hone.engine.lora.linear import Segment, project
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,10 @@ class LoraBatch:
     def __init__(self, spans: Sequence[LoraSpan]) -> None:
         self._spans = tuple(spans)
         self._segments: dict[str, list[Segment]] = {}
+
+    def project(self, group: str, x_TI: Tensor, weight_OI: Tensor) -> Tensor:
+        """x @ weight.T plus what the adapters add to this group of projections, [T, O]; differentiable in x."""
+        return project(x_TI, weight_OI, self.segments(group))
 
     def part(self, start: int, stop: int) -> "LoraBatch":
         """The batch that consists of the rows `start:stop` of this one."""

@@ -22,6 +22,10 @@ class LossInputs:
     data: int
     """How many data there are."""
 
+    def to(self, device: torch.device | str) -> "LossInputs":
+        values = {name: value.to(device) for name, value in self.values.items()}
+        return LossInputs(values, self.datum_T.to(device), self.data)
+
     def __getitem__(self, name: str) -> Tensor:
         return self.values[name]
 

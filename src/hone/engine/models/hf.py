@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PackedAttention, PrefillAttention
+from hone.engine.attention import BLOCK, Attend, DecodeAttention, KeyValueCache, PackedAttention, PrefillAttention
+from hone.engine.backends.backend import Backend
+from hone.engine.backends.cpu import CPU
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.models.config import ModelConfig, OtherArchitecture
-from hone.engine.models.decoder import Attend
 from hone.engine.models.hf_config import is_experts, is_linear, read_hf_config
 from hone.engine.models.hf_plugs import NAME, CannotPack, Pass, ProjectedLinear, prepare_experts, register, running
 from hone.errors import UserError
@@ -57,6 +58,7 @@ class HfDecoder:
 
     def __init__(self, config: ModelConfig, model: Any) -> None:
         self.config, self.model = config, model
+        self.backend: Backend = CPU
         below = (model.base_model, model.get_decoder(), getattr(model, "model", model))
         self._base = next((m for m in below if m is not model), model)
         embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
@@ -77,6 +79,12 @@ class HfDecoder:
                 setattr(model.get_submodule(parent), last, projected)
         # so that autograd visits the first layer's adapters too
         embedding.register_forward_hook(lambda _, __, out: out.requires_grad_() if torch.is_grad_enabled() else out)
+
+    def move(self, backend: Backend) -> None:
+        self.backend = backend
+        self.model.to(backend.device, backend.dtype)
+        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        self.weights = HfWeights(embedding.weight, head.weight)
 
     def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch) -> Tensor:
         """Final hidden states as the head wants them, [T, h]. With gradients enabled the result can be differentiated
@@ -218,8 +226,9 @@ def _close(found: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> bool:
     return bool((found - wanted).abs().max() <= tolerance * wanted.abs().max())
 
 
-def load_hf(directory: Path, dtype: torch.dtype, refused: OtherArchitecture) -> HfDecoder:
-    """The model in `directory`, which our own decoder has `refused`."""
+def load_hf(directory: Path, backend: Backend, refused: OtherArchitecture) -> HfDecoder:
+    """The model in `directory`, which our own decoder has `refused`. It is tried out in float32 on the CPU, and
+    moves to the device then."""
     transformers: Any = import_module("transformers")  # on use: it takes seconds
 
     register()
@@ -227,7 +236,7 @@ def load_hf(directory: Path, dtype: torch.dtype, refused: OtherArchitecture) -> 
     transformers.utils.logging.disable_progress_bar()
     try:
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            directory, config=raw, dtype=dtype, output_loading_info=True, trust_remote_code=False
+            directory, config=raw, dtype=CPU.dtype, output_loading_info=True, trust_remote_code=False
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         said = str(error).strip().splitlines()[0]
@@ -240,6 +249,7 @@ def load_hf(directory: Path, dtype: torch.dtype, refused: OtherArchitecture) -> 
         model.set_experts_implementation(NAME)
     decoder = HfDecoder(config, model)
     decoder.settle(packs=_may_pack(model))
+    decoder.move(backend)
     return decoder
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
 
+from hone.engine.backends.backend import Backend
+from hone.engine.backends.cpu import CPU
 from hone.engine.contract import BaseModel, ModelSource
 from hone.engine.models.config import ModelConfig, OtherArchitecture, read_config
 from hone.engine.models.decoder import Decoder
@@ -22,6 +23,10 @@ class LoadedModel:
     directory: Path
     config: ModelConfig
     decoder: Decoder | HfDecoder
+
+    @property
+    def backend(self) -> Backend:
+        return self.decoder.backend
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -50,16 +55,17 @@ class LoadedModel:
         )
 
 
-def load_model(source: ModelSource, dtype: torch.dtype = torch.float32) -> LoadedModel:
+def load_model(source: ModelSource, backend: Backend = CPU) -> LoadedModel:
     directory = source.directory.resolve()
     if not directory.is_dir():
         raise UserError(f"model {source.name!r}: {source.directory} is not a directory")
     try:
         config = read_config(directory)
     except OtherArchitecture as refused:
-        other = load_hf(directory, dtype, refused)
+        other = load_hf(directory, backend, refused)
         return LoadedModel(directory, other.config, other)
-    return LoadedModel(directory, config, Decoder(config, load_weights(directory, config, dtype)))
+    weights = load_weights(directory, config, backend.device, backend.dtype)
+    return LoadedModel(directory, config, Decoder(config, weights, backend))
 
 
 def read_shape(directory: Path) -> ModelConfig:
@@ -70,13 +76,13 @@ def read_shape(directory: Path) -> ModelConfig:
         return read_hf_config(directory, refused)[0]
 
 
-def load_models(sources: Sequence[ModelSource]) -> dict[str, LoadedModel]:
+def load_models(sources: Sequence[ModelSource], backend: Backend = CPU) -> dict[str, LoadedModel]:
     """All of them by name; one directory under several names is loaded once."""
     by_directory: dict[Path, LoadedModel] = {}
     models = {}
     for source in sources:
         real = source.directory.resolve()
         if real not in by_directory:
-            by_directory[real] = load_model(source)
+            by_directory[real] = load_model(source, backend)
         models[source.name] = by_directory[real]
     return models

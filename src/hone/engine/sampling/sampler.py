@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hone.engine.attention import BLOCK, Continuation, KeyValueCache, PrefillAttention
+from hone.engine.attention import BLOCK, Continuation
+from hone.engine.backends.backend import Rows
 from hone.engine.contract import Sample, SamplePart
 from hone.engine.head import CHUNK_ELEMENTS
 from hone.engine.lora.batch import LoraBatch
@@ -20,7 +21,7 @@ from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
 from hone.engine.sampling.prefixes import PrefixIndex
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
-from hone.engine.sampling.rows import RunningRows, adapter_spans, head_logits
+from hone.engine.sampling.rows import head_logits
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.streams import uniform_stream
 from hone.engine.sampling.version import AdapterVersion
@@ -37,11 +38,12 @@ class Sampler:
         self._prefixes = PrefixIndex(blocks)
         self._pool = self._prefixes.pool
         shape = (config.kv_heads, config.head_dim) if config.cached else (0, 0)  # blocks are still counted
-        self._cache = KeyValueCache(config.layers, blocks, *shape)
+        self._cache = model.backend.cache(config.layers, blocks, *shape)
+        self._lay_out = model.backend.decoding(model, self._cache, max_rows)
         self._waiting: deque[SampleRequest] = deque()
         self._started: deque[SampleRequest] = deque()
         self._running: list[RunningSequence] = []
-        self._rows: RunningRows | None = None
+        self._rows: Rows | None = None
         self._parts: list[tuple[int, SamplePart]] = []
 
     def __bool__(self) -> bool:
@@ -130,19 +132,20 @@ class Sampler:
             for r, start in zip(requests, starts, strict=False)
             if r.cached
         ]
-        lora = LoraBatch(adapter_spans([r.version for r in requests], starts))
-        attend = PrefillAttention(whole, self._cache, torch.from_numpy(slots_T), continued)
-        hidden_Th = self._model.decoder.forward(torch.from_numpy(tokens_T), torch.from_numpy(positions_T), attend, lora)
+        backend = self._model.backend
+        tokens, positions, slots = (torch.from_numpy(x).to(backend.device) for x in (tokens_T, positions_T, slots_T))
+        lora = backend.sampling_lora([r.version for r in requests], starts)
+        attend = backend.prefill(whole, self._cache, slots, continued)
+        hidden_Th = self._model.decoder.forward(tokens, positions, attend, lora)
         for request, start, stop in zip(requests, starts, starts[1:], strict=False):
-            self._read_prompt(request, hidden_Th[start:stop])
+            self._read_prompt(request, hidden_Th[start:stop], lora.part(start, stop))
             self._prefixes.keep(request.weights, request.operation.prompt, request.prompt_blocks)
 
-    def _read_prompt(self, request: SampleRequest, hidden_Ph: Tensor) -> None:
+    def _read_prompt(self, request: SampleRequest, hidden_Ph: Tensor, lora: LoraBatch) -> None:
         """Keep the logits after the prompt, and score the prompt itself if that was asked."""
-        lora = LoraBatch(adapter_spans([request.version], [0, len(hidden_Ph)]))
         if PromptScores.wanted(request.operation):
             request.scores = PromptScores(request.operation)
-            size = max(1, CHUNK_ELEMENTS // self._model.config.vocab_size)
+            size = max(1, CHUNK_ELEMENTS * self._model.backend.head_room // self._model.config.vocab_size)
             for start in range(0, len(hidden_Ph), size):
                 chunk_Ch = hidden_Ph[start : start + size]
                 request.scores.add(start, head_logits(self._model, chunk_Ch, lora))
@@ -180,7 +183,7 @@ class Sampler:
     def _decode(self) -> Iterator[SampleRequest]:
         if not self._running:
             return
-        rows = self._rows = self._rows or RunningRows(self._model, self._cache, self._running)
+        rows = self._rows = self._rows or self._lay_out(self._running)
         yield from self._extend(rows.sequences, rows.logits(), rows.settings)
 
     def _extend(
