@@ -257,8 +257,9 @@ class DecodeAttention:
         self._cache, self._slots = cache, slots_B
         self._blocks_BN, self._positions = blocks_BN, positions_B
         self._blocks, self._shape = blocks_BN.flatten(), (len(blocks_BN), blocks_BN.shape[1] * BLOCK)
-        hidden_BL = torch.arange(self._shape[1]) > positions_B[:, None]
-        self._mask = torch.zeros(self._shape).masked_fill_(hidden_BL, float("-inf"))[:, None, None]
+        hidden_BL = torch.arange(self._shape[1], device=positions_B.device) > positions_B[:, None]
+        mask_BL = torch.zeros(self._shape, dtype=cache.entries[0].dtype, device=positions_B.device)
+        self._mask = mask_BL.masked_fill_(hidden_BL, float("-inf"))[:, None, None]
 
     def __call__(
         self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None

@@ -20,6 +20,10 @@ class LoraSpan:
     gradients: Mapping[str, GroupWeights] | None
     scale: float
 
+    def part(self, start: int, stop: int) -> "LoraSpan":
+        """Of the batch that consists of the rows `start:stop`."""
+        return replace(self, start=max(self.start, start) - start, stop=min(self.stop, stop) - start)
+
 
 class LoraBatch:
     """The spans of one pass, in row order; rows outside every span use the base model alone."""
@@ -34,13 +38,7 @@ class LoraBatch:
 
     def part(self, start: int, stop: int) -> "LoraBatch":
         """The batch that consists of the rows `start:stop` of this one."""
-        return LoraBatch(
-            [
-                replace(s, start=max(s.start, start) - start, stop=min(s.stop, stop) - start)
-                for s in self._spans
-                if s.start < stop and s.stop > start
-            ]
-        )
+        return LoraBatch([s.part(start, stop) for s in self._spans if s.start < stop and s.stop > start])
 
     def segments(self, group: str) -> list[Segment]:
         """Kept after the first call: a decoding batch asks again for every token."""

@@ -1,11 +1,13 @@
 """What an adapter is while it trains: one flat fp32 vector per role."""
 
 import hashlib
+from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from hone.engine.lora.layout import GroupWeights, LoraLayout
+from hone.engine.lora.layout import GroupWeights, lora_layout
 from hone.engine.models.config import ModelConfig
 from hone.protocol.types import LoraConfig
 
@@ -18,19 +20,23 @@ class AdapterState:
 
     def __init__(self, model_config: ModelConfig, lora: LoraConfig) -> None:
         self.lora = lora
-        self.layout = LoraLayout(model_config, lora)
+        self.layout = lora_layout(model_config, replace(lora, seed=None))
         self.weights = torch.zeros(self.layout.size)
         self.moment1 = torch.zeros(self.layout.size)
         self.moment2 = torch.zeros(self.layout.size)
         self.steps = 0
         self.gradient: Tensor | None = None
-        self.weight_views = self.layout.views(self.weights)
         self._gradient_views: dict[str, GroupWeights] | None = None
+
+    @cached_property
+    def weight_views(self) -> dict[str, GroupWeights]:
+        """The weights by group."""
+        return self.layout.views(self.weights)
 
     def gradient_views(self) -> dict[str, GroupWeights]:
         """The gradient by group, zeros if none was gathered yet."""
         if self.gradient is None:
-            self.gradient = torch.zeros(self.layout.size)
+            self.gradient = torch.zeros_like(self.weights)
             self._gradient_views = None
         if self._gradient_views is None:
             self._gradient_views = self.layout.views(self.gradient)
@@ -38,6 +44,21 @@ class AdapterState:
 
     def set_gradient(self, gradient: Tensor | None) -> None:
         self.gradient, self._gradient_views = gradient, None
+
+    def move(self, device: torch.device) -> None:
+        """Keep everything on `device` from now on; what comes back from a GPU is pinned, so that it returns quickly."""
+        if self.weights.device == device:
+            return
+        self.weights, self.moment1, self.moment2 = (
+            _moved(x, device) for x in (self.weights, self.moment1, self.moment2)
+        )
+        self.set_gradient(None if self.gradient is None else _moved(self.gradient, device))
+        self.__dict__.pop("weight_views", None)
+
+
+def _moved(x: Tensor, device: torch.device) -> Tensor:
+    pinned = x.is_cuda and device.type == "cpu"
+    return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x) if pinned else x.to(device)
 
 
 def new_adapter(model_config: ModelConfig, lora: LoraConfig) -> AdapterState:
