@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hone.engine.build import start_engine
-from hone.engine.contract import ModelSource
+from hone.engine.contract import Device, ModelSource
 from hone.errors import UserError
 from hone.identity.keys import server_key
 from hone.observe import spans
@@ -185,8 +185,10 @@ async def _serve(
         loop.add_signal_handler(stop_signal, stopping.set)
     if settings.otel:
         spans.enable()
+    device = Device(settings.device, settings.dtype, settings.invariant)
+    limits = {"checked_parameters": settings.checked_parameters}
     starting = asyncio.create_task(
-        start_engine(sources, threads=settings.threads, held=[held], checked_parameters=settings.checked_parameters)
+        start_engine(sources, threads=settings.threads, held=[held], device=device, **limits)
     )
     await asyncio.to_thread(_import_server)  # while the engine's process imports and loads: each takes a second
     engine = await starting

@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 
-from hone.engine.contract import Engine, ModelSource
+from hone.engine.contract import Device, Engine, ModelSource
 from hone.engine.remote import RemoteEngine
 
 
 async def start_engine(
-    sources: Sequence[ModelSource], *, threads: int | None = None, held: Sequence[int] = (), **limits: int
+    sources: Sequence[ModelSource],
+    *,
+    threads: int | None = None,
+    held: Sequence[int] = (),
+    device: Device | None = None,
+    **limits: int,
 ) -> Engine:
     """An engine process with these base models, ready for operations.
 
     `threads` of the math library; by default all cores but one, which the API process keeps. `held` are files that the
-    process keeps open until it ends. `limits` are those of `hone.engine.loop.Limits`. Raises `UserError` if a model
-    cannot be loaded.
+    process keeps open until it ends. `device` is a CPU if none is given. `limits` are those of
+    `hone.engine.loop.Limits`. Raises `UserError` if a model cannot be loaded.
     """
-    engine = RemoteEngine(sources, threads, held, limits)
+    engine = RemoteEngine(sources, threads, held, limits, device or Device())
     await engine.start()
     return engine

@@ -193,7 +193,9 @@ class EngineLoop:
                 self._create(op)
                 self._reply(ticket, None)
             case c.LoadAdapter():
-                state = read_adapter(Path(op.directory), self._model(op.base_model).config, op.with_optimizer)
+                model = self._model(op.base_model)
+                state = read_adapter(Path(op.directory), model.config, op.with_optimizer)
+                state.move(model.backend.device)
                 self._adapters[op.adapter] = _Adapter(op.base_model, state, op.share)
                 self._reply(ticket, c.AdapterInfo(state.lora, state.layout.size, state.steps))
             case c.Publish():
@@ -219,9 +221,11 @@ class EngineLoop:
                 self._reply(ticket, None)
 
     def _create(self, op: c.CreateAdapter) -> None:
-        lora, config = op.lora, self._model(op.base_model).config
-        check_lora(lora)
-        self._adapters[op.adapter] = _Adapter(op.base_model, new_adapter(config, lora), op.share)
+        model = self._model(op.base_model)
+        check_lora(op.lora)
+        state = new_adapter(model.config, op.lora)
+        state.move(model.backend.device)
+        self._adapters[op.adapter] = _Adapter(op.base_model, state, op.share)
 
     def _begin_pass(self, job: Job, op: c.ForwardBackward) -> None:
         """Check the data and cut it; the pieces then wait at the head of their adapter's line."""
@@ -284,7 +288,9 @@ class EngineLoop:
     def _sampler(self, base_model: str) -> Sampler:
         if base_model not in self._samplers:
             model, limits = self._model(base_model), self._limits
-            per_token = 8 * model.config.layers * model.config.kv_heads * model.config.head_dim
+            per_token = (
+                2 * model.backend.dtype.itemsize * model.config.layers * model.config.kv_heads * model.config.head_dim
+            )
             tokens = min(limits.cache_tokens, limits.cache_bytes // per_token)
             self._samplers[base_model] = Sampler(model, limits.sample_rows, tokens, limits.prefill_tokens)
         return self._samplers[base_model]

@@ -25,6 +25,7 @@ def main() -> int:
 
     import torch
 
+    from hone.engine.backends.choose import choose_backend
     from hone.engine.loop import EngineLoop, Limits
     from hone.engine.models.load import load_models
 
@@ -41,11 +42,12 @@ def main() -> int:
     start = wire.decode(_receive(connection))
     torch.set_num_threads(start["threads"] or max(1, (os.cpu_count() or 2) - 1))
     try:
-        models = load_models([ModelSource(name, Path(path)) for name, path in start["sources"]])
+        backend = choose_backend(*start["device"])
+        models = load_models([ModelSource(name, Path(path)) for name, path in start["sources"]], backend)
     except HoneError as error:
         send(0, error)
         return 1
-    loop = EngineLoop(models, Limits(**start["limits"]), send)
+    loop = EngineLoop(models, Limits(**backend.limits | start["limits"]), send)
     send(0, tuple(model.describe(name) for name, model in models.items()))
     threading.Thread(target=_read, args=(connection, loop, send), name="reader", daemon=True).start()
     loop.run()

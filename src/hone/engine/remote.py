@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from hone.engine import wire
-from hone.engine.contract import BaseModel, ModelSource, Operation, Sample, SamplePart
+from hone.engine.contract import BaseModel, Device, ModelSource, Operation, Sample, SamplePart
 from hone.engine.wire import CANCEL, LENGTH, STATS
 from hone.errors import EngineLostError, HoneError, ServerError
 from hone.protocol.types import SampleResult
@@ -34,7 +34,12 @@ class RemoteEngine:
     """Implements `hone.engine.contract.Engine`. Made by `hone.engine.build.start_engine`."""
 
     def __init__(
-        self, sources: Sequence[ModelSource], threads: int | None, held: Sequence[int], limits: dict[str, int]
+        self,
+        sources: Sequence[ModelSource],
+        threads: int | None,
+        held: Sequence[int],
+        limits: dict[str, int],
+        device: Device,
     ) -> None:
         self.models: dict[str, BaseModel] = {}
         self.pid = 0
@@ -42,6 +47,7 @@ class RemoteEngine:
             "sources": [(s.name, str(s.directory)) for s in sources],
             "threads": threads,
             "limits": limits,
+            "device": (device.name, device.dtype, device.invariant),
         }
         self._held = held
         self._tickets = 0

@@ -54,8 +54,9 @@ class GpuBackend:
 
     @property
     def records(self) -> bool:
-        """Whether decoding steps can be recorded: the grouped products of float32 ask the host for their borders."""
-        return self._record is not None or (self._cuda and self.dtype == torch.bfloat16)
+        """Whether decoding steps can be recorded: the grouped products of float32 ask the host for their borders, on a
+        GPU."""
+        return self.dtype == torch.bfloat16 if self._cuda else self._record is not None
 
     def recorder(self) -> Record:
         return self._record or (CudaGraphs() if self._cuda else call_again)

@@ -9,8 +9,6 @@ Legend: T rows, B sequences, H query heads, K key-value heads, G query heads per
 a sequence, P runs of keys.
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -24,24 +22,24 @@ SPLIT = 512
 
 @triton.jit
 def _attend(
-    q_ptr: Any,
-    k_ptr: Any,
-    v_ptr: Any,
-    out_ptr: Any,
-    sums_ptr: Any,  # of runs: the largest score and the sum of shares
-    borders_ptr: Any,  # B + 1: first rows of the sequences
-    cached_ptr: Any,  # B: positions before the first row
-    tables_ptr: Any,  # B, N: pages
-    scale: Any,
-    q_row: Any,
-    q_head: Any,
-    k_row: Any,
-    k_head: Any,
-    v_row: Any,
-    v_head: Any,
-    pages: Any,
-    H: Any,
-    d: Any,
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    out_ptr,
+    sums_ptr,  # of runs: the largest score and the sum of shares
+    borders_ptr,  # B + 1: first rows of the sequences
+    cached_ptr,  # B: positions before the first row
+    tables_ptr,  # B, N: pages
+    scale,
+    q_row,
+    q_head,
+    k_row,
+    k_head,
+    v_row,
+    v_head,
+    pages,
+    H,
+    d,
     G: tl.constexpr,
     PAGE: tl.constexpr,  # 0: keys are packed rows
     SPLIT: tl.constexpr,  # 0: all keys in one run
@@ -49,7 +47,7 @@ def _attend(
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,
     PRECISION: tl.constexpr,
-) -> None:
+):
     sequence, kv_head, runs = tl.program_id(2), tl.program_id(1), 1
     tile, run = tl.program_id(0), 0
     if SPLIT > 0:
@@ -119,16 +117,16 @@ def _attend(
 
 @triton.jit
 def _put_together(
-    parts_ptr: Any,
-    sums_ptr: Any,
-    out_ptr: Any,
-    cached_ptr: Any,
-    H: Any,
-    d: Any,
-    runs: Any,
+    parts_ptr,
+    sums_ptr,
+    out_ptr,
+    cached_ptr,
+    H,
+    d,
+    runs,
     SPLIT: tl.constexpr,
     WIDTH: tl.constexpr,
-) -> None:
+):
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     width = tl.arange(0, WIDTH)
     best = tl.full((1,), float("-inf"), dtype=tl.float32)

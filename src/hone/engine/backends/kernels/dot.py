@@ -1,7 +1,5 @@
 """The product of two tiles, summed in float32."""
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -16,7 +14,7 @@ def precision(x: Tensor) -> str:
 
 
 @triton.jit
-def dot(a: Any, b: Any, total: Any, PRECISION: tl.constexpr) -> Any:
+def dot(a, b, total, PRECISION: tl.constexpr):
     """total + a @ b"""
     if PRECISION == "widened":
         return total + tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")

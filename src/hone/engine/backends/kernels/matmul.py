@@ -3,8 +3,6 @@
 Legend: T rows, sorted by group, G groups, K inputs, N outputs.
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -17,22 +15,22 @@ ROWS, COLUMNS, DEPTH = 64, 128, 64
 
 @triton.jit
 def _product(
-    x_ptr: Any,
-    w_ptr: Any,
-    out_ptr: Any,
-    stops_ptr: Any,
-    N: Any,
-    K: Any,
-    x_row: Any,
-    w_group: Any,
-    w_row: Any,
-    w_column: Any,
-    out_row: Any,
+    x_ptr,
+    w_ptr,
+    out_ptr,
+    stops_ptr,
+    N,
+    K,
+    x_row,
+    w_group,
+    w_row,
+    w_column,
+    out_row,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
     PRECISION: tl.constexpr,
-) -> None:
+):
     group = tl.program_id(2)
     first = tl.load(stops_ptr + group - 1, mask=group > 0, other=0)
     stop = tl.load(stops_ptr + group)

@@ -12,9 +12,7 @@ from torch import Tensor
 
 
 @triton.jit
-def _forward(
-    x_ptr: Any, folded_ptr: Any, y_ptr: Any, x_row: Any, x_head: Any, eps_sum: Any, W: Any, d: Any, WIDTH: tl.constexpr
-) -> None:
+def _forward(x_ptr, folded_ptr, y_ptr, x_row, x_head, eps_sum, W, d, WIDTH: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     head = row % W
     at = tl.arange(0, WIDTH)
@@ -26,17 +24,17 @@ def _forward(
 
 @triton.jit
 def _backward(
-    dy_ptr: Any,
-    x_ptr: Any,
-    folded_ptr: Any,
-    dx_ptr: Any,
-    x_row: Any,
-    x_head: Any,
-    eps_sum: Any,
-    W: Any,
-    d: Any,
+    dy_ptr,
+    x_ptr,
+    folded_ptr,
+    dx_ptr,
+    x_row,
+    x_head,
+    eps_sum,
+    W,
+    d,
     WIDTH: tl.constexpr,
-) -> None:
+):
     row = tl.program_id(0).to(tl.int64)
     head = row % W
     at = tl.arange(0, WIDTH)
