@@ -336,9 +336,7 @@ def bench_publish(model: LoadedModel, sizes: Sizes) -> None:
         lambda: model.backend.version(state.layout, state.weights.clone()), sizes.rounds, model.backend.device
     )
     emit("publish", unit="ms", value=seconds * 1e3, adapter_parameters=state.layout.size)
-    seconds = measured(
-        lambda: (state.move(torch.device("cpu")), state.move(model.backend.device)), 1, model.backend.device
-    )
+    seconds = measured(to_host_and_back, sizes.rounds, model.backend.device)
     emit("adapter_to_host_and_back", unit="ms", value=seconds * 1e3)
 
 

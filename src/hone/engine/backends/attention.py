@@ -39,6 +39,10 @@ def _varlen() -> tuple[Callable[..., Any] | None, bool]:
     return varlen_attn, "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
+def _serves(q_THd: Tensor) -> bool:
+    return q_THd.is_cuda and q_THd.dtype != torch.float32
+
+
 class PackedRows(PackedAttention):
     """Every sequence of a pack attends to itself."""
 
@@ -60,7 +64,7 @@ class PackedRows(PackedAttention):
     def fast(self, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
         """[T, H*d]"""
         kernel, shares_keys = _varlen()
-        if kernel is None or not q_THd.is_cuda or q_THd.dtype == torch.float32:
+        if kernel is None or not _serves(q_THd):
             return self._general(q_THd, k_TKd, v_TKd)
         same_heads = q_THd.shape[1] == k_TKd.shape[1]
         if not same_heads and not shares_keys:

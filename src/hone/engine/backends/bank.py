@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -143,9 +144,9 @@ class BankedLora(LoraBatch):
             bank.put(slot, tenant.layout, tenant.flat)
             own = SlotWeights(bank, slot, tenant.layout)
             owners.append(LoraSpan(tenant.start, tenant.stop, own, tenant.gradients, tenant.layout.scale))
-        scales = torch.tensor([1.0 if owner is None else owner.scale for owner in owners])
-        counts = torch.tensor(stops) - torch.tensor([0, *stops[:-1]])
-        return cls(products, bank, owners, groups, scales.repeat_interleave(counts)[:, None].to(device))
+        scales = np.array([1.0 if owner is None else owner.scale for owner in owners], np.float32)
+        scale_T = torch.from_numpy(np.repeat(scales, np.diff([0, *stops])))
+        return cls(products, bank, owners, groups, scale_T[:, None].to(device))
 
     def part(self, start: int, stop: int) -> "BankedLora":
         overlapping = [s for s, rows in enumerate(self._groups.slices()) if rows.start < stop and rows.stop > start]

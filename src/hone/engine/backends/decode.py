@@ -46,7 +46,7 @@ class Decoding:
         self.most_rows, self.most_keys = max_rows, -(-config.max_context // BLOCK) * BLOCK
         # what depends on the host in the middle of a step cannot be recorded
         self._recorded = isinstance(model.decoder, Decoder) and not config.experts and backend.records
-        self._steps = RecordedSteps(self._step, backend.recorder() if self._recorded else call_again)
+        self._steps = RecordedSteps(self.step, backend.recorder() if self._recorded else call_again)
         self._bank: Bank | None = None
         self._slots: OrderedDict[int, tuple[int, ReferenceType[AdapterVersion]]] = OrderedDict()
         """By identity, slot and version, which this does not keep alive; least recently used ones first."""
@@ -58,14 +58,15 @@ class Decoding:
     def __call__(self, sequences: Sequence[RunningSequence]) -> "DecodingRows | RowsAnew":
         if not self._model.config.cached:
             return RowsAnew(self._backend, self._model, sequences)
-        self._hold({id(s.request.version): s.request.version for s in sequences if s.request.version is not None})
+        self.hold([s.request.version for s in sequences if s.request.version is not None])
         return DecodingRows(self, sequences, self._backend.device)
 
     def slot(self, version: AdapterVersion | None) -> int:
         return 0 if version is None else self._slots[id(version)][0]
 
-    def _hold(self, versions: dict[int, AdapterVersion]) -> None:
+    def hold(self, wanted: Sequence[AdapterVersion]) -> None:
         """Have all of these in the bank."""
+        versions = {id(version): version for version in wanted}
         layouts = self._layouts | {version.layout for version in versions.values()}
         slots = 0 if self._bank is None else len(self._bank.flat_SN)
         if versions and (layouts != self._layouts or len(versions) >= slots):
@@ -113,7 +114,7 @@ class Decoding:
         self._buffers.fill(inputs, bucket)
         return self._steps(bucket)
 
-    def _step(self, bucket: Bucket) -> Tensor:
+    def step(self, bucket: Bucket) -> Tensor:
         """What is recorded."""
         buffers, rows, backend = self._buffers, slice(bucket.rows), self._backend
         tables_BN = buffers.tables_BN[rows, : bucket.keys // BLOCK]

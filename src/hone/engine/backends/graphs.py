@@ -55,11 +55,16 @@ class StepInputs:
     """Of the adapters' bank, in ascending order."""
 
 
+def pins(device: torch.device) -> bool:
+    """Whether the host's memory is pinned, so that copies need not be waited for."""
+    return device.type == "cuda"
+
+
 class StepBuffers:
     """The inputs of recorded steps, on the device, with their mirror on the host."""
 
     def __init__(self, rows: int, keys: int, bank_slots: int, device: torch.device) -> None:
-        pinned = device.type == "cuda"
+        pinned = pins(device)
 
         def host(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
             return torch.zeros(shape, dtype=dtype, pin_memory=pinned)

@@ -83,10 +83,9 @@ def _runs(groups: Groups) -> list[tuple[slice, slice, Tensor]]:
 def _serves(left: Tensor, right: Tensor) -> bool:
     if _kernel is None or not len(left):
         return False
-    if not left.is_cuda:
-        return True
-    tensor_cores = left.dtype == torch.bfloat16 and _capability(left.device) >= (8, 0)
-    return tensor_cores and _aligned(left) and _aligned(right)
+    if left.is_cuda and (left.dtype != torch.bfloat16 or _capability(left.device) < (8, 0)):
+        return False
+    return _aligned(left) and _aligned(right)
 
 
 @cache
@@ -99,4 +98,4 @@ def _aligned(x: Tensor) -> bool:
     strides = [stride for stride in x.stride()[-2:] if stride != 1]
     others = (*x.stride()[:-2], *strides)
     size = x.element_size()
-    return len(strides) <= 1 and x.data_ptr() % ALIGNMENT == 0 and all(s * size % ALIGNMENT == 0 for s in others)
+    return len(strides) <= 1 and all(n * size % ALIGNMENT == 0 for n in (x.storage_offset(), *others))

@@ -37,5 +37,5 @@ def gather_inputs(loss_fn: str, data: Sequence[Datum]) -> LossInputs:
         name: torch.from_numpy(np.concatenate([d.loss_inputs[name] for d in data]).astype(np.float32, copy=False))
         for name in names
     }
-    lengths = torch.tensor([len(d.tokens) for d in data])
-    return LossInputs(values, torch.repeat_interleave(torch.arange(len(data)), lengths), len(data))
+    datum_T = np.repeat(np.arange(len(data)), [len(d.tokens) for d in data])
+    return LossInputs(values, torch.from_numpy(datum_T), len(data))
