@@ -5,7 +5,9 @@ BIN := .venv/bin
 # torch first and pinned: a range would let the resolver fetch a newer build with gigabytes of GPU libraries.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo serve install test lint types imports unit old-sdks format bench clean
+PEERS := transformers trl skyrl vllm
+
+.PHONY: demo serve install test lint types imports unit old-sdks format bench bench-check peers clean
 
 demo: .venv/runtime.stamp
 	$(BIN)/hone demo $(ARGS)
@@ -38,11 +40,18 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 bench: .venv/dev.stamp
-	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python benchmarks/server.py
 
+# About two minutes; not part of `make test`, since a busy machine can make it fail.
+bench-check: .venv/dev.stamp
+	$(BIN)/python -m benchmarks.check $(ARGS)
+
+# What `python -m benchmarks.peers` compares with: some 6 GB, each system in an environment of its own.
+peers: .venv/dev.stamp $(PEERS:%=.venv-peers/%/stamp)
+
 clean:
-	rm -rf .venv .venv-sdk-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sdk-* .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .venv/runtime.stamp: pyproject.toml constraints.txt
 	@echo "Installing Hone into .venv (once; a few minutes)"
@@ -64,4 +73,14 @@ clean:
 	$(PYTHON) -m venv $(@D)
 	grep -v '^tinker=' constraints.txt > $(@D)/constraints.txt
 	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet -c $(@D)/constraints.txt tinker==$(SDK)
+	@touch $@
+
+.venv-peers/%/stamp: benchmarks/peers/requirements/%.txt constraints.txt
+	@echo "Installing $* into $(@D) (once; minutes)"
+	$(PYTHON) -m venv $(@D)
+	grep '^torch=' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet -c $(@D)/constraints.txt torch
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet -c $(@D)/constraints.txt -r $<
+	# vLLM asks for these and samples text without them; builds for GPUs, which is what PyPI has, do not load beside ours.
+	$(@D)/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@

@@ -1,6 +1,6 @@
 """The engine against Hugging Face + PEFT on the same weights, side by side in one run. One JSON line per metric.
 
-    python benchmarks/engine.py [--model DIR] [--rank 32] [--rounds 9] [--only train decode ...]
+    python -m benchmarks.engine [--model DIR] [--rank 32] [--rounds 9] [--only train decode ...]
 
 Both sides use one thread, the same LoRA sites and the same batch; rounds alternate between them, so that noise of the
 machine hits both, and `ratio` is the median of the per-round ratios (above 1: the engine is faster). Needs the `dev`
@@ -12,7 +12,7 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,32 +35,37 @@ from hone.protocol.types import AdamParams, Datum, LoraConfig, SamplingParams
 TINY = Path(__file__).resolve().parents[1] / "src/hone/assets/tiny"
 MICRO_BATCH = 2048
 
+Row = dict[str, Any]
+
 
 def main() -> None:
+    for row in measure(arguments().parse_args()):
+        print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
+
+
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, default=TINY)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", nargs="*", default=["train", "decode", "tenants", "publish"])
-    args = parser.parse_args()
+    parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS))
+    return parser
+
+
+def measure(args: argparse.Namespace) -> Iterator[Row]:
+    """A row for each metric, as soon as it is measured."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = load_model(ModelSource("bench", args.model))
-    if "train" in args.only:
-        bench_train(model, args)
-    if "decode" in args.only:
-        bench_decode(model, args)
-    if "tenants" in args.only:
-        bench_tenants(model, args)
-    if "publish" in args.only:
-        bench_publish(model, args)
-    emit("peak_memory", unit="MB", value=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    for part in args.only:
+        yield from PARTS[part](model, args)
+    yield {"metric": "peak_memory", "unit": "MB", "value": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def bench_train(model: LoadedModel, args: argparse.Namespace) -> None:
+def bench_train(model: LoadedModel, args: argparse.Namespace) -> Iterator[Row]:
     state, peft = adapter(model, args.rank), peft_model(args)
     optimizer = torch.optim.AdamW([p for p in peft.parameters() if p.requires_grad], lr=1e-5)
     for sequences, length in ((1, 128), (8, 128), (8, 512)):
@@ -74,7 +79,11 @@ def bench_train(model: LoadedModel, args: argparse.Namespace) -> None:
             optimizer.step()
             optimizer.zero_grad()
 
-        compare("train", lambda data=data: train_step(model, state, data), theirs, sequences * length, args.rounds)  # type: ignore[misc]
+        def ours(data: tuple[Datum, ...] = data) -> None:
+            train_step(model, state, data)
+
+        tokens_in_all = sequences * length
+        yield compare(f"train_{tokens_in_all}", ours, theirs, tokens_in_all, args.rounds)
 
 
 def train_step(model: LoadedModel, state: AdapterState, data: tuple[Datum, ...]) -> None:
@@ -86,13 +95,14 @@ def train_step(model: LoadedModel, state: AdapterState, data: tuple[Datum, ...])
 # --- decoding -------------------------------------------------------------------------------------------------------
 
 
-def bench_decode(model: LoadedModel, args: argparse.Namespace, new_tokens: int = 64, prompt: int = 64) -> None:
+def bench_decode(model: LoadedModel, args: argparse.Namespace) -> Iterator[Row]:
+    new_tokens, prompt = 64, 64
     version, peft = published(model, args.rank), peft_model(args)
     peft.eval()
     for batch in (1, 8, 32):
 
         def ours(batch: int = batch) -> None:
-            sampler = Sampler(model, 64, 1 << 15, MICRO_BATCH)
+            sampler = Sampler(model, 64, 1 << 28, MICRO_BATCH)
             for i in range(batch):
                 tokens = np.random.default_rng(i).integers(0, model.config.vocab_size, prompt).astype(np.int32)
                 sampler.add(
@@ -109,13 +119,13 @@ def bench_decode(model: LoadedModel, args: argparse.Namespace, new_tokens: int =
                 logits = peft(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
                 tokens = torch.multinomial(torch.softmax(logits, -1), 1)
 
-        compare(f"decode_batch_{batch}", ours, theirs, batch * new_tokens, args.rounds)
+        yield compare(f"decode_batch_{batch}", ours, theirs, batch * new_tokens, args.rounds)
 
 
 # --- many tenants ---------------------------------------------------------------------------------------------------
 
 
-def bench_tenants(model: LoadedModel, args: argparse.Namespace) -> None:
+def bench_tenants(model: LoadedModel, args: argparse.Namespace) -> Iterator[Row]:
     """Tenants' small passes in one batch against one after another: the gain of mixing."""
     for tenants in (1, 4, 8, 16):
         states = {f"t{i}": adapter(model, args.rank) for i in range(tenants)}
@@ -129,13 +139,18 @@ def bench_tenants(model: LoadedModel, args: argparse.Namespace) -> None:
             for piece in pieces:
                 run_pieces(model.decoder, [piece], states)
 
-        compare(f"tenants_{tenants}_mixed_vs_apart", together, apart, tenants * 64, args.rounds)
+        yield compare(f"tenants_{tenants}_mixed_vs_apart", together, apart, tenants * 64, args.rounds)
 
 
-def bench_publish(model: LoadedModel, args: argparse.Namespace) -> None:
+def bench_publish(model: LoadedModel, args: argparse.Namespace) -> Iterator[Row]:
     state = adapter(model, args.rank)
     values = [timed(lambda: make_version(state.layout, state.weights.clone())) * 1e3 for _ in range(args.rounds)]
-    emit("publish", unit="ms", value=statistics.median(values), adapter_parameters=state.layout.size)
+    yield {
+        "metric": "publish",
+        "unit": "ms",
+        "value": statistics.median(values),
+        "adapter_parameters": state.layout.size,
+    }
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------
@@ -174,24 +189,21 @@ def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], tokens: int, rounds: int) -> None:
+def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], tokens: int, rounds: int) -> Row:
     for run in (ours, theirs):
         run()
     pairs = [(timed(ours), timed(theirs)) for _ in range(rounds)]
-    emit(
-        name,
-        unit="tokens/s",
-        tokens=tokens,
-        value=tokens / statistics.median(p[0] for p in pairs),
-        reference=tokens / statistics.median(p[1] for p in pairs),
-        ratio=statistics.median(p[1] / p[0] for p in pairs),
-    )
+    return {
+        "metric": name,
+        "unit": "tokens/s",
+        "tokens": tokens,
+        "value": tokens / statistics.median(p[0] for p in pairs),
+        "reference": tokens / statistics.median(p[1] for p in pairs),
+        "ratio": statistics.median(p[1] / p[0] for p in pairs),
+    }
 
 
-def emit(metric: str, **fields: Any) -> None:
-    row = {"metric": metric, **fields}
-    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
-
+PARTS = {"train": bench_train, "decode": bench_decode, "tenants": bench_tenants, "publish": bench_publish}
 
 if __name__ == "__main__":
     main()

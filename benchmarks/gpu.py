@@ -8,7 +8,6 @@ a CPU computes in seconds, to try out the program itself; its numbers mean nothi
 """
 
 import argparse
-import inspect
 import json
 import statistics
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache
 from hone.engine.backends.bank import BankedLora
 from hone.engine.backends.cpu import CPU
 from hone.engine.backends.gpu import GpuBackend
@@ -178,7 +178,6 @@ def grouped_against_looped(model: LoadedModel) -> float:
 
 def kernel_against_general(device: torch.device, dtype: torch.dtype) -> float:
     """Decoding in runs of keys, from scattered pages, against plain attention over them."""
-    from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache
     from hone.engine.backends.attention import DecodePages
 
     torch.manual_seed(0)
@@ -199,7 +198,7 @@ def sample_small(model: LoadedModel) -> list[SampledSequence]:
     """Greedy, by several adapters and none, with rows that come and go."""
     states = [adapter(model, rank, rank) for rank in (4, 16)]
     versions = [model.backend.version(s.layout, s.weights.clone()) for s in states]
-    sampler, results = Sampler(model, 8, 4096, 256), {}
+    sampler, results = Sampler(model, 8, 1 << 25, 256), {}
     for i in range(6):
         prompt = np.random.default_rng(i).integers(0, model.config.vocab_size, 5 + 30 * i).astype(np.int32)
         params = SamplingParams(max_tokens=4 + i, temperature=0.0, stop=())
@@ -213,7 +212,7 @@ def sample_small(model: LoadedModel) -> list[SampledSequence]:
 def sampler_against_trainer(model: LoadedModel) -> float:
     """The largest difference in nats between what the sampler says of its tokens and what the trainer does."""
     state = adapter(model, 16, 1)
-    sampler, other = Sampler(model, 8, 4096, 256), adapter(model, 4, 2)
+    sampler, other = Sampler(model, 8, 1 << 25, 256), adapter(model, 4, 2)
     version, company = (model.backend.version(s.layout, s.weights.clone()) for s in (state, other))
     prompt = np.random.default_rng(0).integers(0, model.config.vocab_size, 50).astype(np.int32)
     params, results = SamplingParams(max_tokens=24, stop=()), {}
@@ -255,14 +254,10 @@ def bench_train(model: LoadedModel, sizes: Sizes) -> None:
     length = min(sizes.sequence, sizes.tokens // sizes.adapters)
     pieces = [piece_of(name, model.config, count, length, i) for i, name in enumerate(states)]
     tokens = sum(piece.tokens for piece in pieces)
-    again = "recomputed" in inspect.signature(run_pieces).parameters
-    for name, more in (("train", {}), ("train_recomputed", {"recomputed": model.config.layers})):
-        if more and not again:
-            emit(name, skipped="this version cannot compute layers again")
-            continue
+    for name, recomputed in (("train", 0), ("train_recomputed", model.config.layers)):
 
-        def step(more: dict[str, Any] = more) -> None:
-            run_pieces(model.decoder, pieces, states, **more)
+        def step(recomputed: int = recomputed) -> None:
+            run_pieces(model.decoder, pieces, states, recomputed)
             for state in states.values():
                 adamw_step(state, AdamParams(learning_rate=1e-5))
 
@@ -288,9 +283,10 @@ def bench_decode(model: LoadedModel, sizes: Sizes, bandwidth: float) -> None:
     for name, used in (("decode", versions), ("decode_one_adapter", versions[:1]), ("decode_no_adapter", [None])):
         adapters = sum(v.layout.size for v in used if v is not None)
         bound = rows * bandwidth / (model.backend.dtype.itemsize * (read + adapters + cached))
-        blocks = rows * (sizes.prompt + sizes.new_tokens + 32)
+        per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim, model.backend.dtype)
+        cache_bytes = rows * (-(-(sizes.prompt + sizes.new_tokens) // BLOCK) + 4) * per_block
         reset_peak(model.backend.device)
-        sampler = Sampler(model, rows, blocks, sizes.prompt * 8)
+        sampler = Sampler(model, rows, cache_bytes, sizes.prompt * 8)
         seconds = []
         for round_ in range(2):  # the first records the steps
             for i in range(rows):
@@ -299,7 +295,7 @@ def bench_decode(model: LoadedModel, sizes: Sizes, bandwidth: float) -> None:
                 version, operation = used[i % len(used)], f"v{i % len(used)}"
                 op = Sample("x", None if version is None else operation, prompt.astype(np.int32), 1, params, i)
                 sampler.add(i, op, version)
-            while len(sampler._running) < rows:
+            while sampler and len(sampler._running) < rows:
                 sampler.step()
             seconds = []
             while sampler:

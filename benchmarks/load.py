@@ -1,6 +1,6 @@
 """The service under load, through the official SDK and over plain HTTP. One JSON line per metric.
 
-    python benchmarks/load.py [--samples 2000] [--tenants 64] [--adapters 1000] [--soak SECONDS]
+    python benchmarks/load.py [--samples 2000] [--tenants 64] [--soak SECONDS]
 
 Starts `hone serve` on the embedded model. Times of requests are those of single HTTP calls: "accept" until a sample is
 in the journal, "long_poll" from asking for its result until it came, at a fixed number of clients. Memory is the summed
@@ -14,7 +14,6 @@ import itertools
 import statistics
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import psutil
@@ -24,11 +23,7 @@ from tinker import types
 
 from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo, embedded_server
-from hone.engine.lora.layout import LoraLayout
-from hone.engine.models.config import read_config
-from hone.protocol.types import LoraConfig
 
-EMBEDDED = Path(__file__).parents[1] / "src/hone/assets/tiny"
 CLIENTS = 32
 """Plain HTTP clients at once."""
 
@@ -38,7 +33,6 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--tenants", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=1 << 20, help="of the large batch; 0: leave it out")
-    parser.add_argument("--adapters", type=int, default=0, help="train and sample so many, in turn")
     parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--rank", type=int, default=8)
@@ -52,7 +46,6 @@ def main() -> None:
         load.tenants()
         load.large_batch()
         load.memory("memory_after")
-        load.adapters()
         if args.soak:
             load.soak(args.soak)
 
@@ -166,36 +159,6 @@ class Load(Bench):
         )
         emit("large_batch_answered", "s of CPU", [self.api_seconds() - before], seconds=time.perf_counter() - start)
         self.client(0).optim_step(types.AdamParams(learning_rate=1e-5)).result()
-
-    def adapters(self) -> None:
-        """A training run and a sampler version each, all kept; then a second round through all of them."""
-        if not self.args.adapters:
-            return
-        before, ranks = self.resident(), itertools.cycle((1, 4, 8, 16, 32))
-        clients, samplers = [], []
-        params = types.SamplingParams(max_tokens=4, stop=[])
-        for turn in range(2):
-            start = time.perf_counter()
-            for i in range(self.args.adapters):
-                if not turn:
-                    made = self.service.create_lora_training_client(self.model, rank=next(ranks), seed=i)
-                    clients.append(made.result())
-                gradient = clients[i].forward_backward(self.data(1, 64), "cross_entropy")
-                clients[i].optim_step(types.AdamParams(learning_rate=1e-4)).result()
-                gradient.result()
-                if not turn:
-                    samplers.append(clients[i].save_weights_and_get_sampling_client().result())
-                samplers[i].sample(self.prompt(16), 1, params).result()
-            seconds = time.perf_counter() - start
-            grown = self.resident() - before
-            emit(
-                "adapters", "ms each", [1e3 * seconds / len(clients)], adapters=len(clients), turn=turn, grown_mb=grown
-            )
-        directory = self.args.model[0].rpartition("=")[2] if self.args.model else EMBEDDED
-        config = read_config(Path(directory))
-        sizes = {rank: LoraLayout(config, LoraConfig(rank, 0)).size for rank in (1, 4, 8, 16, 32)}
-        state = 12 * sum(sizes[client.get_info().lora_rank or 0] for client in clients)
-        emit("adapters_at_12_bytes_per_parameter", "MB", [state / 2**20], adapters=len(clients))
 
     def soak(self, seconds: float) -> None:
         """What a server does all day: clients come, train, sample, save, delete and go."""

@@ -65,11 +65,22 @@ class Settings:
     """A model that has had no work for this long is snapshotted."""
     project_weights: str = variable("HONE_PROJECT_WEIGHTS", "")
     """Shares of the device while projects compete for it, such as `prj-1=4,prj-2=0.5`; 1 for those not named."""
-    adapter_bytes: int = variable("HONE_ADAPTER_BYTES", 4096 * MIB)
-    """Adapters in training, with their moments, that the engine keeps in memory; the least recently used ones wait in
-    their snapshots and are loaded when work comes."""
-    loaded_versions: int = variable("HONE_LOADED_VERSIONS", 64)
-    """Sampler versions kept in the engine's memory; others are read from disk when they are next sampled from."""
+    memory_bytes: int | None = variable("HONE_MEMORY_BYTES", None)
+    """What both processes may take together, base models included. What is left beside them is divided: a quarter for
+    the activations of a training pass (which computes layers again rather than take more), a quarter for keys and
+    values of sequences and prefixes, three eighths for adapters in training, an eighth for sampler versions. Request
+    bodies have a limit of their own. Unset: three quarters of the machine's memory, or of the container's."""
+    adapter_bytes: int | None = variable("HONE_ADAPTER_BYTES", None)
+    """Adapters in training, with moments and gradients, that the engine keeps in memory. The least recently used ones
+    wait in their snapshots and are loaded when work comes; work for more than fit takes turns. Unset: its share of
+    HONE_MEMORY_BYTES."""
+    loaded_versions: int | None = variable("HONE_LOADED_VERSIONS", None)
+    """Sampler versions kept in the engine's memory; others are read from disk when they are next sampled from. Unset:
+    64, or as many as fit into their share of HONE_MEMORY_BYTES."""
+    cache_bytes: int | None = variable("HONE_CACHE_BYTES", None)
+    """Keys and values of what is being sampled and of beginnings that may come again, for each base model. When it is
+    full, the youngest samples wait and are computed again later; a prompt that is longer than all of it is refused.
+    Unset: its share of HONE_MEMORY_BYTES."""
     silent_session_hours: float = variable("HONE_SILENT_SESSION_HOURS", 24.0 * 3)
     """A session whose client has not been heard from for this long is finished; its checkpoints stay."""
     max_waiting_samples: int = variable("HONE_MAX_WAITING_SAMPLES", 10_000)
@@ -120,6 +131,9 @@ def _check(settings: Settings) -> None:
         raise UserError(f"HONE_DTYPE is {settings.dtype!r}; it must be auto, float32 or bfloat16")
     if settings.device not in ("auto", "cpu") and not settings.device.startswith("cuda"):
         raise UserError(f"HONE_DEVICE is {settings.device!r}; it must be auto, cpu, cuda or cuda:1")
+    for name, least in (("adapter_bytes", 1), ("loaded_versions", 1)):
+        if (found := getattr(settings, name)) is not None and found < least:
+            raise UserError(f"HONE_{name.upper()} is {found}; it must be at least {least}")
     if settings.threads is not None and settings.threads < 1:
         raise UserError(f"HONE_THREADS is {settings.threads}; it must be at least 1")
     if settings.database_url is not None and "://" not in settings.database_url:

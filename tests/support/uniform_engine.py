@@ -67,7 +67,9 @@ class UniformEngine:
 
     def __post_init__(self) -> None:
         self.models = self.models or {
-            "hone/uniform": contract.BaseModel("hone/uniform", "/models/uniform", "Uniform", 256, VOCABULARY, 0)
+            "hone/uniform": contract.BaseModel(
+                "hone/uniform", "/models/uniform", "Uniform", 256, VOCABULARY, 0, 0, (10, 10, 10)
+            )
         }
         self.adapters: dict[str, Adapter] = {}
         self.versions: dict[str, int] = {}

@@ -33,6 +33,8 @@ def test_the_clients_key_serves_too_but_ours_goes_first() -> None:
     [
         ("HONE_THREADS", "many", "a number"),
         ("HONE_THREADS", "-3", "at least 1"),
+        ("HONE_ADAPTER_BYTES", "0", "at least 1"),
+        ("HONE_LOADED_VERSIONS", "-1", "at least 1"),
         ("HONE_PUBLISH_TOKENIZERS", "maybe", "1, true, 0 or false"),
         ("HONE_SQLITE_SYNCHRONOUS", "FUL", "NORMAL, FULL, EXTRA"),
         ("HONE_LOG_LEVEL", "foo", "DEBUG, INFO, WARNING, ERROR"),

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hone.errors import HoneError
+from hone.memory import machine_bytes, memory_shares
 from hone.paths import default_data_dir
 from hone.settings import Settings, load_settings
 
@@ -96,6 +97,22 @@ def check_device(setup: Setup) -> str:
     if not torch.cuda.is_available():
         return "CPU"
     return f"CPU and {torch.cuda.get_device_name(0)} ({torch.cuda.get_device_properties(0).total_memory / GIB:.0f} GiB)"
+
+
+def check_memory(setup: Setup) -> str:
+    weights = sum(file.stat().st_size for file in setup.model_dir.glob("*.safetensors"))
+    try:
+        shares = memory_shares(setup.settings.memory_bytes, weights)
+    except HoneError as error:
+        raise Unwell(str(error), "Unset HONE_MEMORY_BYTES to take three quarters of the machine's.") from error
+    machine = machine_bytes()
+    found = (
+        f"{shares.total / GIB:.1f} of {machine / GIB:.1f} GiB for Hone: passes {shares.passes / GIB:.1f}, "
+        f"cache {shares.cache / GIB:.1f}, adapters {shares.adapters / GIB:.1f}, versions {shares.versions / GIB:.1f}"
+    )
+    if shares.total > machine:
+        raise Unwell(found, "Set HONE_MEMORY_BYTES to less than the machine, or this container, has.")
+    return found
 
 
 def check_disk(setup: Setup) -> str:
@@ -220,6 +237,7 @@ CHECKS: dict[str, Callable[[Setup], str]] = {
     "Python": check_python,
     "torch": check_torch,
     "device": check_device,
+    "memory": check_memory,
     "disk": check_disk,
     "database": check_database,
     "checkpoints": check_blobs,

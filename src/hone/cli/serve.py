@@ -185,10 +185,16 @@ async def _serve(
         loop.add_signal_handler(stop_signal, stopping.set)
     if settings.otel:
         spans.enable()
-    device = Device(settings.device, settings.dtype, settings.invariant)
-    limits = {"checked_parameters": settings.checked_parameters}
     starting = asyncio.create_task(
-        start_engine(sources, threads=settings.threads, held=[held], device=device, **limits)
+        start_engine(
+            sources,
+            threads=settings.threads,
+            held=[held],
+            device=Device(settings.device, settings.dtype, settings.invariant),
+            memory_bytes=settings.memory_bytes,
+            checked_parameters=settings.checked_parameters,
+            cache_bytes=settings.cache_bytes,
+        )
     )
     await asyncio.to_thread(_import_server)  # while the engine's process imports and loads: each takes a second
     engine = await starting

@@ -9,7 +9,6 @@ Legend: T tokens, H heads, K key-value heads, d head size, G query heads per key
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -153,21 +152,22 @@ def _rows(q_BHRd: Tensor, k_BKLd: Tensor, v_BKLd: Tensor, start: int) -> tuple[T
     if start == 0:
         return _kernel(q_BHRd, k_BKLd[:, :, :stop], v_BKLd[:, :, :stop], 0.0, True)
     keys = stable_blocks(stop // BLOCK) * BLOCK
-    k, v = (F.pad(x[:, :, :keys], (0, 0, 0, max(0, keys - x.shape[2]))) for x in (k_BKLd, v_BKLd))
-    return _kernel(q_BHRd, k, v, 0.0, False, attn_mask=_causal_mask(start, stop, keys))
+    k, v = (_padded(x[:, :, :keys], keys) for x in (k_BKLd, v_BKLd))
+    out, logsumexp = _kernel(q_BHRd.flip(2), k, v, 0.0, False, attn_mask=_backward_mask(start, stop, keys))
+    return out.flip(2), logsumexp.flip(2)
 
 
-def _causal_mask(start: int, stop: int, keys: int) -> Tensor:
-    """0 where a position of `start:stop` may look, -inf elsewhere, [stop - start, keys]."""
-    # kept while small: every layer and step asks for the same ones
-    return _kept_mask(start, stop, keys) if keys <= 8 * TILE else _make_mask(start, stop, keys)
+def _padded(x_BKLd: Tensor, keys: int) -> Tensor:
+    missing = keys - x_BKLd.shape[2]
+    return F.pad(x_BKLd, (0, 0, 0, missing)) if missing else x_BKLd  # padding by nothing copies
 
 
-def _make_mask(start: int, stop: int, keys: int) -> Tensor:
-    return torch.full((stop - start, keys), float("-inf")).triu_(start + 1)
-
-
-_kept_mask = lru_cache(maxsize=32)(_make_mask)
+def _backward_mask(start: int, stop: int, keys: int) -> Tensor:
+    """0 where a position may look, -inf elsewhere, [stop - start, keys], for the positions in backward order: then each
+    row is the one before it moved by one, and the mask is a view of a single line."""
+    line = torch.full((keys + stop - start - 1,), float("-inf"))
+    line[:stop] = 0.0
+    return line.as_strided((stop - start, keys), (1, 1))
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -181,6 +181,11 @@ def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
 
 class KeyValueCache:
     """The keys and values of all layers, in blocks of `BLOCK` tokens. Untouched memory of a CPU costs nothing."""
+
+    @staticmethod
+    def block_bytes(layers: int, kv_heads: int, head_dim: int, dtype: torch.dtype = torch.float32) -> int:
+        """Of one block in all layers."""
+        return dtype.itemsize * layers * BLOCK * 2 * kv_heads * head_dim
 
     def __init__(
         self,

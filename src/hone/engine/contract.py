@@ -13,7 +13,7 @@
 """
 
 from asyncio import Future
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,6 +59,19 @@ class BaseModel:
     max_context: int
     vocab_size: int
     parameters: int
+    weight_bytes: int = 0
+    """Of its weights in memory."""
+    lora_parameters: tuple[int, int, int] = (0, 0, 0)
+    """Of an adapter of rank 1: on attention, MLPs and head."""
+
+    def adapter_parameters(self, lora: LoraConfig) -> int:
+        trained = (lora.train_attn, lora.train_mlp, lora.train_unembed)
+        return lora.rank * sum(n for n, flag in zip(self.lora_parameters, trained, strict=True) if flag)
+
+
+def base_model_bytes(models: Iterable[BaseModel]) -> int:
+    """Of all models together; one directory under several names is loaded once."""
+    return sum({model.directory: model.weight_bytes for model in models}.values())
 
 
 @dataclass(frozen=True)
@@ -223,6 +236,8 @@ class Sample:
     tokens, from a stream of the seed that no sample uses."""
     parts: bool = False
     """Also give every token as soon as it is drawn; `Engine.stream` sets this."""
+    share: Share = Share()
+    """Whose it is: rows and cache are shared by numbers of sequences, twice as many for twice the weight."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""The background lane that writes files: one thread, first in first out, so computing never waits for a disk.
+"""A background lane for files: one thread, first in first out, so computing never waits for a disk.
 
-The order is a promise: what was handed over earlier is on disk earlier (see `Publish` in `contract.py`).
+The order of writes is a promise: what was handed over earlier is on disk earlier (see `Publish` in `contract.py`).
 """
 
 import queue

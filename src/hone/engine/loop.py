@@ -9,7 +9,7 @@ import queue
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from hone.engine import contract as c
+from hone.engine.attention import BLOCK, KeyValueCache
 from hone.engine.batch import Piece, cut
 from hone.engine.checkpoints import AdapterImage, capture, read_adapter, write_image
 from hone.engine.disk import DiskLane
@@ -31,14 +32,19 @@ from hone.engine.parity import Probe, take_probe
 from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.version import AdapterVersion
 from hone.engine.scheduler import Job, Scheduler
+from hone.engine.shortage import free_device_memory, halves, is_lack_of_memory, too_large
 from hone.engine.trainer import PieceResult, run_pieces
 from hone.engine.wire import CANCEL, CLOSE
 from hone.errors import HoneError, ServerError, UserError
+from hone.memory import MemoryShares
 from hone.protocol.lora import check_lora
 from hone.protocol.losses import LOSSES, check_datum
 from hone.protocol.types import ForwardBackwardResult
 
 logger = logging.getLogger(__name__)
+
+LEAST_TOKENS = 64
+"""Of a micro-batch, for want of memory."""
 
 Reply = Callable[[int, Any], None]
 """Called with a ticket and a result or an exception, from the loop's thread or the disk lane's."""
@@ -52,14 +58,28 @@ class Limits:
     """Of one training pass. Larger feeds the device better and makes other tenants wait longer."""
     sample_rows: int = 64
     """Sequences generated at once on one base model."""
-    prefill_tokens: int = 2048
-    """Prompt tokens that join the running batch in one step."""
+    prefill_tokens: int = 512
+    """Prompt tokens computed between two tokens of the running batch. Larger makes these wait longer; on a CPU it gains
+    nothing from here on."""
+    activation_bytes: int = 1 << 30
+    """Of one training pass. Layers are computed again where it would take more, which costs time; see
+    `recompute.py`."""
     cache_bytes: int = 1 << 30
-    """Key-value cache of one base model; memory is only used as it fills."""
+    """Key-value cache of one base model; memory is only used as it fills. When it is full, some sequences wait and are
+    computed again later."""
     cache_tokens: int = 1 << 17
-    """The same in tokens, whichever is less: small models would otherwise reserve far more than anybody samples."""
+    """The same in tokens, or one whole context, whichever is less: small models would otherwise keep far more than
+    anybody asks for again."""
     checked_parameters: int = 2_000_000_000
     """Exports of larger base models are not compared with transformers, which loads the model once more."""
+
+    @classmethod
+    def within(cls, shares: MemoryShares, models: Mapping[str, LoadedModel]) -> "Limits":
+        """Those that keep to the shares of memory. A micro-batch is never so small that it would be mostly
+        overhead."""
+        fitting = min(model.memory.most_tokens(shares.passes) for model in models.values())
+        tokens = max(LEAST_TOKENS, min(cls.micro_batch_tokens, fitting))
+        return cls(micro_batch_tokens=tokens, activation_bytes=shares.passes, cache_bytes=shares.cache // len(models))
 
 
 @dataclass(eq=False)
@@ -100,6 +120,16 @@ class _Pass:
         }
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What came from disk, or why nothing did."""
+
+    found: Any
+    keep: Callable[[Any], Any]
+    job: Job | None
+    """Whose line rests."""
+
+
 class EngineLoop:
     def __init__(self, models: dict[str, LoadedModel], limits: Limits, reply: Reply) -> None:
         self._models, self._limits, self._reply = models, limits, reply
@@ -109,7 +139,9 @@ class EngineLoop:
         self._versions: dict[str, AdapterVersion] = {}
         self._samplers: dict[str, Sampler] = {}
         self._passes: dict[int, _Pass] = {}
-        self._disk, self._exports = DiskLane(), DiskLane()
+        self._disk, self._exports, self._reads = DiskLane(), DiskLane(), DiskLane()
+        self._awaited: set[str] = set()
+        """Versions that are being read."""
         self._owed: dict[str, tuple[str, Callable[[], int]]] = {}
         """By version, the adapters whose publication could not be written, and what tries again."""
         self._cycle = 0
@@ -128,8 +160,8 @@ class EngineLoop:
             spent = time.perf_counter() - started
             self._sample(spent if trained else 0.0)
             self.compute_seconds += time.perf_counter() - started
-        self._disk.close()
-        self._exports.close()
+        for lane in (self._disk, self._exports, self._reads):
+            lane.close()
 
     # --- taking in --------------------------------------------------------------------------------------------------
 
@@ -157,12 +189,12 @@ class EngineLoop:
             rebuild(message.loss)
             self._reply(ticket, None)
         elif isinstance(message, c.LoadVersion):
-            state = read_adapter(Path(message.directory), self._model(message.base_model).config, with_optimizer=False)
-            backend = self._model(message.base_model).backend
-            self._versions[message.version] = backend.version(state.layout, state.weights)
-            self._reply(ticket, None)
+            self._load_version(ticket, message)
+        elif isinstance(message, _Read):
+            self._take_read(ticket, message)
         elif isinstance(message, c.DropVersion):
             self._versions.pop(message.version, None)
+            self._awaited.discard(message.version)
             self._owed.pop(message.version, None)
             self._reply(ticket, None)
         else:
@@ -193,11 +225,7 @@ class EngineLoop:
                 self._create(op)
                 self._reply(ticket, None)
             case c.LoadAdapter():
-                model = self._model(op.base_model)
-                state = read_adapter(Path(op.directory), model.config, op.with_optimizer)
-                state.move(model.backend.device)
-                self._adapters[op.adapter] = _Adapter(op.base_model, state, op.share)
-                self._reply(ticket, c.AdapterInfo(state.lora, state.layout.size, state.steps))
+                self._load_adapter(job, op)
             case c.Publish():
                 adapter = self._adapter(op.adapter)
                 image = capture(adapter.state, with_optimizer=False)
@@ -236,32 +264,39 @@ class EngineLoop:
         self._scheduler.put_back(job, cut(op, self._limits.micro_batch_tokens), adapter.model, adapter.share)
 
     def _micro_batch(self, batch: list[tuple[Job, Piece]]) -> None:
-        adapters = {piece.adapter: self._adapters[piece.adapter] for _, piece in batch}
-        model = self._models[next(iter(adapters.values())).model]
-        states = {name: adapter.state for name, adapter in adapters.items()}
-        several = len(batch) > 1
-        gradients = {name: _gradient_copy(state) for name, state in states.items()} if several else {}
+        jobs, pieces = [job for job, _ in batch], [piece for _, piece in batch]
+        states = {piece.adapter: self._adapters[piece.adapter].state for piece in pieces}
+        model = self._models[self._adapters[pieces[0].adapter].model]
         self._cycle += 1
-        tokens, started = sum(piece.tokens for _, piece in batch), time.perf_counter()
-        try:
-            results = run_pieces(model.decoder, [piece for _, piece in batch], states)
-        except Exception as error:
-            if not several:
-                self._abandon(*batch[0], states[batch[0][1].adapter], error)
-                return
-            for name, gradient in gradients.items():  # as before; then only the one that is at fault fails
-                states[name].set_gradient(gradient)
+        tokens, started = sum(piece.tokens for piece in pieces), time.perf_counter()
+        results = _compute(model, pieces, states, self._recomputed(model, pieces, states))
+        if isinstance(results, Exception) and len(batch) > 1:  # apart, only the one that is at fault fails
             for one in batch:
                 self._micro_batch([one])
             return
+        if isinstance(results, Exception) and is_lack_of_memory(results):
+            logger.warning("a pass over %d tokens found no memory; trying its halves: %s", tokens, results)
+            pieces = halves(pieces[0])
+            jobs *= len(pieces)
+            results = _compute_apart(model, pieces, states)
+        if isinstance(results, Exception):
+            self._abandon(*batch[0], states[pieces[0].adapter], results)
+            return
         seconds, fill = time.perf_counter() - started, tokens / self._scheduler.max_tokens
-        for (job, piece), result in zip(batch, results, strict=True):
+        for job, piece, result in zip(jobs, pieces, results, strict=True):
             work = self._passes[job.ticket]
             work.took_part(self._cycle, started, seconds, piece.tokens / tokens, fill)
             work.results.append((piece, result))
+        for job, _ in batch:
             if not job.pieces:
-                del self._passes[job.ticket]
-                self._reply(job.ticket, _pass_result(job.operation, work))
+                self._reply(job.ticket, _pass_result(job.operation, self._passes.pop(job.ticket)))
+
+    def _recomputed(self, model: LoadedModel, pieces: list[Piece], states: dict[str, AdapterState]) -> int:
+        """How many layers a pass computes again."""
+        if not pieces[0].backward:
+            return 0
+        inner = sum(piece.tokens * states[piece.adapter].layout.inner for piece in pieces)
+        return model.memory.recomputed(sum(piece.tokens for piece in pieces), inner, self._limits.activation_bytes)
 
     def _abandon(self, job: Job, piece: Piece, state: AdapterState, error: Exception) -> None:
         """A pass that failed half-way: put its adapter's gradient back and go on with the next operation."""
@@ -288,12 +323,60 @@ class EngineLoop:
     def _sampler(self, base_model: str) -> Sampler:
         if base_model not in self._samplers:
             model, limits = self._model(base_model), self._limits
-            per_token = (
-                2 * model.backend.dtype.itemsize * model.config.layers * model.config.kv_heads * model.config.head_dim
-            )
-            tokens = min(limits.cache_tokens, limits.cache_bytes // per_token)
-            self._samplers[base_model] = Sampler(model, limits.sample_rows, tokens, limits.prefill_tokens)
+            config = model.config
+            per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim, model.backend.dtype)
+            tokens = max(limits.cache_tokens, config.max_context)
+            cache_bytes = min(limits.cache_bytes, -(-tokens // BLOCK) * per_block)
+            self._samplers[base_model] = Sampler(model, limits.sample_rows, cache_bytes, limits.prefill_tokens)
         return self._samplers[base_model]
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _load_adapter(self, job: Job, op: c.LoadAdapter) -> None:
+        """Its line rests until it is read; everybody else's work goes on."""
+        model = self._model(op.base_model)
+
+        def keep(state: AdapterState) -> c.AdapterInfo:
+            state.move(model.backend.device)
+            self._adapters[op.adapter] = _Adapter(op.base_model, state, op.share)
+            return c.AdapterInfo(state.lora, state.layout.size, state.steps)
+
+        self._scheduler.rest(job)
+        self._read(job.ticket, lambda: read_adapter(Path(op.directory), model.config, op.with_optimizer), keep, job)
+
+    def _load_version(self, ticket: int, op: c.LoadVersion) -> None:
+        model = self._model(op.base_model)
+
+        def read() -> AdapterVersion:
+            state = read_adapter(Path(op.directory), model.config, with_optimizer=False)
+            return model.backend.version(state.layout, state.weights)
+
+        def keep(version: AdapterVersion) -> None:
+            if op.version in self._awaited:  # else it was dropped meanwhile
+                self._awaited.remove(op.version)
+                self._versions[op.version] = version
+
+        self._awaited.add(op.version)
+        self._read(ticket, read, keep)
+
+    def _read(self, ticket: int, read: Callable[[], Any], keep: Callable[[Any], Any], job: Job | None = None) -> None:
+        """Run `read` beside the computing, then `keep` here; its result is the operation's."""
+
+        def task() -> None:
+            try:
+                found = read()
+            except Exception as error:
+                found = error
+            self._inbox.put((ticket, _Read(found, keep, job)))
+
+        self._reads.put(task)
+
+    def _take_read(self, ticket: int, done: "_Read") -> None:
+        if done.job is not None:
+            self._scheduler.remove(done.job)
+        if isinstance(done.found, Exception):
+            raise done.found
+        self._reply(ticket, done.keep(done.found))
 
     # --- looking up, writing, failing -------------------------------------------------------------------------------
 
@@ -386,6 +469,37 @@ class EngineLoop:
             logger.error("operation %d failed:\n%s", ticket, "".join(traceback.format_exception(error)))
             error = ServerError(f"the engine failed on this operation: {type(error).__name__}: {error}")
         self._reply(ticket, error)
+
+
+def _compute(
+    model: LoadedModel, pieces: list[Piece], states: dict[str, AdapterState], recomputed: int
+) -> list[PieceResult] | Exception:
+    """The pieces' results; or why there are none, with all gradients as they were."""
+    gradients: dict[str, Tensor | None] = {}
+    try:
+        gradients = {name: _gradient_copy(state) for name, state in states.items()}
+        return run_pieces(model.decoder, pieces, states, recomputed)
+    except Exception as error:
+        # the frames of the traceback hold all that the pass had kept
+        failure = error.with_traceback(None) if is_lack_of_memory(error) else error
+    for name, gradient in gradients.items():
+        states[name].set_gradient(gradient)
+    if is_lack_of_memory(failure):
+        free_device_memory()
+    return failure
+
+
+def _compute_apart(
+    model: LoadedModel, pieces: list[Piece], states: dict[str, AdapterState]
+) -> list[PieceResult] | Exception:
+    """One piece after another, with every layer computed again, for want of memory."""
+    results: list[PieceResult] = []
+    for piece in pieces:
+        found = _compute(model, [piece], states, model.decoder.layers)
+        if isinstance(found, Exception):
+            return too_large(piece, found) if is_lack_of_memory(found) else found
+        results += found
+    return results
 
 
 def _gradient_copy(state: AdapterState) -> Tensor | None:

@@ -11,12 +11,14 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hone.engine import wire
-from hone.engine.contract import ModelSource
+from hone.engine.contract import ModelSource, base_model_bytes
 from hone.errors import HoneError
+from hone.memory import memory_shares
 
 
 def main() -> int:
@@ -44,11 +46,14 @@ def main() -> int:
     try:
         backend = choose_backend(*start["device"])
         models = load_models([ModelSource(name, Path(path)) for name, path in start["sources"]], backend)
+        described = [model.describe(name) for name, model in models.items()]
+        shares = memory_shares(start["memory_bytes"] or backend.memory_bytes, base_model_bytes(described))
+        limits = replace(Limits.within(shares, models), **backend.limits | start["limits"])
     except HoneError as error:
         send(0, error)
         return 1
-    loop = EngineLoop(models, Limits(**backend.limits | start["limits"]), send)
-    send(0, tuple(model.describe(name) for name, model in models.items()))
+    loop = EngineLoop(models, limits, send)
+    send(0, tuple(described))
     threading.Thread(target=_read, args=(connection, loop, send), name="reader", daemon=True).start()
     loop.run()
     return 0

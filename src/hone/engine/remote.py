@@ -38,14 +38,16 @@ class RemoteEngine:
         sources: Sequence[ModelSource],
         threads: int | None,
         held: Sequence[int],
-        limits: dict[str, int],
         device: Device,
+        memory_bytes: int | None,
+        limits: dict[str, int],
     ) -> None:
         self.models: dict[str, BaseModel] = {}
         self.pid = 0
         self._start_up = {
             "sources": [(s.name, str(s.directory)) for s in sources],
             "threads": threads,
+            "memory_bytes": memory_bytes,
             "limits": limits,
             "device": (device.name, device.dtype, device.invariant),
         }

@@ -71,7 +71,8 @@ class Scheduler:
             self._admit(job)
 
     def __bool__(self) -> bool:
-        return bool(self._lines)
+        """Whether there is something to run; lines that rest wait for somebody else."""
+        return bool(self._immediate or self._passes)
 
     def next_immediate(self) -> Job | None:
         """A job that is first in its line and is no pass over data; it is removed."""
@@ -89,6 +90,12 @@ class Scheduler:
         self._immediate.pop(adapter, None)
         self._lines.setdefault(adapter, deque()).appendleft(job)
         self._admit(job)
+
+    def rest(self, job: Job) -> None:
+        """Return a job that `next_immediate` gave out to the head of its line, where nothing runs until `remove`."""
+        adapter = job.operation.adapter
+        self._immediate.pop(adapter, None)
+        self._lines.setdefault(adapter, deque()).appendleft(job)
 
     def remove(self, job: Job) -> None:
         """Take a job out of its line, if it is still there."""

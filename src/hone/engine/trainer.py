@@ -27,18 +27,19 @@ class PieceResult:
 
 
 def run_pieces(
-    decoder: Decoder | HfDecoder, pieces: Sequence[Piece], adapters: Mapping[str, AdapterState]
+    decoder: Decoder | HfDecoder, pieces: Sequence[Piece], adapters: Mapping[str, AdapterState], recomputed: int = 0
 ) -> list[PieceResult]:
     """Compute the pieces' losses; those with `backward` add to the gradients of their adapters.
 
-    Either all pieces want a backward pass or none does. Each piece's outputs and gradients are, bit for bit, what
-    they would be alone.
+    Either all pieces want a backward pass or none does; it computes so many layers again, see `recompute.py`. Each
+    piece's outputs and gradients are, bit for bit, what they would be alone.
     """
     backward, backend = pieces[0].backward, decoder.backend
     with torch.set_grad_enabled(backward):
         batch = pack(pieces, backend.device)
         lora = backend.training_lora([(p.start, p.stop, adapters[p.piece.adapter]) for p in batch.pieces], backward)
-        hidden = decoder.forward(batch.tokens_T, batch.positions_T, backend.packed(batch.lengths), lora)
+        attend = backend.packed(batch.lengths)
+        hidden = decoder.forward(batch.tokens_T, batch.positions_T, attend, lora, recomputed if backward else 0)
     hidden_Th = hidden.detach()
     dhidden_Th = torch.empty_like(hidden_Th) if backward else None
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the buckets in which durations are counted."""
 
+FILLS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
 Labels = tuple[tuple[str, str], ...]
 
 _adding = threading.Lock()
@@ -78,11 +80,29 @@ REQUESTS = Counter("hone_requests_total", "HTTP requests, by route and status")
 REQUEST_SECONDS = Histogram("hone_request_seconds", "Time to the end of the answer, by route")
 OPERATIONS = Counter("hone_operations_total", "Finished operations, by kind and outcome")
 TOKENS = Counter("hone_tokens_total", "Tokens by kind: training, prefill, cached_prefill, sample")
-RESIDENT = Gauge("hone_adapter_bytes", "Adapters in training, with their moments, in the engine's memory")
+RESIDENT = Gauge("hone_adapter_bytes", "Adapters in training, with moments and gradients, in the engine's memory")
+MEMORY = Gauge("hone_memory_bytes", "What is held now: adapters and versions in the engine, and each process in all")
+MEMORY_LIMIT = Gauge("hone_memory_limit_bytes", "What may be held, by use; see HONE_MEMORY_BYTES")
 QUEUED = Gauge("hone_queued_operations", "Accepted operations without an answer, by kind of queue")
 
+PASS_QUEUE = Histogram("hone_pass_queue_seconds", "How long passes over data waited for their first micro-batch")
+PASS_FILL = Histogram("hone_pass_batch_fill", "How full the micro-batches of a pass were, of 1", FILLS)
+DEVICE_SECONDS = Counter("hone_pass_device_seconds_total", "What passes took of the device, by their share of tokens")
+
 TOKEN_KINDS = ("training", "prefill", "cached_prefill", "sample")
-_METRICS = (REQUESTS, REQUEST_SECONDS, OPERATIONS, TOKENS, RESIDENT, QUEUED)
+_METRICS = (
+    REQUESTS,
+    REQUEST_SECONDS,
+    OPERATIONS,
+    TOKENS,
+    RESIDENT,
+    MEMORY,
+    MEMORY_LIMIT,
+    QUEUED,
+    PASS_QUEUE,
+    PASS_FILL,
+    DEVICE_SECONDS,
+)
 
 
 def count_operation(kind: str, failed: bool, used: Mapping[str, int]) -> None:
@@ -91,6 +111,12 @@ def count_operation(kind: str, failed: bool, used: Mapping[str, int]) -> None:
     for name, tokens in used.items():
         if tokens and name in TOKEN_KINDS:
             TOKENS.add(tokens, kind=name)
+
+
+def count_pass(queue_seconds: float, fill: float, device_seconds: float) -> None:
+    PASS_QUEUE.observe(queue_seconds)
+    PASS_FILL.observe(fill)
+    DEVICE_SECONDS.add(device_seconds)
 
 
 def exposition() -> str:

@@ -75,3 +75,17 @@ class PlainDisplay:
                 self._console.print(f"  {label} {done}/{total}  {facts}", soft_wrap=True, highlight=False)
 
         yield advance
+
+
+class SilentDisplay:
+    """Shows nothing: for programs that call a method as a function."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Advance]:
+        yield lambda facts: None
+
+
+silent = SilentDisplay()

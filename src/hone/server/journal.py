@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select, update
@@ -109,6 +109,18 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """How a pass over data went in the engine."""
+
+    cycle: int
+    """The last micro-batch that it was in."""
+    queue_seconds: float
+    batch_fill: float
+    device_seconds: float
+    """Its share of its micro-batches."""
+
+
+@dataclass(frozen=True)
 class Timed:
     """When an operation was accepted and answered."""
 
@@ -119,6 +131,7 @@ class Timed:
     accepted_at: float
     finished_at: float | None
     state: str
+    passed: Passed | None = None
 
 
 def canonical(fields: dict[str, Any]) -> bytes:
@@ -156,6 +169,7 @@ class Journal:
         outcome: Outcome,
         write: Write | None = None,
         amounts: usage.Amounts = usage.NOTHING,
+        passed: Passed | None = None,
     ) -> "asyncio.Future[list[str]]":
         """Keep the answer, together with what the operation changed and used; either all are kept or nothing.
 
@@ -170,6 +184,7 @@ class Journal:
                 "failed": outcome.failed,
                 "media_type": outcome.media_type,
                 "outcome": outcome.content,
+                "engine": None if passed is None else asdict(passed),
             }
             if entry.samples:
                 values["payload"] = None  # a sample changes nothing, so nothing will ask for it again
@@ -189,6 +204,8 @@ class Journal:
                     kept = self._database.run(work)
                 else:
                     metrics.count_operation(entry.kind, outcome.failed, vars(amounts))
+                    if passed is not None:
+                        metrics.count_pass(passed.queue_seconds, passed.batch_fill, passed.device_seconds)
                     return obsolete
 
         return asyncio.ensure_future(keep(self._database.run(work)))
@@ -270,7 +287,7 @@ class Journal:
 
     async def timed(self, lanes: list[str]) -> list[Timed]:
         """Every operation of some lanes, in the order of acceptance."""
-        names = ("request_id", "lane", "seq_id", "kind", "accepted_at", "finished_at", "failed")
+        names = ("request_id", "lane", "seq_id", "kind", "accepted_at", "finished_at", "failed", "engine")
         query = (
             select(*(operations.c[name] for name in names))
             .where(operations.c.lane.in_(lanes))
@@ -287,6 +304,7 @@ class Journal:
                     row.accepted_at,
                     row.finished_at,
                     states[row.failed],
+                    None if row.engine is None else Passed(**row.engine),
                 )
                 for row in connection.execute(query)
             ]

@@ -9,29 +9,33 @@ import json
 import logging
 import secrets
 from collections import deque
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from hone.engine.contract import DropAdapter, LoadAdapter, Operation, OptimStep, Publish, Snapshot
+from hone.engine.contract import AdapterInfo, DropAdapter, LoadAdapter, Operation, OptimStep, Publish, Snapshot
 from hone.errors import EngineLostError, HoneError, NotFoundError, ServerError, UserError
 from hone.observe import spans
 from hone.protocol.futures import Outcome, failure, failure_of
 from hone.server.budgets import Budgets
 from hone.server.futures import Futures
-from hone.server.journal import ROOM_SECONDS, Entry, Journal, Write
+from hone.server.journal import ROOM_SECONDS, Entry, Journal, Passed, Write
 from hone.server.operations import HANDLERS, Context
+from hone.server.operations.create_model import new_model
 from hone.server.operations.save_weights_for_sampler import UNNAMED
 from hone.server.ordering import SequenceGate
 from hone.server.recovery import ATTEMPTS, EngineKeeper
-from hone.server.residency import Residency
+from hone.server.residency import BYTES_PER_PARAMETER, Residency
 from hone.server.snapshots import SnapshotPolicy, Uncovered
 from hone.server.usage import NOTHING, Amounts
 from hone.server.versions import Versions
 
 log = logging.getLogger(__name__)
 
+AHEAD_BYTES = 64 << 20
+"""Of a model's requests that the engine has at once, and that wait here in memory; what comes on top waits in the
+journal. One is always let through."""
 ABSENT = -1
 """The generation of a model that no engine has."""
 
@@ -73,6 +77,8 @@ class Lane:
         self._uncovered = Uncovered()
         self._snapshotting: asyncio.Task[None] | None = None
         self._snapshot_size = 0
+        self._bytes = 0
+        """In the engine's memory."""
         self._leaving = False
         self._pause: asyncio.Task[None] | None = None
         """Waits for a limit on money to be raised."""
@@ -105,6 +111,8 @@ class Lane:
     def offer(self, entry: Entry) -> None:
         """Take an accepted operation; it runs when all lower numbers have."""
         self._quiet.clear()
+        if _bytes(self._queue) >= AHEAD_BYTES:
+            entry = replace(entry, payload=b"")  # the journal has it
         through = self._gate.offer(entry.seq_id, entry)
         if through is None:
             message = f"seq_id {entry.seq_id} came when the wait for it was over; see HONE_GAP_SECONDS"
@@ -137,7 +145,8 @@ class Lane:
             await self._snapshotting
 
     def leave(self) -> None:
-        """Make room in the engine, unless work comes first; the snapshot brings the model back."""
+        """Make room in the engine: as soon as there is no work, or between two parts of it if others wait for room. The
+        snapshot brings the model back."""
         self._leaving = True
         self._wake.set()
 
@@ -182,6 +191,7 @@ class Lane:
             await self._work()
             if self._leaving:
                 await self._leave()
+                self._wake.set()  # for what came meanwhile
             if not self._has_work():
                 continue
             try:
@@ -189,10 +199,10 @@ class Lane:
                 if not self._here() and self._broken is None:
                     await self._rebuild()
                 while self._queue and (self._here() or self._broken is not None):
-                    if not await self._may_start(self._queue[0]):
+                    if not self._engine_has_room() or not await self._may_start(self._queue[0]):
                         break
                     if self._queue:
-                        await self._submit(self._queue.popleft())
+                        await self._submit(await self._read(self._queue.popleft()))
             except Exception as error:
                 log.exception("model %s cannot go on", self.model_id)
                 self._break(error if isinstance(error, HoneError) else ServerError(f"internal error: {error}"))
@@ -221,24 +231,44 @@ class Lane:
 
     async def _leave(self) -> None:
         self._leaving = False
+        residency = self._shared.residency
         if not self._here():
-            self._shared.residency.gone(self)  # it was in an engine that ended
+            residency.gone(self)  # it was in an engine that ended
             return
-        if not self._quiet.is_set() or self._broken is not None:
+        if self._broken is not None or not (self._quiet.is_set() or residency.is_wanted):
             return
+        # what the engine has is finished; what comes meanwhile stays in the queue
+        await asyncio.gather(*self._answering.values(), return_exceptions=True)
         try:
-            await self.covered()
+            if self._uncovered.operations and self._here():
+                self._snapshot()
+            if self._snapshotting is not None:
+                await self._snapshotting
         except Exception:
-            log.exception("model %s stays in the engine: it could not be written", self.model_id)
+            log.exception("model %s could not be written", self.model_id)
+        if not self._here() or self._rebuild_wanted:
             return
-        if self._quiet.is_set() and self._here() and not self._uncovered.operations and not self._rebuild_wanted:
+        if self._uncovered.operations:
+            asyncio.get_running_loop().call_later(ROOM_SECONDS, self.leave)  # it could not be written
+        elif not self._queue or residency.is_wanted:
             self._drop()
             self._generation = ABSENT
-            log.info("model %s left the engine; its snapshot brings it back", self.model_id)
+            log.debug("model %s left the engine; its snapshot brings it back", self.model_id)
 
     def _drop(self) -> None:
         self._shared.keeper.submit(DropAdapter(self.model_id)).add_done_callback(_look)
         self._shared.residency.gone(self)
+
+    def _engine_has_room(self) -> bool:
+        """If not, the lane wakes up with the next answer."""
+        return not self._unanswered or _bytes(self._unanswered.values()) < AHEAD_BYTES
+
+    async def _read(self, entry: Entry) -> Entry:
+        """With its payload."""
+        if entry.payload:
+            return entry
+        (past,) = await self._shared.journal.history(self.model_id, entry.seq_id - 1, entry.seq_id)
+        return past.entry
 
     async def _may_start(self, entry: Entry) -> bool:
         """Whether no limit on money is reached; the lane wakes up when there is room again."""
@@ -280,9 +310,9 @@ class Lane:
 
     def _hand_over(self, entry: Entry, operation: Operation) -> "asyncio.Future[Any]":
         future = self._shared.keeper.submit(operation)
-        self._shared.residency.used(self, self._snapshot_size)
+        self._shared.residency.used(self, self._bytes)
         if isinstance(operation, Publish):
-            self._shared.versions.publishing(operation.version, future)
+            self._shared.versions.publishing(operation.version, future, self._bytes // 2)
             self._uncovered.published = True
         self._uncovered.add(len(entry.payload))
         return future
@@ -294,6 +324,8 @@ class Lane:
     ) -> None:
         try:
             result = await future
+            if isinstance(result, AdapterInfo):
+                self._bytes = BYTES_PER_PARAMETER * result.parameters
             spans.computed(entry.request_id)
             concluded = await HANDLERS[entry.kind].conclude(entry, operation, result, self._shared.context)
         except EngineLostError:
@@ -306,13 +338,18 @@ class Lane:
             _log_ours(entry, error)
             await self._answer(entry, failure_of(error))
         else:
-            await self._answer(entry, concluded.outcome, concluded.write, concluded.used)
+            await self._answer(entry, concluded.outcome, concluded.write, concluded.used, concluded.passed)
 
     async def _answer(
-        self, entry: Entry, outcome: Outcome, write: Write | None = None, used: Amounts = NOTHING
+        self,
+        entry: Entry,
+        outcome: Outcome,
+        write: Write | None = None,
+        used: Amounts = NOTHING,
+        passed: Passed | None = None,
     ) -> None:
         """Keep the answer and give it out: at once if it could be computed again, else when it is kept."""
-        stored = self._shared.journal.finish(entry, outcome, write, used)
+        stored = self._shared.journal.finish(entry, outcome, write, used, passed)
         if write is not None or outcome.failed:
             try:
                 obsolete = await stored
@@ -338,6 +375,8 @@ class Lane:
 
         def done(_: "asyncio.Task[None]") -> None:
             self._answering.pop(entry.seq_id, None)
+            if self._queue:
+                self._wake.set()
             self._check_quiet()
 
         task.add_done_callback(done)
@@ -357,6 +396,8 @@ class Lane:
         shared, generation = self._shared, self._shared.keeper.generation
         under_way = [*self._answering.values(), *([self._snapshotting] if self._snapshotting else [])]
         await asyncio.gather(*under_way, return_exceptions=True)  # what they keep decides what is repeated
+        self._bytes = await self._bytes_needed()
+        await shared.residency.enter(self, self._bytes)
         covered = await self._load_snapshot(generation)
         if covered is None:
             return
@@ -373,6 +414,21 @@ class Lane:
             elif not past.failed and HANDLERS[past.entry.kind].repeats(past.entry, shared.context):
                 await self._repeat(past.entry)
 
+    async def _bytes_needed(self) -> int:
+        """In the engine's memory; 0 for what only the engine can tell."""
+        context = self._shared.context
+        try:
+            run = await context.store.run(self.model_id)
+            base_model, lora = run.base_model, run.lora
+        except NotFoundError:
+            first = next(iter((*self._unanswered.values(), *self._queue)), None)
+            if first is None or first.kind != "create_model":
+                return 0
+            base_model, lora = new_model(first)
+        if base_model not in context.models:
+            return 0
+        return BYTES_PER_PARAMETER * context.models[base_model].adapter_parameters(lora)
+
     async def _load_snapshot(self, generation: int) -> int | None:
         """The number up to which the engine now has the model; None if the engine ended."""
         try:
@@ -383,7 +439,10 @@ class Lane:
             return -1
         context = self._shared.context
         await context.blobs.fetch(run.snapshot_directory)
-        directory, share = str(context.blobs.path(run.snapshot_directory)), await context.share(run.session_id)
+        directory, share = (
+            str(context.blobs.path(run.snapshot_directory)),
+            await context.shares.of_session(run.session_id),
+        )
         load = LoadAdapter(self.model_id, run.base_model, directory, with_optimizer=True, share=share)
         try:
             await self._shared.keeper.submit(load)
@@ -411,6 +470,7 @@ class Lane:
     def _break(self, error: HoneError) -> None:
         """Fail what waits and whatever will come: the model is not to be had."""
         self._broken = error
+        self._shared.residency.gone(self)
         waiting = [*self._unanswered.values(), *self._queue]
         self._queue.clear()
         for entry in waiting:
@@ -454,8 +514,6 @@ class Lane:
             self._uncovered.published |= published
             blobs.discard(relative)  # if it was written and only a version before it could not be kept
             return
-        if self._here():
-            self._shared.residency.used(self, self._snapshot_size)
         await asyncio.gather(*earlier, return_exceptions=True)  # answers must be kept before their requests go
         if any(seq <= covers for seq in self._unanswered):
             blobs.discard(relative)
@@ -492,6 +550,10 @@ class Lane:
                 f"seq_id {entry.seq_id} came, but {missing} before it did not within {self._shared.gap_seconds:g} s"
             )
             self._answer_soon(entry, failure(message, "user"))
+
+
+def _bytes(entries: Iterable[Entry]) -> int:
+    return sum(len(entry.payload) for entry in entries)
 
 
 def is_over(model_id: str) -> UserError:

@@ -20,6 +20,7 @@ from hone.server.budgets import Budgets
 from hone.server.futures import Futures
 from hone.server.journal import Entry, Journal
 from hone.server.recovery import ATTEMPTS, EngineKeeper
+from hone.server.shares import Shares
 from hone.server.store import Sampler, Store
 from hone.server.usage import NOTHING, Amounts
 from hone.server.versions import Versions
@@ -41,6 +42,7 @@ class Samples:
     keeper: EngineKeeper
     versions: Versions
     budgets: Budgets
+    shares: Shares
     max_waiting: int
     """Requests under way, above which the clients are asked to hold back."""
     under_way: dict[str, UnderWay] = field(default_factory=dict)
@@ -139,7 +141,8 @@ class Samples:
 
     async def _draw(self, operation: contract.Sample, sampler_id: str) -> SampleResult:
         sampler = await self.sampler(sampler_id)  # at the last moment: inflight weights move on
-        operation = replace(operation, version=sampler.version)
+        share = await self.shares.of_session(sampler.session_id)
+        operation = replace(operation, version=sampler.version, share=share)
         if sampler.version is None:
             result: SampleResult = await self.keeper.submit(operation)
             return result

@@ -2,13 +2,17 @@
 
 import asyncio
 import logging
+import os
+import sys
+from dataclasses import asdict
 
 from sqlalchemy import Connection
 
-from hone.engine.contract import Engine
+from hone.engine.contract import Engine, base_model_bytes
 from hone.identity import accounts
 from hone.identity.prices import load_prices
 from hone.identity.tokens import Signer
+from hone.memory import memory_shares, resident_bytes
 from hone.paths import DataDirectory
 from hone.server import custom_losses, unloading
 from hone.server.access import Access
@@ -29,6 +33,7 @@ from hone.server.recovery import EngineKeeper
 from hone.server.residency import Residency
 from hone.server.samples import Samples
 from hone.server.sessions import Sessions
+from hone.server.shares import Shares
 from hone.server.snapshots import SnapshotPolicy
 from hone.server.store import Store
 from hone.server.usage import measure, meter_storage
@@ -40,6 +45,8 @@ from hone.storage.database import Database
 
 log = logging.getLogger(__name__)
 
+LOADED_VERSIONS = 64
+"""At most, unless HONE_LOADED_VERSIONS says otherwise: reading one takes less than sampling from it."""
 PRUNE_SECONDS = 600.0
 """How often old results are looked for."""
 
@@ -60,22 +67,30 @@ class Service:
         self.signer = Signer(data.token_secret)
         self.keys = Keys(self.database, self.signer, settings.jwt_auth)
         self.access = Access(self.database, self.keys.forget)
+        self.shares = Shares(self.access, self.keys, project_weights(settings))
         self.prices = load_prices(settings.prices)
         self.budgets = Budgets(self.database, self.keys, self.access, self.prices)
         self.futures = Futures(self.journal, settings.result_grace_seconds)
         self.keeper = EngineKeeper(engine)
         self.models = engine.models
         self.worker = Worker()
-        self.versions = Versions(self.keeper, self.blobs, settings.loaded_versions, self.worker.rebuilt)
+        self.memory = memory_shares(settings.memory_bytes, base_model_bytes(engine.models.values()))
+        self.versions = Versions(
+            self.keeper,
+            self.blobs,
+            settings.loaded_versions or LOADED_VERSIONS,
+            sys.maxsize if settings.loaded_versions else self.memory.versions,
+            self.worker.rebuilt,
+        )
         self.worker.shared = Shared(
-            context=Context(self.models, self.store, self.journal, self.blobs, project_weights(settings)),
+            context=Context(self.models, self.store, self.journal, self.blobs, self.shares),
             journal=self.journal,
             futures=self.futures,
             keeper=self.keeper,
             versions=self.versions,
             budgets=self.budgets,
             policy=SnapshotPolicy(settings.snapshot_operations, settings.snapshot_bytes, settings.snapshot_seconds),
-            residency=Residency(settings.adapter_bytes),
+            residency=Residency(settings.adapter_bytes or self.memory.adapters),
             gap_seconds=settings.gap_seconds,
             idle_seconds=settings.idle_seconds,
         )
@@ -86,6 +101,7 @@ class Service:
             self.keeper,
             self.versions,
             self.budgets,
+            self.shares,
             settings.max_waiting_samples,
         )
         self.jobs = Jobs(
@@ -99,7 +115,9 @@ class Service:
         self.sessions = Sessions(self.store, self.worker, self.samples, self.versions)
         self.copies = Copies(self.store, self.blobs, self.worker, self.sessions)
         self.hub = Hub(self.models)
-        self.generation = Generation(self.models, self.database, self.store, self.keeper, self.versions, self.budgets)
+        self.generation = Generation(
+            self.models, self.database, self.store, self.keeper, self.versions, self.budgets, self.shares
+        )
         self._pruning: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -135,6 +153,21 @@ class Service:
         await self.keeper.close()
         await self.blobs.close()
         await asyncio.to_thread(self.database.close)
+
+    def memory_report(self) -> dict[str, dict[str, int]]:
+        """Bytes: what may be `held` and is, by use. Caches and passes take theirs as they need it; it is in what the
+        engine holds in all."""
+        residency = self.worker.shared.residency
+        own = {"adapters": residency.capacity, "versions": min(self.versions.capacity_bytes, self.memory.versions)}
+        return {
+            "limits": asdict(self.memory) | own,
+            "held": {
+                "adapters": residency.bytes,
+                "versions": self.versions.bytes,
+                "server": resident_bytes(os.getpid()),
+                "engine": resident_bytes(self.keeper.engine.pid),
+            },
+        }
 
     async def meter_storage(self) -> None:
         """Count what the checkpoints took up until now."""

@@ -1,8 +1,11 @@
 """The journal's times in the Trace Event format, which Perfetto reads.
 
-Operations wait and overlap, so each is an asynchronous slice on the track of its model or sampling session.
+Operations wait and overlap, so each is an asynchronous slice on the track of its model or sampling session. In that of
+a pass over data stand its wait for the device and its computing, with the number of its micro-batch, which tells who
+shared it, and how full that was.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from hone.server.journal import Timed
@@ -24,6 +27,12 @@ def perfetto(session: SessionSummary, timed: list[Timed]) -> dict[str, Any]:
         args = {"request_id": one.request_id, "seq_id": one.seq_id, "state": one.state}
         finished = max(end if one.finished_at is None else one.finished_at, one.accepted_at)
         events.append(slice | {"ph": "b", "ts": _micro(one.accepted_at - start), "args": args})
+        if one.passed is not None:
+            begun = min(one.accepted_at + one.passed.queue_seconds, finished)
+            for name, first, last in (("wait", one.accepted_at, begun), ("compute", begun, finished)):
+                inner, said = slice | {"name": name}, asdict(one.passed) if name == "compute" else {}
+                events.append(inner | {"ph": "b", "ts": _micro(first - start), "args": said})
+                events.append(inner | {"ph": "e", "ts": _micro(last - start)})
         events.append(slice | {"ph": "e", "ts": _micro(finished - start)})
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"start": start, "session_id": session.id}}
 

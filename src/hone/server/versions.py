@@ -20,24 +20,36 @@ from hone.storage.blobs import Blobs
 class _Loaded:
     ready: "asyncio.Future[Any]"
     generation: int
+    size: int
     users: int = 0
     retired: bool = False
 
 
 class Versions:
     def __init__(
-        self, keeper: EngineKeeper, blobs: Blobs, capacity: int, republish: Callable[[str], Awaitable[None]]
+        self,
+        keeper: EngineKeeper,
+        blobs: Blobs,
+        capacity: int,
+        capacity_bytes: int,
+        republish: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`republish` rebuilds a run, and with it the versions that an engine took along before they were on disk."""
+        """At most `capacity` versions, of at most `capacity_bytes` together, beyond those that are being sampled from.
+        `republish` rebuilds a run, and with it the versions that an engine took along before they were on disk."""
         self._keeper = keeper
         self._blobs = blobs
-        self._capacity = capacity
+        self._capacity, self.capacity_bytes = capacity, capacity_bytes
         self._republish = republish
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
 
-    def publishing(self, version: str, ready: "asyncio.Future[Any]") -> None:
+    @property
+    def bytes(self) -> int:
+        return sum(loaded.size for loaded in self._loaded.values())
+
+    def publishing(self, version: str, ready: "asyncio.Future[Any]", size: int) -> None:
         """The engine is making this version itself."""
-        self._loaded[version] = _Loaded(ready, self._keeper.generation)
+        self._loaded[version] = _Loaded(ready, self._keeper.generation, size)
+        self._evict()
 
     @asynccontextmanager
     async def hold(self, version: str, base_model: str) -> AsyncIterator[None]:
@@ -89,7 +101,10 @@ class Versions:
             raise UserError(f"the weights of {version} are gone: they were deleted, or their session finished")
         ready = self._keeper.submit(LoadVersion(version, base_model, str(self._blobs.path(version))))
         ready.add_done_callback(_ignore)
-        self._loaded[version] = _Loaded(ready, self._keeper.generation)
+        files = self._blobs.path(version).iterdir()
+        # beside the matrices, some are there once more in the form that decoding wants
+        size = 2 * sum(file.stat().st_size for file in files)
+        self._loaded[version] = _Loaded(ready, self._keeper.generation, size)
         return self._loaded[version]
 
     def _forget(self, version: str, loaded: _Loaded) -> None:
@@ -97,11 +112,13 @@ class Versions:
             del self._loaded[version]
 
     def _evict(self) -> None:
+        size = self.bytes
         for version, loaded in list(self._loaded.items()):
-            if len(self._loaded) <= self._capacity:
+            if len(self._loaded) <= self._capacity and size <= self.capacity_bytes:
                 return
             if not loaded.users and self._blobs.here(version):
                 self.drop(version)
+                size -= loaded.size
 
 
 def _ignore(future: "asyncio.Future[Any]") -> None:

@@ -100,6 +100,8 @@ operations = Table(
     Column("media_type", String),
     # The bytes of the answer, until their retention time is over.
     Column("outcome", LargeBinary),
+    # Of a pass over data: numbers by name, see `Passed`.
+    Column("engine", JSON(none_as_null=True)),
 )
 Index("operations_order", operations.c.lane, operations.c.seq_id, unique=True)
 Index(

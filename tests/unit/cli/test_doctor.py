@@ -42,6 +42,14 @@ def test_disk_looks_at_the_place_where_the_data_will_be(setup: doctor.Setup, mon
         doctor.check_disk(setup)
 
 
+def test_memory_is_divided_and_too_much_or_too_little_is_named(setup: doctor.Setup, tmp_path: Path) -> None:
+    assert "GiB for Hone: passes" in doctor.check_memory(setup)
+    for wrong, said in ((1 << 20, "HONE_MEMORY_BYTES is 1 MiB"), (1 << 60, "GiB for Hone")):
+        with pytest.raises(doctor.Unwell, match=said) as fault:
+            doctor.check_memory(doctor.Setup(Settings(memory_bytes=wrong), tmp_path, tmp_path))
+        assert "HONE_MEMORY_BYTES" in fault.value.advice
+
+
 def test_database_is_opened_written_and_read(setup: doctor.Setup) -> None:
     assert "sqlite" in doctor.check_database(setup)
 

@@ -341,6 +341,42 @@ def test_a_failed_load_keeps_the_adapter_of_that_name(engine: RunningLoop, tmp_p
     assert bytes_of(engine, "a", tmp_path / "after") == before
 
 
+def test_others_compute_while_an_adapter_is_read(
+    engine: RunningLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own operations wait for it, in order; a version that is dropped meanwhile does not come back."""
+    for name in "ab":
+        engine.ask(create(name))
+    engine.ask(c.SaveAdapter("a", str(tmp_path / "saved"), True))
+    engine.ask(train("a"))
+    arrived, may_read, plain = threading.Event(), threading.Event(), loop_module.read_adapter
+
+    def slow(*args: Any, **named: Any) -> Any:
+        arrived.set()
+        assert may_read.wait(20)
+        return plain(*args, **named)
+
+    monkeypatch.setattr(loop_module, "read_adapter", slow)
+    load = engine.submit(c.LoadAdapter("a", "qwen3", str(tmp_path / "saved"), with_optimizer=True))
+    step, version = (
+        engine.submit(c.OptimStep("a", STEP)),
+        engine.submit(c.LoadVersion("v", "qwen3", str(tmp_path / "saved"))),
+    )
+    assert arrived.wait(20)
+    engine.ask(train("b"))
+    engine.ask(c.OptimStep("b", STEP))
+    engine.ask(sample(None))
+    engine.ask(c.DropVersion("v"))
+    assert not load.done()
+    assert not step.done()
+    may_read.set()
+    assert load.result(20).steps == 0
+    assert step.result(20)["optimizer/skipped"] == 1, "the gradient from before the load is gone"
+    assert version.result(20) is None
+    with pytest.raises(ServerError, match="'v' is not loaded"):
+        engine.ask(sample("v"))
+
+
 def test_dropping_what_is_absent_is_fine(engine: RunningLoop) -> None:
     assert engine.ask(c.DropAdapter("nobody")) is None
     assert engine.ask(c.DropVersion("nothing")) is None
@@ -385,6 +421,32 @@ def test_sampling_goes_on_while_a_long_pass_is_under_way(engine: RunningLoop) ->
     engine.submit(sample(None, max_tokens=3)).result(30)
     assert not backlog.done()
     backlog.result(60)
+
+
+def test_training_goes_on_between_the_chunks_of_a_long_prompt(models: dict[str, LoadedModel]) -> None:
+    running = RunningLoop({"long": models["qwen3_long"]}, Limits(prefill_tokens=16))
+    try:
+        running.ask(create("a", model="long"))
+        op = replace(sample(None, max_tokens=1, model="long"), prompt=np.arange(1200, dtype=np.int32) % VOCAB)
+        long = running.submit(op)
+        running.ask(train("a"))
+        running.ask(c.OptimStep("a", STEP))
+        assert not long.done()
+        assert len(long.result(60).sequences) == 2
+    finally:
+        running.close()
+
+
+def test_a_prompt_that_never_fits_the_cache_fails_alone(models: dict[str, LoadedModel]) -> None:
+    running = RunningLoop({"qwen3": models["qwen3"]}, Limits(cache_bytes=50_000))  # 4 blocks
+    try:
+        other = running.submit(sample(None, max_tokens=20))
+        op = replace(sample(None), prompt=np.arange(80, dtype=np.int32))
+        with pytest.raises(UserError, match=r"80 tokens; .* key-value cache of \d+ tokens"):
+            running.ask(op)
+        assert len(other.result(30).sequences) == 2
+    finally:
+        running.close()
 
 
 def test_a_datum_beyond_the_micro_batch_is_computed(engine: RunningLoop) -> None:

@@ -241,3 +241,17 @@ def test_every_job_completes_in_the_order_of_its_adapter(work: list[tuple[str, l
         turn()
     assert not scheduler
     assert done == wanted
+
+
+def test_a_line_rests_until_its_job_is_removed_and_others_run() -> None:
+    loading, following, other = step(1, "a"), step(2, "a"), a_pass(3, "b", 10)
+    scheduler = scheduler_with(loading, following, other)
+    assert scheduler.next_immediate() is loading
+    scheduler.rest(loading)
+    scheduler.add(step(4, "a"))
+    assert scheduler.next_immediate() is None
+    assert tickets(scheduler.next_micro_batch()) == [3]
+    assert not scheduler, "there is nothing to run"
+    scheduler.remove(loading)
+    assert [job.ticket for job in iter(scheduler.next_immediate, None)] == [2, 4]
+    assert not scheduler

@@ -5,6 +5,7 @@ import pytest
 
 from hone.engine import contract
 from hone.errors import UserError
+from hone.server import lane as lane_module
 from tests.support.service import Client, datum_message, forward_backward, serving
 from tests.support.uniform_engine import UniformEngine
 
@@ -124,3 +125,33 @@ def test_a_model_is_snapshotted_by_policy_and_when_idle(tmp_path: Path) -> None:
             assert [past.entry.payload for past in history] == [b""] * 7
 
     asyncio.run(run())
+
+
+def test_what_is_far_ahead_waits_in_the_journal_and_not_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither this process nor the engine's holds more than a part of what a client sends ahead."""
+
+    async def run(ahead: int | None) -> tuple[list[float], int, int]:
+        if ahead is not None:
+            monkeypatch.setattr(lane_module, "AHEAD_BYTES", ahead)
+        engine = UniformEngine(slow=0.01)
+        async with serving(tmp_path / str(ahead), engine) as client:
+            model = await client.model(await client.session())
+            data = [datum_message([seq] * 200, weights=[1] * 200) for seq in range(1, 31)]
+            requests = [await client.send(forward_backward(model, seq, one)) for seq, one in enumerate(data, 1)]
+            lane = client.service.worker._lanes[model]
+            submitted = sum(isinstance(done, contract.ForwardBackward) for done in engine.submitted)
+            held = sum(len(entry.payload) for entry in [*lane._queue, *lane._unanswered.values()])
+            requests.append(await client.step(model, 31))
+            outputs = [await client.output(request) for request in requests[:-1]]
+            assert (await client.result(requests[-1]))["metrics"]["steps"] == 1
+            return [output.metrics["state:max"] for output in outputs], submitted, held
+
+    free, all_at_once, all_bytes = asyncio.run(run(None))
+    one = all_bytes // all_at_once
+    bounded, submitted, held = asyncio.run(run(3 * one))
+    assert bounded == free
+    assert all_at_once > 20
+    assert submitted < 20
+    assert held <= 8 * one

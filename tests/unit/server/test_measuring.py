@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("any_database")
 
 def test_requests_are_counted_by_route_and_operations_by_kind(tmp_path: Path) -> None:
     async def run() -> None:
-        async with serving(tmp_path) as client:
+        async with serving(tmp_path, adapter_bytes=5000) as client:
             before = {
                 (route, status): REQUESTS.value(route=route, status=status)
                 for route, status in (("/api/v1/samplers/{sampler_id}", "404"), ("none", "404"), ("/healthz", "200"))
@@ -32,6 +33,13 @@ def test_requests_are_counted_by_route_and_operations_by_kind(tmp_path: Path) ->
             held = client.service.worker.shared.residency.bytes
             assert held > 0
             assert f"\nhone_adapter_bytes{{}} {held}\n" in page
+            assert f'hone_memory_bytes{{use="adapters"}} {held}\n' in page
+            limits = asdict(client.service.memory) | {"adapters": 5000}
+            assert all(f'hone_memory_limit_bytes{{use="{use}"}} {limit}\n' in page for use, limit in limits.items())
+            told = (await client.get("engine"))["memory"]
+            assert told["limits"] == limits
+            assert told["held"]["adapters"] == held
+            assert told["held"]["server"] > 0
             client.http.headers.pop("X-API-Key")
             assert (await client.http.get("/metrics")).status_code == 401
             assert (await client.http.get("/readyz")).json() == {"status": "ready"}

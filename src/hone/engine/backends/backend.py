@@ -32,6 +32,10 @@ class Rows(Protocol):
     """In the order of the rows."""
     settings: "DrawSettings"
 
+    def grow(self, sequence: "RunningSequence") -> bool:
+        """Take notice of a sequence's newest block; false if there is no room for it here."""
+        ...
+
     def logits(self) -> Tensor:
         """Feed every sequence its newest token; what comes next, [B, V]."""
         ...
@@ -54,6 +58,11 @@ class Backend(Protocol):
     @property
     def limits(self) -> Mapping[str, int]:
         """Those of the engine's sizes that should be others than on a CPU, see `hone.engine.loop.Limits`."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What may be taken of the device; None: what the settings say of the machine."""
         ...
 
     def rms_norm(self, x: Tensor, folded: Tensor, eps: float) -> Tensor:

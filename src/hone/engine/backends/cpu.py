@@ -22,6 +22,7 @@ class CpuBackend:
     device, dtype = torch.device("cpu"), torch.float32
     head_room = 1
     limits: Mapping[str, int] = {}
+    memory_bytes = None
 
     def rms_norm(self, x: Tensor, folded: Tensor, eps: float) -> Tensor:
         return rms_norm(x, folded, eps)

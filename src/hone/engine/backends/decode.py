@@ -137,13 +137,17 @@ class DecodingRows:
         self.sequences = sorted(sequences, key=lambda s: decoding.slot(s.request.version))
         self.settings: DrawSettings = draw_settings([s.request.operation.params for s in self.sequences]).to(device)
         self._versions = [s.request.version for s in self.sequences]
-        self._pages = [s.blocks for s in self.sequences]
         self._slots = [decoding.slot(version) for version in self._versions]
         self._bucket: Bucket | None = None
+        """As laid out."""
+
+    def grow(self, sequence: RunningSequence) -> bool:
+        self._bucket = None
+        return True
 
     def logits(self) -> Tensor:
         tokens, positions = [s.tokens[-1] for s in self.sequences], [s.position for s in self.sequences]
-        inputs = StepInputs(tokens, positions, self._pages, self._slots)
+        inputs = StepInputs(tokens, positions, [s.blocks for s in self.sequences], self._slots)
         decoding, adapters = self._decoding, any(self._slots)
         bucket = bucket_of(len(tokens), max(positions) + 1, adapters, decoding.most_rows, decoding.most_keys)
         if self._bucket is None:
@@ -158,6 +162,9 @@ class RowsAnew:
     def __init__(self, backend: "GpuBackend", model: "LoadedModel", sequences: Sequence[RunningSequence]) -> None:
         self._backend, self._model, self.sequences = backend, model, list(sequences)
         self.settings: DrawSettings = draw_settings([s.request.operation.params for s in sequences]).to(backend.device)
+
+    def grow(self, sequence: RunningSequence) -> bool:
+        return True  # there is no cache
 
     def logits(self) -> Tensor:
         tokens, device = [s.all_tokens() for s in self.sequences], self._backend.device

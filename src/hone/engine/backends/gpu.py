@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from hone.engine.sampling.request import RunningSequence
 
 
+PART_OF_DEVICE = 0.9
+"""The rest is for the driver, workspaces, and memory in pieces that are too small."""
+
+
 class GpuBackend:
     def __init__(
         self, device: torch.device, dtype: torch.dtype, invariant: bool = False, record: Record | None = None
@@ -40,15 +44,15 @@ class GpuBackend:
         self._cuda = device.type == "cuda"
         self.limits: Mapping[str, int] = {}
         self.head_room = 1
+        self.memory_bytes: int | None = None
         if self._cuda:
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False  # sums are float32 to the end
-            cache_bytes = torch.cuda.get_device_properties(device).total_memory // 8
+            self.memory_bytes = int(PART_OF_DEVICE * torch.cuda.get_device_properties(device).total_memory)
             self.head_room = 32
             self.limits = {
                 "micro_batch_tokens": 8192,
                 "sample_rows": 128,
                 "prefill_tokens": 8192,
-                "cache_bytes": cache_bytes,
                 "cache_tokens": 1 << 20,
             }
 

@@ -128,12 +128,18 @@ class LoraLayout:
     def __init__(self, config: ModelConfig, lora: LoraConfig) -> None:
         self.stacked_experts = all(module.stacked for module in config.modules if module.experts)
         self._lay_out(site_groups(config, lora), lora.rank)
+        self.inner = sum(
+            len(group.sites) * lora.rank * (config.experts_per_token or 1 if group.a_experts or group.b_experts else 1)
+            for group in self.groups.values()
+            if group.name != "head"
+        )
+        """How many numbers the A matrices make of a token, which the backward pass wants again."""
 
     @classmethod
     def of_groups(cls, groups: Iterable[SiteGroup], rank: int) -> "LoraLayout":
         """Of any groups, for vectors that are never saved."""
         layout = cls.__new__(cls)
-        layout.stacked_experts = True
+        layout.stacked_experts, layout.inner = True, 0
         layout._lay_out(groups, rank)
         return layout
 

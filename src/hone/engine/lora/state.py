@@ -44,6 +44,8 @@ class AdapterState:
 
     def set_gradient(self, gradient: Tensor | None) -> None:
         self.gradient, self._gradient_views = gradient, None
+        if gradient is None:  # at rest: of a small adapter the views take half as much as itself
+            self.__dict__.pop("weight_views", None)
 
     def move(self, device: torch.device) -> None:
         """Keep everything on `device` from now on; what comes back from a GPU is pinned, so that it returns quickly."""

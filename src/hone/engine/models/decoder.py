@@ -7,6 +7,8 @@ forward with different views.
 Legend: T tokens, h hidden size, H heads, K key-value heads, d head size, M intermediate size.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +22,7 @@ from hone.engine.lora.linear import project
 from hone.engine.models.config import ModelConfig
 from hone.engine.models.rope import rope_tables, rotate
 from hone.engine.models.weights import DenseMlp, LayerWeights, ModelWeights, MoeMlp
+from hone.engine.recompute import computed_again
 
 
 class Decoder:
@@ -30,20 +33,36 @@ class Decoder:
         self.weights = weights
         self.backend = backend
         self.rope = rope_tables(config, weights.embedding.device)
+        self.layers = config.layers
+        """That can be computed again."""
 
-    def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch) -> Tensor:
+    def forward(
+        self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch, recomputed: int = 0
+    ) -> Tensor:
         """Final normalised hidden states, [T, h]. With gradients enabled the result can be differentiated down to the
-        adapters."""
+        adapters; the first `recomputed` layers then keep only their inputs, see `recompute.py`."""
         x_Th = F.embedding(tokens_T, self.weights.embedding)
         if torch.is_grad_enabled():
             x_Th.requires_grad_()  # so that autograd visits the first layer's adapters too
         cos_T1d, sin_T1d = (table[positions_T, None] for table in self.rope)
         for i, layer in enumerate(self.weights.layers):
-            x_Th = x_Th + self._attention(
-                i, layer, self._norm(x_Th, layer.attention_norm), cos_T1d, sin_T1d, attend, lora
-            )
-            x_Th = x_Th + self._mlp(i, layer.mlp, self._norm(x_Th, layer.mlp_norm), lora)
+            one = partial(self._layer, i, layer, cos_T1d, sin_T1d, attend, lora)
+            x_Th = computed_again(one, x_Th) if i < recomputed else one(x_Th)
         return self._norm(x_Th, self.weights.final_norm)
+
+    def _layer(
+        self,
+        i: int,
+        layer: LayerWeights,
+        cos_T1d: Tensor,
+        sin_T1d: Tensor,
+        attend: Attend,
+        lora: LoraBatch,
+        x_Th: Tensor,
+    ) -> Tensor:
+        mixed_Th = self._attention(i, layer, self._norm(x_Th, layer.attention_norm), cos_T1d, sin_T1d, attend, lora)
+        x_Th = x_Th + mixed_Th
+        return x_Th + self._mlp(i, layer.mlp, self._norm(x_Th, layer.mlp_norm), lora)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.backend.rms_norm(x, weight, self.config.rms_norm_eps)

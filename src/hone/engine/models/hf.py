@@ -23,11 +23,22 @@ from torch import Tensor, nn
 from hone.engine.attention import BLOCK, Attend, DecodeAttention, KeyValueCache, PackedAttention, PrefillAttention
 from hone.engine.backends.backend import Backend
 from hone.engine.backends.cpu import CPU
-from hone.engine.lora.batch import LoraBatch
+from hone.engine.lora.batch import LoraBatch, LoraSpan
+from hone.engine.lora.state import new_adapter
 from hone.engine.models.config import ModelConfig, OtherArchitecture
 from hone.engine.models.hf_config import is_experts, is_linear, read_hf_config
-from hone.engine.models.hf_plugs import NAME, CannotPack, Pass, ProjectedLinear, prepare_experts, register, running
+from hone.engine.models.hf_plugs import (
+    NAME,
+    CannotPack,
+    Pass,
+    ProjectedLinear,
+    prepare_experts,
+    prepare_layers,
+    register,
+    running,
+)
 from hone.errors import UserError
+from hone.protocol.types import LoraConfig
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +88,8 @@ class HfDecoder:
                 projected = ProjectedLinear(name if name in modules else None, weight, module.bias)
                 parent, _, last = name.rpartition(".")
                 setattr(model.get_submodule(parent), last, projected)
+        self.layers = prepare_layers(self._base)
+        """That can be computed again."""
         # so that autograd visits the first layer's adapters too
         embedding.register_forward_hook(lambda _, __, out: out.requires_grad_() if torch.is_grad_enabled() else out)
 
@@ -86,21 +99,23 @@ class HfDecoder:
         embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
         self.weights = HfWeights(embedding.weight, head.weight)
 
-    def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch) -> Tensor:
+    def forward(
+        self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch, recomputed: int = 0
+    ) -> Tensor:
         """Final hidden states as the head wants them, [T, h]. With gradients enabled the result can be differentiated
-        down to the adapters."""
+        down to the adapters; the first `recomputed` layers then keep only their inputs, see `recompute.py`."""
         grad = torch.is_grad_enabled()
         # models keep tensors from one pass to the next, which must not be ones that autograd refuses
         with torch.inference_mode(False), torch.set_grad_enabled(grad):
             if self.config.cached:
-                return (
-                    self._run(tokens_T, positions_T, _packed(lora, tokens_T, attend, self.config.head_dim))
-                    * self._scale
-                )
-            parts = [
-                self._run(tokens_T[start:stop], positions_T[start:stop], _alone(lora.part(start, stop), stop - start))
-                for start, stop in _sequences(positions_T)
-            ]
+                one = _packed(lora, tokens_T, attend, self.config.head_dim)
+                one.recomputed = recomputed
+                return self._run(tokens_T, positions_T, one) * self._scale
+            parts = []
+            for start, stop in _sequences(positions_T):
+                one = _alone(lora.part(start, stop), stop - start)
+                one.recomputed = recomputed
+                parts.append(self._run(tokens_T[start:stop], positions_T[start:stop], one))
             return torch.cat(parts) * self._scale
 
     def _run(self, tokens_T: Tensor, positions_T: Tensor, one: Pass) -> Tensor:
@@ -135,6 +150,27 @@ class HfDecoder:
         if packs and self._set_attention(NAME) and not self._try_packed(tokens_T, positions_T, hidden_Th * self._scale):
             self._set_attention(None)
             self.config = replace(self.config, cached=False)
+        if self.layers and not self._try_again(tokens_T, positions_T):
+            logger.warning("%s keeps all its layers in memory: computed again, they differ", self.config.architecture)
+            self.layers = 0
+
+    @torch.enable_grad()
+    def _try_again(self, tokens_T: Tensor, positions_T: Tensor) -> bool:
+        """Whether layers that are computed again give the same gradient: they may have passed on something in
+        secret."""
+        state = new_adapter(self.config, LoraConfig(rank=1, seed=0))
+        state.weights.add_(0.01)
+        gradients = []
+        for recomputed in (0, self.layers):
+            state.set_gradient(None)
+            span = LoraSpan(0, len(tokens_T), state.weight_views, state.gradient_views(), state.layout.scale)
+            attend, lora = PackedAttention(PROBE), LoraBatch([span])
+            self.forward(tokens_T, positions_T, attend, lora, recomputed).square().sum().backward()
+            gradients.append(state.gradient)
+        kept, again = gradients
+        assert kept is not None
+        assert again is not None
+        return _close(again, kept)
 
     def _check_causal(self, tokens_T: Tensor, hidden_Th: Tensor) -> None:
         changed_T = tokens_T.clone()

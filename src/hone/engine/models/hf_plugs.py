@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from hone.engine.attention import Attend
 from hone.engine.attention_kinds import AttentionKind
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
+from hone.engine.recompute import computed_again
 from hone.errors import UserError
 
 NAME = "hone"
@@ -43,6 +45,8 @@ class Pass:
     attend: Attend | None = None
     head_dim: int = 0
     """Queries, keys and values are widened to this with zeros; 0: to the widest of the three."""
+    recomputed: int = 0
+    """How many layers the backward pass computes again."""
     seen: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Key-value heads and width, by layer."""
     used: set[str] = field(default_factory=set)
@@ -171,6 +175,34 @@ def prepare_experts(module: Any, group: str) -> None:
         if name == "gate_up_proj" and not module.is_concatenated:
             weight = torch.cat([weight[:, 0::2], weight[:, 1::2]], dim=1)
         setattr(module, name, nn.Parameter(weight.contiguous(), requires_grad=False))
+
+
+def prepare_layers(model: nn.Module) -> int:
+    """Let the backward pass compute layers again, as many as the pass says; returns how many can."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for i, layer in enumerate(layers):
+        layer.forward = partial(_layer, i, layer.forward)
+    return len(layers)
+
+
+def _layer(i: int, forward: Any, *arguments: Any, **named: Any) -> Any:
+    one = _running.get()
+    if i >= one.recomputed or not torch.is_grad_enabled():
+        return forward(*arguments, **named)
+    given = [*arguments, *named.values()]
+    places = [place for place, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
+
+    def again(*inputs: Tensor) -> Any:
+        values = list(given)
+        for place, x in zip(places, inputs, strict=True):
+            values[place] = x
+        first = len(arguments)
+        with running(one):  # the backward pass has left it, and may be in another thread
+            return forward(*values[:first], **dict(zip(named, values[first:], strict=True)))
+
+    return computed_again(again, *(given[place] for place in places))
 
 
 def register() -> None:

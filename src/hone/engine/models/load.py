@@ -5,17 +5,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from hone.engine.backends.backend import Backend
 from hone.engine.backends.cpu import CPU
 from hone.engine.contract import BaseModel, ModelSource
+from hone.engine.lora.layout import LoraLayout
 from hone.engine.models.config import ModelConfig, OtherArchitecture, read_config
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.hf import HfDecoder, load_hf
 from hone.engine.models.hf_config import read_hf_config
 from hone.engine.models.weights import count_parameters, load_weights
+from hone.engine.recompute import PassMemory, measure
 from hone.errors import UserError
+from hone.protocol.types import LoraConfig
+
+_FLAGS = ("attn", "mlp", "unembed")
+PROBE_LENGTH = 16
+"""Tokens of each sequence of a pass that is measured."""
+
+_PARTS = [LoraConfig(1, 0, **{f"train_{p}": p == part for p in _FLAGS}) for part in _FLAGS]
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,24 @@ class LoadedModel:
             return self.decoder.parameters
         return count_parameters(self.config, self.decoder.weights)
 
+    @property
+    def weight_bytes(self) -> int:
+        return self.parameters * self.decoder.weights.embedding.element_size()
+
+    @cached_property
+    def memory(self) -> PassMemory:
+        """What forward and backward passes need."""
+
+        def forward(tokens: int, recomputed: int) -> Tensor:
+            lengths = [PROBE_LENGTH] * (tokens // PROBE_LENGTH)
+            positions_T = torch.arange(PROBE_LENGTH, device=self.backend.device).repeat(len(lengths))
+            attend, lora = self.backend.packed(lengths), self.backend.sampling_lora([None], [0, len(positions_T)])
+            return self.decoder.forward(torch.zeros_like(positions_T), positions_T, attend, lora, recomputed)
+
+        return measure(forward, self.decoder.layers, self.config.vocab_size)
+
     def describe(self, name: str) -> BaseModel:
+        attn, mlp, unembed = (LoraLayout(self.config, lora).size for lora in _PARTS)
         return BaseModel(
             name=name,
             directory=str(self.directory),
@@ -52,6 +80,8 @@ class LoadedModel:
             max_context=self.config.max_context,
             vocab_size=self.config.vocab_size,
             parameters=self.parameters,
+            weight_bytes=self.weight_bytes,
+            lora_parameters=(attn, mlp, unembed),
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from hone.engine.contract import Sample, SamplePart
+from hone.engine.contract import Sample, SamplePart, Share
 from hone.engine.models.load import LoadedModel
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.stops import StopRule
@@ -19,15 +19,16 @@ class SampleRequest:
     """What the sampler holds of one `Sample` operation."""
 
     ticket: int
+    number: int
+    """By arrival."""
     operation: Sample
     version: AdapterVersion | None
     stop: StopRule
     max_tokens: int
     waiting: list[int]
     """Indices of the samples that have not started, next one last."""
-    prompt_blocks: list[int] = field(default_factory=list)
-    cached: int = 0
-    """Prompt tokens that an earlier sequence left in the cache."""
+    cached: int | None = None
+    """Prompt tokens that an earlier sequence left in the cache; None until the prompt's turn comes."""
     first_logits_1V: Tensor | None = None
     """Logits after the prompt, from which every sample draws its first token."""
     scores: PromptScores | None = None
@@ -37,11 +38,6 @@ class SampleRequest:
     @property
     def prompt_length(self) -> int:
         return len(self.operation.prompt)
-
-    @property
-    def to_compute(self) -> int:
-        """Prompt tokens that are not in the cache."""
-        return self.prompt_length - self.cached
 
     @property
     def weights(self) -> str:
@@ -55,7 +51,7 @@ class SampleRequest:
     def result(self) -> SampleResult:
         return SampleResult(
             sequences=tuple(self.finished[i] for i in range(self.operation.num_samples)),
-            prompt_cache_hit_tokens=self.cached,
+            prompt_cache_hit_tokens=self.cached or 0,
             **(self.scores.fields() if self.scores else {}),
         )
 
@@ -67,10 +63,20 @@ class RunningSequence:
     request: SampleRequest
     index: int
     blocks: list[int]
+    """What the cache has of it; none while it is preempted."""
     uniforms: np.random.Generator
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     topk: list[tuple[list[int], list[float]]] = field(default_factory=list)
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Older is smaller."""
+        return self.request.number, self.index
+
+    @property
+    def share(self) -> Share:
+        return self.request.operation.share
 
     @property
     def position(self) -> int:
@@ -122,10 +128,14 @@ def check_sample(op: Sample, model: LoadedModel, capacity: int) -> int:
         raise UserError(f"prompt holds token {bad}; this model's vocabulary is 0..{config.vocab_size - 1}")
     if params.max_tokens is not None and params.max_tokens < 1:
         raise UserError(f"max_tokens must be at least 1, found {params.max_tokens}")
-    limit = min(config.max_context, capacity)
-    room = limit - len(op.prompt)
+    found, limit = len(op.prompt), min(config.max_context, capacity)
+    room = limit - found
+    if room < 1 and capacity < config.max_context:
+        raise UserError(
+            f"prompt has {found} tokens; with at least one new token it must fit this server's key-value cache of "
+            f"{capacity} tokens: shorten it, or raise HONE_CACHE_BYTES"
+        )
     if room < 1:
-        found = len(op.prompt)
         raise UserError(
             f"prompt has {found} tokens; with at least one new token it must fit the context of {limit} tokens"
         )

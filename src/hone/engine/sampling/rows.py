@@ -18,6 +18,9 @@ from hone.engine.sampling.request import RunningSequence
 from hone.engine.sampling.step import StepLayer, StepLora, StepRows, StepShape, compiled_dense_step
 from hone.engine.sampling.version import adapter_spans
 
+SPARE_BLOCKS = 16
+"""Room for so many more per sequence, until the rows are laid out anew."""
+
 
 class RunningRows:
     """One row for each sequence, neighbours on one adapter side by side; further rows are padding, which the matrix
@@ -28,16 +31,27 @@ class RunningRows:
         self.settings: DrawSettings = draw_settings([s.request.operation.params for s in self.sequences])
         self._model, self._cache = model, cache
         self._padding = max(0, MIN_ROWS - len(sequences))
-        blocks_BN = np.zeros((len(sequences), stable_blocks(max(len(s.blocks) for s in sequences))), np.int64)
+        most = max(len(s.blocks) for s in sequences)
+        self._table_BN = np.zeros((len(sequences), stable_blocks(most + SPARE_BLOCKS)), np.int64)
         for row, sequence in enumerate(self.sequences):
-            blocks_BN[row, : len(sequence.blocks)] = sequence.blocks
-        self._blocks_BN = torch.from_numpy(blocks_BN)
-        self._first_block = _first_of_a_row(self.sequences, blocks_BN.shape[1], len(cache.entries[0]))
+            self._table_BN[row, : len(sequence.blocks)] = sequence.blocks
+        self._blocks_BN = torch.from_numpy(self._table_BN)
+        self._first_block = _first_of_a_row(self.sequences, self._table_BN.shape[1], len(cache.entries[0]))
         # the padding goes with the last adapter, so that its products need none of their own
         starts = [*range(len(sequences)), len(sequences) + self._padding]
         spans = adapter_spans([s.request.version for s in self.sequences], starts)
         self._step = _DenseStep(model, cache, spans) if _DenseStep.serves(model, spans) else None
         self._lora = LoraBatch(spans)
+
+    def grow(self, sequence: RunningSequence) -> bool:
+        """Take notice of a sequence's newest block; false if there is no room for it here."""
+        last = len(sequence.blocks) - 1
+        if stable_blocks(last + 1) > self._table_BN.shape[1]:
+            return False
+        self._table_BN[self.sequences.index(sequence), last] = sequence.blocks[last]
+        if sequence.blocks[last] != self._first_block + last:
+            self._first_block = -1
+        return True
 
     def logits(self) -> Tensor:
         """Feed every sequence its newest token; what comes next, [B, V]."""

@@ -1,76 +1,90 @@
 """Generates for many requests and adapters at once on one base model.
 
-Every `step` lets waiting work join (prefill), then advances all running sequences by one token. What a sequence draws
-depends on its request alone: not on the batch it happens to be in, nor on when it joined.
+Every `step` computes a chunk of the prompts that are under way (prefill), then advances all running sequences by one
+token. Sequences take blocks of the cache as they grow; when none are left, some give theirs up and are computed again
+later. What a sequence draws depends on its request alone: not on the batch it happens to be in, nor on when it joined,
+nor on how often it was preempted.
 """
 
-from collections import deque
 from collections.abc import Iterator
+from itertools import count
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hone.engine.attention import BLOCK, Continuation
+from hone.engine.attention import BLOCK, KeyValueCache
 from hone.engine.backends.backend import Rows
 from hone.engine.contract import Sample, SamplePart
 from hone.engine.head import CHUNK_ELEMENTS
-from hone.engine.lora.batch import LoraBatch
 from hone.engine.models.load import LoadedModel
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
+from hone.engine.sampling.prefill import Chunk, Prefill, run_chunks
 from hone.engine.sampling.prefixes import PrefixIndex
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
 from hone.engine.sampling.rows import head_logits
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.streams import uniform_stream
+from hone.engine.sampling.turns import Standings, WaitingLine, divide, gets_tokens
 from hone.engine.sampling.version import AdapterVersion
 from hone.protocol.types import SampleResult
 
 
 class Sampler:
-    def __init__(self, model: LoadedModel, max_rows: int, cache_tokens: int, prefill_tokens: int) -> None:
-        """`max_rows` sequences run at once; `prefill_tokens` bounds the prompts that join in one step, so that the
-        running sequences do not wait longer."""
+    def __init__(self, model: LoadedModel, max_rows: int, cache_bytes: int, prefill_tokens: int) -> None:
+        """`max_rows` sequences run at once, in `cache_bytes` of keys and values; `prefill_tokens` of prompts are
+        computed between two tokens of theirs, so that they do not wait longer."""
         config = model.config
         self._model, self._max_rows, self._prefill_tokens = model, max_rows, prefill_tokens
-        blocks = cache_tokens // BLOCK + 1
+        per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim, model.backend.dtype)
+        blocks = 1 + cache_bytes // per_block
         self._prefixes = PrefixIndex(blocks)
         self._pool = self._prefixes.pool
         shape = (config.kv_heads, config.head_dim) if config.cached else (0, 0)  # blocks are still counted
         self._cache = model.backend.cache(config.layers, blocks, *shape)
         self._lay_out = model.backend.decoding(model, self._cache, max_rows)
-        self._waiting: deque[SampleRequest] = deque()
-        self._started: deque[SampleRequest] = deque()
+        self._numbers = count()
+        self._waiting: WaitingLine[Prefill] = WaitingLine()
+        self._filling: list[Prefill] = []
+        """Under way, in the order in which they began."""
+        self._ready: list[Prefill] = []
+        """In the cache, until rows are free for all that comes out of them."""
         self._running: list[RunningSequence] = []
         self._rows: Rows | None = None
         self._parts: list[tuple[int, SamplePart]] = []
+        self.prefilled_tokens = 0
+        """Computed so far, other than by drawing them."""
+        self.preemptions = 0
 
     def __bool__(self) -> bool:
-        return bool(self._waiting or self._started or self._running)
+        return bool(self._waiting or self._filling or self._ready or self._running)
 
     def add(self, ticket: int, op: Sample, version: AdapterVersion | None) -> None:
         """Queue a request; `UserError` if it can never be served."""
-        # one block less than there is: a prompt's last, part-filled block is copied before its samples write to it
-        max_tokens = check_sample(op, self._model, (self._pool.size - 1) * BLOCK)
+        max_tokens = check_sample(op, self._model, self._pool.size * BLOCK)
         strings = any(isinstance(s, str) for s in op.params.stop or ())
         stop = StopRule(op.params.stop, self._model.config.eos_token_ids, self._model.tokenizer if strings else None)
         waiting = list(reversed(range(op.num_samples)))
-        self._waiting.append(SampleRequest(ticket, op, version, stop, max_tokens, waiting))
+        request = SampleRequest(ticket, next(self._numbers), op, version, stop, max_tokens, waiting)
+        self._waiting.add(Prefill(request))
 
     def cancel(self, ticket: int) -> None:
         """Forget a request; fine if it is finished or unknown."""
-        for queue in (self._waiting, self._started):
-            for request in [r for r in queue if r.ticket == ticket]:
-                self._pool.release(request.prompt_blocks)
-                queue.remove(request)
+        for one in [p for p in (*self._filling, *self._ready) if p.request.ticket == ticket]:
+            self._give_up(one)
+        for leader in self._filling:
+            leader.followers = [(shared, p) for shared, p in leader.followers if p.request.ticket != ticket]
+        for one in [p for p in self._waiting if p.request.ticket == ticket]:
+            self._waiting.remove(one)
         for sequence in [s for s in self._running if s.request.ticket == ticket]:
             self._leave(sequence)
 
     @torch.inference_mode()
     def step(self) -> list[tuple[int, SampleResult]]:
-        """Advance everything by one token; the requests that this finished, by ticket."""
-        self._prefill()
+        """Compute one chunk of what is on its way into the cache, and advance everything that runs by one token; the
+        requests that this finished, by ticket."""
+        self._begin()
+        self._fill()
         done = [*self._start(), *self._decode()]
         return [(request.ticket, request.result()) for request in done]
 
@@ -79,112 +93,180 @@ class Sampler:
         parts, self._parts = self._parts, []
         return parts
 
-    # --- joining ----------------------------------------------------------------------------------------------------
+    # --- into the cache ---------------------------------------------------------------------------------------------
 
-    def _prefill(self) -> None:
-        """Run the prompts of waiting requests while rows, cache and `prefill_tokens` allow."""
-        joining: list[SampleRequest] = []
-        room, rows = self._prefill_tokens, self._max_rows - len(self._running)
-        # prompts that joined earlier start all their samples first, and every prompt joins only with blocks
-        # for one sample of each left over: so whoever is next can always start once the running sequences
-        # have ended
-        reserved = 0
-        while self._waiting and not self._started and rows > 0:
-            request = self._waiting[0]
-            reserved += self._blocks_per_sample(request)
-            if reserved > self._pool.free:
-                break  # whatever is cached; a request may wait here for many steps
-            shared = self._cached_beginning(request)
-            request.cached = len(shared) * BLOCK
-            if any(_will_compute(other, request) for other in joining):
-                self._pool.release(shared)
-                break  # the next step finds more of it in the cache
-            wanted = self._prompt_blocks(request) - len(shared)
-            if wanted + reserved > self._pool.free or (joining and request.to_compute > room):
-                self._pool.release(shared)
-                break
-            self._waiting.popleft()
-            request.prompt_blocks = shared + self._pool.take(wanted)
-            joining.append(request)
-            room -= request.to_compute
-            rows -= request.operation.num_samples
-        if joining:
-            # whole prompts before continued ones; one adapter side by side, equal lengths side by side: fewer and
-            # larger products
-            joining.sort(key=lambda r: (r.cached > 0, r.weights, r.to_compute))
-            self._run_prompts(joining)
-            self._started.extend(joining)
+    def _begin(self) -> None:
+        """Give blocks to those whose turn it is and that will be computed in this step."""
+        while self._waiting:
+            standings = Standings(self._holders())
+            one = standings.first(self._waiting.heads())
+            found = self._cached_beginning(one)
+            if not gets_tokens(self._filling, one.left - len(found) * BLOCK, self._prefill_tokens):
+                self._pool.release(found)
+                one = self._waiting.shortest()  # a long prompt whose turn it is holds up none of these
+                found = self._cached_beginning(one)
+                if not gets_tokens(self._filling, one.left - len(found) * BLOCK, self._prefill_tokens):
+                    self._pool.release(found)
+                    return
+            if self._follow(one, len(found) * BLOCK):
+                self._pool.release(found)
+                continue
+            wanted = _blocks(len(one.tokens)) - len(found)
+            if not (self._may_have_rows(one, standings) and self._make_room(one, wanted, standings)):
+                self._pool.release(found)
+                return
+            self._waiting.remove(one)
+            one.blocks, one.done = found + self._pool.take(wanted), len(found) * BLOCK
+            if not (self._model.config.cached or one.is_read):
+                one.done = len(one.tokens)  # every token is computed from all before it; nothing is kept
+            if one.request.cached is None:
+                one.request.cached = one.done
+            (self._filling if one.left else self._ready).append(one)
 
-    def _cached_beginning(self, request: SampleRequest) -> list[int]:
-        """Blocks of the prompt that need not be computed; its last token must be, and all are if they are scored."""
-        if PromptScores.wanted(request.operation) or not self._model.config.cached:
-            return []
-        return self._prefixes.find(request.weights, request.operation.prompt[:-1])
+    def _cached_beginning(self, one: Prefill) -> list[int]:
+        """Blocks with leading tokens that need not be computed; they have one user more."""
+        return self._prefixes.find(one.request.weights, one.tokens[: one.reusable]) if self._model.config.cached else []
 
-    def _run_prompts(self, requests: list[SampleRequest]) -> None:
-        starts = np.cumsum([0, *(r.to_compute for r in requests)]).tolist()
-        tokens_T = np.concatenate([r.operation.prompt[r.cached :] for r in requests]).astype(np.int64)
-        positions_T = np.concatenate([np.arange(r.cached, r.prompt_length) for r in requests])
-        slots_T = np.concatenate([_slots(r.prompt_blocks, r.cached, r.prompt_length) for r in requests])
-        whole = [r.prompt_length for r in requests if not r.cached]
-        continued = [
-            Continuation(start, r.to_compute, r.cached, torch.tensor(r.prompt_blocks))
-            for r, start in zip(requests, starts, strict=False)
-            if r.cached
-        ]
-        backend = self._model.backend
-        tokens, positions, slots = (torch.from_numpy(x).to(backend.device) for x in (tokens_T, positions_T, slots_T))
-        lora = backend.sampling_lora([r.version for r in requests], starts)
-        attend = backend.prefill(whole, self._cache, slots, continued)
-        hidden_Th = self._model.decoder.forward(tokens, positions, attend, lora)
-        for request, start, stop in zip(requests, starts, starts[1:], strict=False):
-            self._read_prompt(request, hidden_Th[start:stop], lora.part(start, stop))
-            self._prefixes.keep(request.weights, request.operation.prompt, request.prompt_blocks)
+    def _follow(self, one: Prefill, cached: int) -> bool:
+        """Let `one` wait if what it would compute next is just being computed; whether it does."""
+        if not self._model.config.cached:
+            return False
+        shared, leader = max(((one.shared_with(p), p) for p in self._filling), key=lambda s: s[0], default=(0, one))
+        if shared <= cached:
+            return False
+        self._waiting.remove(one)
+        leader.followers.append((shared, one))
+        return True
 
-    def _read_prompt(self, request: SampleRequest, hidden_Ph: Tensor, lora: LoraBatch) -> None:
-        """Keep the logits after the prompt, and score the prompt itself if that was asked."""
-        if PromptScores.wanted(request.operation):
-            request.scores = PromptScores(request.operation)
+    def _may_have_rows(self, one: Prefill, standings: Standings) -> bool:
+        """Nothing is computed long before a row is free for it."""
+        taken = len(self._running) + sum(p.samples for p in (*self._filling, *self._ready))
+        return taken < self._max_rows or any(standings.gives_way(s, one) for s in self._running)
+
+    def _make_room(self, one: Prefill, blocks: int, standings: Standings) -> bool:
+        """Whether so many blocks are free for `one`, after those have been preempted that give way to it, and one more
+        for each running sequence, so that it is not preempted at once."""
+        while self._pool.free < blocks + len(self._running):
+            holders = [h for h in self._holders() if h is not one]
+            last = standings.last(holders) if holders else None
+            if last is None or not standings.gives_way(last, one):
+                return False
+            self._preempt(last)
+            standings.remove(last)
+        return True
+
+    def _fill(self) -> None:
+        if not self._filling:
+            return
+        if self._model.config.cached:
+            goals = divide(self._filling, self._prefill_tokens, BLOCK)
+        else:
+            goals = {one: len(one.tokens) for one in self._filling}
+        for chunk, hidden_Th in run_chunks(self._model, self._cache, [Chunk(*goal) for goal in goals.items()]):
+            self._read(chunk, hidden_Th)
+            one = chunk.prefill
+            self.prefilled_tokens += chunk.stop - chunk.start
+            one.done = chunk.stop
+            self._prefixes.keep(one.request.weights, one.tokens[: one.done], one.blocks)
+            self._release_followers(one)
+            if not one.left:
+                self._filling.remove(one)
+                self._ready.append(one)
+
+    def _read(self, chunk: Chunk, hidden_Th: Tensor) -> None:
+        """Score a prompt's own tokens if that was asked, and keep the logits after it."""
+        one, request = chunk.prefill, chunk.prefill.request
+        if not one.is_read:
+            return
+        lora = self._model.backend.sampling_lora([request.version], [0, len(hidden_Th)])
+        if one.is_scored:
+            if not chunk.start or request.scores is None:
+                request.scores = PromptScores(request.operation)
             size = max(1, CHUNK_ELEMENTS * self._model.backend.head_room // self._model.config.vocab_size)
-            for start in range(0, len(hidden_Ph), size):
-                chunk_Ch = hidden_Ph[start : start + size]
-                request.scores.add(start, head_logits(self._model, chunk_Ch, lora))
-        request.first_logits_1V = head_logits(self._model, hidden_Ph[-1:], lora)
+            for start in range(0, len(hidden_Th), size):
+                logits_CV = head_logits(self._model, hidden_Th[start : start + size], lora)
+                request.scores.add(chunk.start + start, logits_CV)
+        if chunk.stop == len(one.tokens):
+            request.first_logits_1V = head_logits(self._model, hidden_Th[-1:], lora)
+
+    def _release_followers(self, one: Prefill, all_of_them: bool = False) -> None:
+        """Those whose beginning is in the cache now may go on."""
+        staying = []
+        for shared, follower in one.followers:
+            if shared <= one.done or all_of_them:
+                self._waiting.add(follower)
+            else:
+                staying.append((shared, follower))
+        one.followers = staying
+
+    # --- out of the cache -------------------------------------------------------------------------------------------
 
     def _start(self) -> Iterator[SampleRequest]:
-        """Let the samples of prefilled requests draw their first token and join the batch."""
-        while self._started and len(self._running) < self._max_rows:
-            request = self._started[0]
-            if self._blocks_per_sample(request) > self._pool.free:
-                break
+        """Let what is in the cache join the batch: samples with their first token, preempted ones where they were."""
+        while self._ready:
+            standings = Standings(self._running)
+            one = standings.first(self._ready)
+            if len(self._running) >= self._max_rows:
+                last = standings.last(self._running)
+                if not standings.gives_way(last, one):
+                    return
+                self._preempt(last)
+                standings.remove(last)
+            if self._running and not self._make_room(one, 1, standings):
+                return
+            if one.sequence is not None:
+                self._ready.remove(one)
+                one.sequence.blocks = one.blocks
+                self._join(one.sequence)
+                continue
+            request = one.request
             index = request.waiting.pop()
             sequence = RunningSequence(request, index, [], uniform_stream(request.operation.seed, index))
-            if request.waiting:
-                sequence.blocks = self._fork_prompt(request)
-            else:  # nobody else will need the prompt's blocks
-                sequence.blocks = request.prompt_blocks + self._pool.take(self._blocks_to_come(request))
-                self._started.popleft()
-            self._running.append(sequence)
-            self._rows = None
+            sequence.blocks = self._fork(one)
+            self._join(sequence)
             assert request.first_logits_1V is not None
             yield from self._extend([sequence], request.first_logits_1V)
 
-    def _fork_prompt(self, request: SampleRequest) -> list[int]:
-        """Full blocks of the prompt are shared; the one that will be written to is copied."""
-        full = request.prompt_length // BLOCK
-        shared, own = request.prompt_blocks[:full], self._pool.take(self._blocks_per_sample(request))
-        self._pool.share(shared)
-        if request.prompt_length % BLOCK:
-            self._cache.copy_block(request.prompt_blocks[full], own[0])
-        return shared + own
+    def _fork(self, one: Prefill) -> list[int]:
+        """The prompt's blocks for one sample. Full ones are shared with those that follow; one that will be written to
+        is copied for each but the last."""
+        full = one.request.prompt_length // BLOCK
+        rest = one.blocks[full:]
+        if not one.samples or (rest and not self._pool.free):
+            self._ready.remove(one)
+            blocks, one.blocks, one.done = one.blocks, [], 0
+            if one.samples:  # the prompt's end has to be computed again for the others
+                self._waiting.add(one)
+            return blocks
+        self._pool.share(one.blocks[:full])
+        own = self._pool.take(len(rest))
+        for source, target in zip(rest, own, strict=True):
+            self._cache.copy_block(source, target)
+        return one.blocks[:full] + own
+
+    def _join(self, sequence: RunningSequence) -> None:
+        self._running.append(sequence)
+        self._rows = None
 
     # --- running ----------------------------------------------------------------------------------------------------
 
     def _decode(self) -> Iterator[SampleRequest]:
+        self._grow()
         if not self._running:
             return
         rows = self._rows = self._rows or self._lay_out(self._running)
         yield from self._extend(rows.sequences, rows.logits(), rows.settings)
+
+    def _grow(self) -> None:
+        """A block for every sequence whose newest token needs one; where there is none, who is last gives way."""
+        for sequence in [s for s in self._running if s.position >= len(s.blocks) * BLOCK]:
+            while sequence.blocks and not self._pool.free:
+                holders = [*self._holders()]
+                self._preempt(Standings(holders).last(holders))
+            if sequence.blocks:
+                sequence.blocks += self._pool.take(1)
+                if self._rows and not self._rows.grow(sequence):
+                    self._rows = None
 
     def _extend(
         self, sequences: list[RunningSequence], logits_BV: Tensor, settings: DrawSettings | None = None
@@ -207,41 +289,41 @@ class Sampler:
                 if sequence.request.complete:
                     yield sequence.request
 
+    # --- giving blocks back -----------------------------------------------------------------------------------------
+
+    def _holders(self) -> Iterator[Prefill | RunningSequence]:
+        """Everything that has blocks."""
+        yield from self._running
+        yield from self._filling
+        yield from self._ready
+
+    def _preempt(self, holder: Prefill | RunningSequence) -> None:
+        """Take the blocks of `holder`, which waits from now on. What it computed is found again while nobody needs the
+        room, and computed again, to the same bits, otherwise."""
+        self.preemptions += 1
+        if isinstance(holder, RunningSequence):
+            self._leave(holder)
+            self._waiting.add(Prefill(holder.request, holder))
+        else:
+            self._give_up(holder)
+            self._waiting.add(holder)
+
+    def _give_up(self, one: Prefill) -> None:
+        (self._filling if one in self._filling else self._ready).remove(one)
+        self._release_followers(one, all_of_them=True)
+        self._pool.release(one.blocks)
+        one.blocks, one.done = [], 0
+
     def _leave(self, sequence: RunningSequence) -> None:
         self._running.remove(sequence)
         self._prefixes.keep(sequence.request.weights, sequence.fed_tokens(), sequence.blocks)
         self._pool.release(sequence.blocks)
+        sequence.blocks = []
         self._rows = None
 
-    # --- sizes ------------------------------------------------------------------------------------------------------
 
-    def _prompt_blocks(self, request: SampleRequest) -> int:
-        return -(-request.prompt_length // BLOCK)
-
-    def _blocks_per_sample(self, request: SampleRequest) -> int:
-        """Beyond the prompt's full blocks, for the longest that the sample may get: so no sequence ever runs out."""
-        return self._blocks_at_most(request) - request.prompt_length // BLOCK
-
-    def _blocks_to_come(self, request: SampleRequest) -> int:
-        """Beyond all of the prompt's blocks."""
-        return self._blocks_at_most(request) - self._prompt_blocks(request)
-
-    def _blocks_at_most(self, request: SampleRequest) -> int:
-        return -(-(request.prompt_length + request.max_tokens) // BLOCK)
-
-
-def _will_compute(other: SampleRequest, request: SampleRequest) -> bool:
-    """Whether `other` joins with the very block that `request` would have to compute next."""
-    stop = request.cached + BLOCK
-    if PromptScores.wanted(request.operation) or stop >= request.prompt_length or request.weights != other.weights:
-        return False
-    return np.array_equal(other.operation.prompt[:stop], request.operation.prompt[:stop])
-
-
-def _slots(blocks: list[int], start: int, stop: int) -> np.ndarray:
-    positions = np.arange(start, stop)
-    slots: np.ndarray = np.array(blocks)[positions // BLOCK] * BLOCK + positions % BLOCK
-    return slots
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK)
 
 
 def _settings(sequences: list[RunningSequence]) -> DrawSettings:

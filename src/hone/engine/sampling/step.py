@@ -104,7 +104,9 @@ def _attend(
     pages = entries.index_select(0, blocks) if first_block < 0 else entries.narrow(0, first_block, blocks.shape[0])
     kv = pages.view(B, L, 2 * kv_heads, d).transpose(1, 2)
     k, v = kv.narrow(1, 0, kv_heads), kv.narrow(1, kv_heads, kv_heads)
-    if B == 1:  # the padding rows ask along, as further positions of the one sequence: nothing to repeat or to cut off
+    # few positions of one sequence: the padding rows ask along as further ones, nothing is repeated or cut off; from a
+    # thousand on, reading the keys once for all their query heads saves more than that
+    if B == 1 and L <= 512:
         q = qkv_THd.narrow(1, 0, heads).transpose(0, 1).unsqueeze(0)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != kv_heads)
         return mixed.transpose(1, 2).reshape(-1, heads * d)

@@ -21,6 +21,7 @@ from hone.server.bases import check_base
 from hone.server.budgets import Budgets
 from hone.server.inference.tokenizer import TextTokenizer
 from hone.server.recovery import ATTEMPTS, EngineKeeper
+from hone.server.shares import Shares
 from hone.server.store import Store
 from hone.server.versions import Versions
 from hone.storage.database import Database
@@ -45,9 +46,10 @@ class Generation:
         keeper: EngineKeeper,
         versions: Versions,
         budgets: Budgets,
+        shares: Shares,
     ) -> None:
         self._models, self._database, self._store = models, database, store
-        self._keeper, self._versions, self._budgets = keeper, versions, budgets
+        self._keeper, self._versions, self._budgets, self._shares = keeper, versions, budgets, shares
         self._tokenizers: dict[str, asyncio.Task[TextTokenizer]] = {}
 
     async def target(self, name: str) -> Target:
@@ -75,6 +77,7 @@ class Generation:
     async def draw(self, operation: Sample, key_id: int) -> SampleResult:
         """The whole result, on this key's account; cancelling it stops the sampling."""
         await self._check_budget(key_id)
+        operation = replace(operation, share=await self._shares.of_key(key_id))
         for _ in range(ATTEMPTS):
             async with self._engine(operation) as lost:
                 result: SampleResult = await self._keeper.submit(operation)
@@ -86,6 +89,7 @@ class Generation:
     async def stream(self, operation: Sample, key_id: int) -> AsyncGenerator[SamplePart | SampleResult, None]:
         """Every token once, then the result; closing it stops the sampling."""
         await self._check_budget(key_id)
+        operation = replace(operation, share=await self._shares.of_key(key_id))
         told: Counter[int] = Counter()
         cached = 0
         try:

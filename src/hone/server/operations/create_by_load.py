@@ -32,7 +32,7 @@ class CreateByLoad:
         await context.blobs.fetch(checkpoint.directory)
         directory, share = (
             str(context.blobs.path(checkpoint.directory)),
-            await context.share(ids.session_of(entry.lane)),
+            await context.shares.of_session(ids.session_of(entry.lane)),
         )
         return contract.LoadAdapter(entry.lane, base_model.name, directory, body.optimizer, share)
 

@@ -25,8 +25,8 @@ class CreateModel:
         body = requests.parse(requests.CreateModel, json.loads(entry.payload))
         context.base_model(body.base_model)
         check_optimizer(body.optimizer_config)
-        lora = LoraConfig(**body.lora_config.model_dump() | {"seed": entry.seed})
-        return contract.CreateAdapter(entry.lane, body.base_model, lora, await context.share(body.session_id))
+        base_model, lora = new_model(entry)
+        return contract.CreateAdapter(entry.lane, base_model, lora, await context.shares.of_session(body.session_id))
 
     async def conclude(
         self, entry: Entry, operation: contract.CreateAdapter, result: None, context: Context
@@ -41,6 +41,12 @@ class CreateModel:
             return []
 
         return Concluded(success({"model_id": entry.lane, "type": "create_model"}), write)
+
+
+def new_model(entry: Entry) -> tuple[str, LoraConfig]:
+    """The base model and the kind of adapter that an entry asks for."""
+    body = requests.parse(requests.CreateModel, json.loads(entry.payload))
+    return body.base_model, LoraConfig(**body.lora_config.model_dump() | {"seed": entry.seed})
 
 
 def check_optimizer(config: requests.OptimizerConfig | None) -> None:

@@ -9,7 +9,7 @@ from hone.protocol.types import ForwardBackwardResult
 from hone.server.bodies import LARGE_BYTES
 from hone.server.custom_losses import stored_loss
 from hone.server.ids import session_of
-from hone.server.journal import Entry
+from hone.server.journal import Entry, Passed
 from hone.server.operations.handler import Concluded, Context
 from hone.server.provenance import check_provenance
 from hone.server.usage import Amounts
@@ -37,7 +37,20 @@ class ForwardBackward:
         self, entry: Entry, operation: contract.ForwardBackward, result: ForwardBackwardResult, context: Context
     ) -> Concluded:
         tokens = sum(len(datum.tokens) for datum in operation.data)
-        return Concluded(Outcome(codec.encode_forward_backward(result), PROTOBUF), used=Amounts(training=tokens))
+        answer = Outcome(codec.encode_forward_backward(result), PROTOBUF)
+        return Concluded(answer, used=Amounts(training=tokens), passed=_passed(result.metrics))
+
+
+def _passed(metrics: dict[str, float]) -> Passed | None:
+    try:
+        return Passed(
+            cycle=round(metrics["engine/cycle:max"]),
+            queue_seconds=metrics["engine/queue_seconds:max"],
+            batch_fill=metrics["engine/batch_fill:mean"],
+            device_seconds=metrics["engine/device_seconds:sum"],
+        )
+    except KeyError:  # an engine that does not say
+        return None
 
 
 def _decode(payload: bytes) -> codec.ForwardBackwardBody:

@@ -1,13 +1,13 @@
 """What every kind of operation is, to the worker that runs it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hone.engine.contract import BaseModel, Operation, Share
+from hone.engine.contract import BaseModel, Operation
 from hone.errors import UserError
 from hone.protocol.futures import Outcome
-from hone.server.journal import Entry, Journal, Write
+from hone.server.journal import Entry, Journal, Passed, Write
+from hone.server.shares import Shares
 from hone.server.store import Store
 from hone.server.usage import NOTHING, Amounts
 from hone.storage.blobs import Blobs
@@ -21,12 +21,7 @@ class Context:
     store: Store
     journal: Journal
     blobs: Blobs
-    weights: Mapping[str, float]
-    """Of projects on the device, where not 1."""
-
-    async def share(self, session_id: str) -> Share:
-        project = await self.store.project_of_session(session_id)
-        return Share(project, self.weights.get(project, 1.0))
+    shares: Shares
 
     def base_model(self, name: str) -> BaseModel:
         if name not in self.models:
@@ -41,6 +36,7 @@ class Concluded:
     outcome: Outcome
     write: Write | None = None
     used: Amounts = NOTHING
+    passed: Passed | None = None
 
 
 class Handler(Protocol):

@@ -27,7 +27,10 @@ class LoadWeights:
                 f"path {body.path} was trained on {checkpoint.base_model!r}, but this model on {run.base_model!r}"
             )
         await context.blobs.fetch(checkpoint.directory)
-        directory, share = str(context.blobs.path(checkpoint.directory)), await context.share(run.session_id)
+        directory, share = (
+            str(context.blobs.path(checkpoint.directory)),
+            await context.shares.of_session(run.session_id),
+        )
         return contract.LoadAdapter(entry.lane, run.base_model, directory, body.optimizer, share)
 
     async def conclude(

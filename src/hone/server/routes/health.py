@@ -31,10 +31,17 @@ async def capabilities(request: Request) -> JSONResponse:
 
 
 async def engine(request: Request) -> JSONResponse:
-    """For operators and benchmarks: which process computes, and for how long it has."""
-    keeper = request.app.state.service.keeper
-    seconds = await keeper.engine.compute_seconds()
-    return JSONResponse({"pid": keeper.engine.pid, "generation": keeper.generation, "compute_seconds": seconds})
+    """For operators and benchmarks: which process computes, for how long it has, and what memory is for."""
+    service = request.app.state.service
+    keeper = service.keeper
+    return JSONResponse(
+        {
+            "pid": keeper.engine.pid,
+            "generation": keeper.generation,
+            "compute_seconds": await keeper.engine.compute_seconds(),
+            "memory": service.memory_report(),
+        }
+    )
 
 
 routes = [

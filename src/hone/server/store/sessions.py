@@ -72,12 +72,6 @@ class SessionStore:
 
         return await self._database.run(work)
 
-    async def project_of_session(self, session_id: str) -> str:
-        """An empty name if the session is gone."""
-        query = select(sessions.c.project_id).where(sessions.c.id == session_id)
-        found = await self._database.run(lambda connection: connection.execute(query).scalar())
-        return found or ""
-
     async def session_ids(self, offset: int, limit: int, projects: Collection[str]) -> list[str]:
         mine = select(sessions.c.id).where(sessions.c.project_id.in_(projects))
         query = mine.order_by(sessions.c.created_at.desc()).offset(offset).limit(limit)

@@ -19,6 +19,7 @@ from hone.protocol.types import AdamParams, LoraConfig, SampleResult, SamplingPa
 from tests.unit.engine.material import random_datum, relative_error, trained_adapter
 
 CPU = torch.device("cpu")
+CACHE = 1 << 22
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 NATS = {"float32": 2e-5, "bfloat16": 0.15}
 GRADIENTS = {"float32": 2e-5, "bfloat16": 0.1}
@@ -78,7 +79,7 @@ def sample(model: LoadedModel, rows: int = 8) -> list[SampleResult]:
     """Requests of several adapters and of none, of which some continue what others left in the cache."""
     states = [trained_adapter(model.config, lora) for lora in TENANTS]
     versions = [model.backend.version(s.layout, s.weights.clone()) for s in states]
-    sampler = Sampler(model, rows, 2048, 64)
+    sampler = Sampler(model, rows, CACHE, 64)
     rng, params = np.random.default_rng(7), SamplingParams(max_tokens=6, temperature=0.0, stop=())
     results: dict[int, SampleResult] = {}
     prompts = [rng.integers(0, model.config.vocab_size, n).astype(np.int32) for n in (5, 40, 17, 3)]
@@ -115,7 +116,7 @@ def test_sampling(pair: tuple[LoadedModel, LoadedModel], dtype: str) -> None:
 def test_samples_are_scored_alike_by_the_trainer(pair: tuple[LoadedModel, LoadedModel], dtype: str) -> None:
     model = pair[1]
     state = trained_adapter(model.config, TENANTS[0])
-    sampler, params = Sampler(model, 4, 2048, 64), SamplingParams(max_tokens=12, stop=())
+    sampler, params = Sampler(model, 4, CACHE, 64), SamplingParams(max_tokens=12, stop=())
     prompt = np.arange(20, dtype=np.int32)
     sampler.add(0, Sample("x", "v", prompt, 1, params, 3), model.backend.version(state.layout, state.weights.clone()))
     done = []

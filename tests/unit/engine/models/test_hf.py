@@ -262,6 +262,24 @@ def weight_gradient(model: Any, site: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_what_is_computed_again_changes_no_bit(name: str, others: Any) -> None:
+    model, state = others(name), moved(others(name))
+    rng = np.random.default_rng(4)
+    data = tuple(random_datum(rng, n) for n in (5, 30, 30))
+    (piece,) = cut(c.ForwardBackward("a", data, "cross_entropy", {}), 4096)
+    gradients = []
+    for recomputed in (0, 1, model.decoder.layers):
+        state.set_gradient(None)
+        run_pieces(model.decoder, [piece], {"a": state}, recomputed)
+        assert state.gradient is not None
+        gradients.append(state.gradient)
+    assert model.decoder.layers == model.decoder.model.config.get_text_config().num_hidden_layers
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[0], gradients[2])
+    assert model.memory.most > 1.5 * model.memory.least > 0
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_neighbours_change_no_bit(name: str, others: Any) -> None:
     model, rng = others(name), np.random.default_rng(7)
     state, sequences = moved(model), [rng.integers(0, VOCAB, n) for n in (9, 2, 30, 17)]

@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,69 +16,15 @@ from hone.engine.contract import ForwardBackward, ModelSource, Sample
 from hone.engine.lora.state import AdapterState
 from hone.engine.models.load import LoadedModel, load_model
 from hone.engine.sampling.prompt import MASKED_LOGPROB
-from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.version import AdapterVersion, make_version
 from hone.engine.trainer import run_pieces
 from hone.errors import UserError
 from hone.protocol.types import Datum, LoraConfig, SampledSequence, SampleResult, SamplingParams
 from tests.unit.engine.material import VOCAB, reference_logprobs, reference_model, trained_adapter
+from tests.unit.engine.sampling.material import Asked, assert_equal, free_blocks, one, prompt, request, run, sampler_of
 
 TRAINER_TOLERANCE = 2e-6
 """Nats between a sampled token's log-probability and the trainer's."""
-
-
-def sampler_of(model: LoadedModel, rows: int = 16, cache_tokens: int = 4096, prefill: int = 256) -> Sampler:
-    return Sampler(model, rows, cache_tokens, prefill)
-
-
-def free_blocks(sampler: Sampler) -> int:
-    return sampler._pool.free  # the sampler shows nobody else
-
-
-def prompt(seed: int, length: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, VOCAB, length).astype(np.int32)
-
-
-def request(
-    prompt_T: np.ndarray, version: str | None = None, samples: int = 1, seed: int = 0, max_tokens: int = 12, **more: Any
-) -> Sample:
-    params = {k: more.pop(k) for k in ("temperature", "top_k", "top_p") if k in more}
-    stop = more.pop("stop", ())
-    return Sample(
-        "base", version, prompt_T, samples, SamplingParams(max_tokens=max_tokens, stop=stop, **params), seed, **more
-    )
-
-
-Asked = tuple[Sample, AdapterVersion | None]
-
-
-def run(sampler: Sampler, asked: list[Asked], joining_every: int = 0) -> dict[int, SampleResult]:
-    """All results by place in `asked`; with `joining_every`, one more request joins after so many steps."""
-    results: dict[int, SampleResult] = {}
-    waiting = list(enumerate(asked))
-    for steps in range(20000):
-        if waiting and (not joining_every or steps % joining_every == 0):
-            for ticket, (op, version) in waiting[: 1 if joining_every else None]:
-                sampler.add(ticket, op, version)
-            waiting = waiting[1:] if joining_every else []
-        for ticket, result in sampler.step():
-            assert ticket not in results
-            results[ticket] = result
-        if not sampler and not waiting:
-            return results
-    raise AssertionError(f"no end in sight: {sorted(results)} of {len(asked)} finished")
-
-
-def one(sampler: Sampler, op: Sample, version: AdapterVersion | None = None) -> SampleResult:
-    return run(sampler, [(op, version)])[0]
-
-
-def assert_equal(found: SampleResult, wanted: SampleResult) -> None:
-    assert len(found.sequences) == len(wanted.sequences)
-    for a, b in zip(found.sequences, wanted.sequences, strict=True):
-        np.testing.assert_array_equal(a.tokens, b.tokens)
-        np.testing.assert_array_equal(a.logprobs, b.logprobs)
-        assert a.stop_reason == b.stop_reason
 
 
 @pytest.fixture(scope="module")

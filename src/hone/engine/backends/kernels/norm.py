@@ -49,7 +49,7 @@ def _backward(
 def rms_norm(x: Tensor, folded: Tensor, eps: float) -> Tensor:
     """As `hone.engine.models.norm.rms_norm`, for x [T, d] or [T, W, d]."""
     if torch.is_grad_enabled() and x.requires_grad:
-        out: Tensor = _RmsNorm.apply(x, folded, eps)  # type: ignore[no-untyped-call]
+        out: Tensor = _RmsNorm.apply(x, folded, eps)
         return out
     return _run(x, folded, eps)
 

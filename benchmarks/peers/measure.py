@@ -1,0 +1,90 @@
+"""Measures chapters: every system does the same piece of work in turn, round after round, so that the machine's good
+and bad phases meet all of them; what counts is the median of the rounds' ratios."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from benchmarks.peers.results import Result
+from benchmarks.peers.rows import Chapter, Row
+from benchmarks.peers.work import Publish, Train, Work
+
+WARM_UPS = 2
+"""The first one compiles, fills caches and makes what is made when it is first needed."""
+LEAST_ROUNDS = 3
+START = "Start and memory"
+
+
+class Runner(Protocol):
+    start_seconds: float
+
+    def run(self, work: Work) -> dict[str, Any]: ...
+    def megabytes(self) -> float: ...
+    def close(self) -> None: ...
+
+
+def measure_chapter(
+    chapter: Chapter, systems: Mapping[str, Runner], missing: Mapping[str, str], rounds: int, seconds: float
+) -> list[Result]:
+    """A row takes `rounds` rounds, fewer but at least three if they would take longer than `seconds`. `missing` are the
+    systems that did not start, with the reason. The last row is the memory that the chapter left the systems with."""
+    results = [measure_row(chapter, row, systems, rounds, seconds) for row in chapter.rows]
+    memory = Result(chapter.title, "resident memory afterwards", "MB")
+    memory.values = {name: [system.megabytes()] for name, system in systems.items()}
+    for result in (*results, memory):
+        result.missing |= missing
+    return [*results, memory]
+
+
+def measure_row(chapter: Chapter, row: Row, systems: Mapping[str, Runner], rounds: int, seconds: float) -> Result:
+    unit, tokens = ("ms", None) if isinstance(row.work, Publish) else ("tokens/s", row.work.tokens)
+    result = Result(chapter.title, row.name, unit, tokens)
+    able = {name: system for name, system in systems.items() if _warmed_up(name, system, row.work, result)}
+    start, done = time.monotonic(), 0
+    while done < rounds and (done < LEAST_ROUNDS or time.monotonic() - start < seconds):
+        answers = {name: system.run(row.work) for name, system in able.items()}
+        for name, answer in answers.items():
+            if "cannot" in answer:
+                result.drop(name, answer["cannot"])
+                del able[name]
+            else:
+                result.values.setdefault(name, []).append(answer["seconds"])
+        done += 1
+    return result
+
+
+def _warmed_up(name: str, system: Runner, work: Work, result: Result) -> bool:
+    for _ in range(WARM_UPS):
+        answer = system.run(work)
+        if "cannot" in answer:
+            result.drop(name, answer["cannot"])
+            return False
+    return True
+
+
+def measure_starts(start: Mapping[str, Callable[[], Runner]], rounds: int) -> list[Result]:
+    """Systems started from nothing, one after another: nothing compiled before is found again."""
+    ready = Result(START, "start, until an adapter can be trained", "s")
+    stepped = Result(START, "the same, until the first step of 1 x 8 tokens is done", "s")
+    memory = Result(START, "resident memory then", "MB")
+    able = dict(start)
+    for _ in range(rounds):
+        for name, launch in list(able.items()):
+            try:
+                system = launch()
+            except Exception as error:
+                for result in (ready, stepped, memory):
+                    result.drop(name, str(error))
+                del able[name]
+                continue
+            began = time.perf_counter()
+            answer = system.run(Train(1, 8))
+            seconds = time.perf_counter() - began
+            ready.values.setdefault(name, []).append(system.start_seconds)
+            memory.values.setdefault(name, []).append(system.megabytes())
+            if "cannot" in answer:
+                stepped.drop(name, answer["cannot"])
+            else:
+                stepped.values.setdefault(name, []).append(system.start_seconds + seconds)
+            system.close()
+    return [ready, stepped, memory]

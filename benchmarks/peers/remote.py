@@ -1,0 +1,110 @@
+"""A system in a process and an environment of its own, as the one that measures sees it."""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from benchmarks.peers.work import Setting, Work, dumps
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 420.0
+WORK_SECONDS = 600.0
+
+
+class Failed(Exception):
+    """The system did not start, or ended, or did not answer in time."""
+
+
+class Remote:
+    def __init__(self, name: str, python: Path, model: Path, setting: Setting, log: Path, cache: Path | None) -> None:
+        """Returns when the system is ready. `cache` keeps what it compiles for the next start, if it can."""
+        self.name, self._log = name, log
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+        if cache is not None:
+            environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+        start = time.perf_counter()
+        with log.open("a") as stderr:
+            self._process = subprocess.Popen(
+                [str(python), "-m", "benchmarks.peers.worker", name, str(model), json.dumps(asdict(setting))],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        try:
+            self._read(START_SECONDS)
+        except Failed:
+            self.close()
+            raise
+        self.start_seconds = time.perf_counter() - start
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """`seconds`, or `cannot` with the reason."""
+        return self._ask(dumps(work))
+
+    def megabytes(self) -> float:
+        return float(self._ask("memory")["megabytes"])
+
+    def close(self) -> None:
+        """Its end of input is its order to stop."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(30)
+        except (subprocess.TimeoutExpired, OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process.stdout.close()
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise Failed(self._why("ended")) from None
+        return self._read(WORK_SECONDS)
+
+    def _read(self, seconds: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = _line(self._process.stdout, time.monotonic() + seconds)
+        if not line.endswith(b"\n"):
+            raise Failed(self._why("ended" if self._ended() else f"did not answer in {seconds:.0f} s"))
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _ended(self) -> bool:
+        try:
+            self._process.wait(1.0)  # the end of its output comes a moment before its own
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _why(self, what: str) -> str:
+        said = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return f"{what}: {said[-1].strip()[-200:] if said else 'it wrote nothing'}"
+
+
+def _line(stream: IO[bytes], deadline: float) -> bytes:
+    """Unbuffered, so that waiting for it is waiting for all of it; cut short where the time or the stream ends."""
+    received = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while not received.endswith(b"\n"):
+            if not selector.select(timeout=max(0.0, deadline - time.monotonic())):
+                return received
+            if not (piece := os.read(stream.fileno(), 65536)):
+                return received
+            received += piece
+    return received

@@ -1,0 +1,74 @@
+"""What is measured. A chapter's systems run side by side, started for it with one setting."""
+
+from dataclasses import dataclass
+
+from benchmarks.peers.work import Publish, Sample, Setting, Train, Work
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    work: Work
+
+
+@dataclass(frozen=True)
+class Chapter:
+    title: str
+    setting: Setting
+    rows: tuple[Row, ...]
+
+
+def _train(sequences: int, length: int, tenants: int = 1) -> Row:
+    who = f"{tenants} tenants, each " if tenants > 1 else ""
+    return Row(f"{who}{sequences} x {length} tokens", Train(sequences, length, tenants))
+
+
+def _tenants(count: int) -> Chapter:
+    """Sampling needs a fixed batch where every other size is compiled anew."""
+    rows = [_train(4, 128, count), _train(1, 64, count)] if count > 1 else [_train(4, 128), _train(1, 64)]
+    if count > 1:
+        name = f"{count} adapters, a prompt of 64 each, 64 new tokens"
+        rows.append(Row(name, Sample(count, 1, 64, 64, count)))
+    return Chapter(f"{count} tenant{'s' * (count > 1)}", Setting(tenants=count, sampled_together=count), tuple(rows))
+
+
+def _rank(rank: int) -> Chapter:
+    return Chapter(f"Training, rank {rank}", Setting(rank=rank), (_train(8, 128),))
+
+
+CHAPTERS = {
+    "sampling": Chapter(
+        "Sampling, one prompt",
+        Setting(),
+        (
+            Row("1 sequence, 64 new tokens", Sample(1, 1, 64, 64)),
+            Row("1 sequence, 256 new tokens", Sample(1, 1, 64, 256)),
+            Row("4 sequences, 64 new tokens", Sample(1, 4, 64, 64)),
+            Row("16 sequences, 64 new tokens", Sample(1, 16, 64, 64)),
+            Row("64 sequences, 64 new tokens", Sample(1, 64, 64, 64)),
+            Row("a group of 16, prompt of 1,024", Sample(1, 16, 1024, 64)),
+            Row("published, to the first token of the new weights", Publish()),
+        ),
+    ),
+    "prompts": Chapter(
+        "Sampling, 16 prompts at once",
+        Setting(sampled_together=16),
+        (Row("16 prompts of 64, 64 new tokens", Sample(16, 1, 64, 64)),),
+    ),
+    "training": Chapter(
+        "Training, one adapter of rank 8",
+        Setting(),
+        (
+            _train(1, 8),
+            _train(1, 128),
+            _train(4, 128),
+            _train(16, 128),
+            _train(64, 128),
+            _train(4, 256),
+            _train(4, 512),
+            _train(4, 1024),
+        ),
+    ),
+    **{f"tenants-{count}": _tenants(count) for count in (1, 4, 16, 64)},
+    **{f"rank-{rank}": _rank(rank) for rank in (8, 32, 64)},
+}

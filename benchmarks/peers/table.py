@@ -1,0 +1,122 @@
+"""The page of results: Markdown, a table for each chapter."""
+
+from collections.abc import Sequence
+
+from benchmarks.peers.results import Report, Result
+from benchmarks.peers.systems import OURS, SYSTEMS
+
+INTRODUCTION = """# Against what people would use instead
+
+Written by the command below; every number was measured with it. One random model of 1.3 M parameters in the shape of
+Qwen 3 (4 layers of 128, vocabulary 2,048, float32), adapters on all projections of its layers.
+
+All systems of a chapter are up at the same time and work in turn, each on the same tokens. In brackets: how many times
+as fast Hone is (or as small), the median of the rounds' ratios; **bold where Hone is behind**. What is compiled or
+filled when it is first needed does not count, except in the chapter about starting.
+
+Hone and SkyRL tx are measured as servers, through the official SDK over HTTP, with their journals on disk; the others
+are called within their own process, which has no server, no journal and no queue. Each takes the threads that it takes
+by default: Hone all cores but one, the others all.
+
+Not here: TuFT 0.2.2. It requires torch 2.11 with vLLM 0.24 built for GPUs; what it offers without one is a stand-in for
+tests that runs no model.
+"""
+
+
+def page(report: Report) -> str:
+    parts = [INTRODUCTION, _machine(report), _summary(report.results)]
+    chapters = dict.fromkeys(r.chapter for r in report.results)
+    parts += [_chapter(chapter, [r for r in report.results if r.chapter == chapter]) for chapter in chapters]
+    return "\n".join(part for part in (*parts, _growth(report.results)) if part)
+
+
+def _machine(report: Report) -> str:
+    lines = [f"- {name}: {value}" for name, value in report.machine.items()]
+    for system, versions in report.versions.items():
+        lines.append(f"- {SYSTEMS[system].title}: " + ", ".join(f"{name} {v}" for name, v in versions.items()))
+    return "\n".join(lines) + "\n"
+
+
+def _summary(results: Sequence[Result]) -> str:
+    lines = ["| against | rows | ahead in | at least 3 times | least, median and greatest ratio |", "| --- " * 5 + "|"]
+    for system in [s for s in SYSTEMS if s != OURS]:
+        ratios = sorted(r.ratio(system) for r in results if system in r.values and OURS in r.values)
+        if ratios:
+            ahead, thrice = sum(x > 1 for x in ratios), sum(x >= 3 for x in ratios)
+            span = f"{ratios[0]:.2f}, {ratios[len(ratios) // 2]:.2f}, {ratios[-1]:.2f}"
+            lines.append(f"| {SYSTEMS[system].title} | {len(ratios)} | {ahead} | {thrice} | {span} |")
+    return "\n".join(lines) + "\n"
+
+
+def _chapter(title: str, results: Sequence[Result]) -> str:
+    peers = [s for s in SYSTEMS if s != OURS and any(s in r.values or s in r.missing for r in results)]
+    columns = ["", "unit", SYSTEMS[OURS].title, *(SYSTEMS[s].title for s in peers)]
+    notes: list[str] = []
+    lines = [f"## {title}\n", _line(columns), "| --- " * len(columns) + "|"]
+    for result in results:
+        ours = _number(result.shown(OURS)) if OURS in result.values else result.missing.get(OURS, "")
+        lines.append(_line([result.name, result.unit, ours, *(_cell(result, s, notes) for s in peers)]))
+    lines += ["", *(f"{mark(i)} {note}  " for i, note in enumerate(notes))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(result: Result, system: str, notes: list[str]) -> str:
+    if system in result.values and OURS in result.values:
+        ratio = result.ratio(system)
+        times = f"{ratio:.2f} x"
+        return f"{_number(result.shown(system))} ({times if ratio > 1 else f'**{times}**'})"
+    if reason := result.missing.get(system):
+        if reason not in notes:
+            notes.append(reason)
+        return mark(notes.index(reason))
+    return ""
+
+
+def _growth(results: Sequence[Result]) -> str:
+    """How the time grows, against the first size."""
+    curves = {
+        "tokens (sequences of 128)": ["4 x 128 tokens", "16 x 128 tokens", "64 x 128 tokens"],
+        "length (4 sequences)": ["4 x 128 tokens", "4 x 256 tokens", "4 x 512 tokens", "4 x 1024 tokens"],
+        "tenants (each 4 x 128)": ["4 x 128 tokens", *(f"{n} tenants, each 4 x 128 tokens" for n in (4, 16, 64))],
+        "rank (8 x 128)": [f"Training, rank {rank}" for rank in (8, 32, 64)],
+    }
+    lines = ["## How time grows\n", _line(["", "sizes", *(a.title for a in SYSTEMS.values())])]
+    lines.append("| --- " * (2 + len(SYSTEMS)) + "|")
+    for name, keys in curves.items():
+        points = [p for key in keys if (p := _point(results, key, name)) is not None]
+        if len(points) < 2:
+            continue
+        cells = []
+        for system in SYSTEMS:
+            medians = [_median(p.values[system]) for p in points if system in p.values]
+            complete = len(medians) == len(points)
+            cells.append(" / ".join(f"{m / medians[0]:.1f}" for m in medians) if complete else "")
+        sizes = " / ".join(f"{p.tokens or 0:,}" for p in points) if "rank" not in name else "8 / 32 / 64"
+        lines.append(_line([name, sizes, *cells]))
+    return "\n".join(lines) + "\n" if len(lines) > 3 else ""
+
+
+def _point(results: Sequence[Result], key: str, curve: str) -> Result | None:
+    for result in results:
+        in_tenants = result.chapter.endswith(("tenant", "tenants"))
+        if result.unit == "tokens/s" and (
+            result.chapter == key or (result.name == key and in_tenants == curve.startswith("tenants"))
+        ):
+            return result
+    return None
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def mark(index: int) -> str:
+    return f"[{index + 1}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

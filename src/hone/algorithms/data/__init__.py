@@ -1,0 +1,1 @@
+"""Files with training data: conversations, preferences and prompts, one JSON object a line."""

@@ -1,0 +1,124 @@
+"""Learning from preferences by any objective: DPO, IPO, SimPO, ORPO, KTO, or a reward model's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tinker
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from hone.algorithms.config import CheckpointConfig, Config, ModelConfig, OptimizerConfig
+from hone.algorithms.data_order import DataOrder
+from hone.algorithms.evaluation import Evaluator, evaluate
+from hone.algorithms.frozen_weights import frozen_sampler
+from hone.algorithms.learning_rate import rate_at
+from hone.algorithms.preference.objectives import AnyObjective, Dpo
+from hone.algorithms.preference.reference import answer_logprobs, score
+from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
+from hone.algorithms.steps import adam_params
+from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
+from hone.errors import UserError
+from hone.observe.progress import Display, silent
+
+
+class PreferenceConfig(Config):
+    model: ModelConfig
+    objective: AnyObjective = Field(default_factory=Dpo)
+    """What is learned, by its `kind`."""
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5, schedule="linear")
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    batch_size: PositiveInt = 32
+    """Examples in a step."""
+    epochs: PositiveInt = 1
+    max_steps: PositiveInt | None = None
+    seed: int = 0
+    """Draws the order of the examples."""
+    eval_every: NonNegativeInt = 10
+    """Steps between evaluations, which see the weights before the step; 0 for none."""
+
+
+async def train(
+    config: PreferenceConfig,
+    service: tinker.ServiceClient,
+    examples: Sequence[Any],
+    run_dir: Path,
+    *,
+    evaluators: Sequence[Evaluator] = (),
+    hidden_size: int | None = None,
+    sinks: Sequence[MetricSink] = (),
+    display: Display = silent,
+) -> Checkpoint:
+    """Train on `examples`, `Pair`s or for KTO `Judged` answers, and return the last checkpoint.
+
+    An interrupted run goes on to the same numbers.
+    """
+    if not examples:
+        raise UserError("there is nothing to train on: `examples` is empty")
+    objective = config.objective
+    order = DataOrder(len(examples), config.batch_size, config.epochs, config.seed)
+    total_steps = min(order.steps, config.max_steps or order.steps)
+    highest = highest_rate(config.optimizer, config.model.name, hidden_size)
+
+    with (
+        open_run(run_dir, config, sinks) as run,
+        stop_on_interrupt() as stop,
+        display.bar(objective.kind, total_steps - run.first_step) as advance,
+    ):
+        if run.newest is not None and run.finished:
+            return run.newest
+        training = await begin(service, config.model, run)
+        reference = None
+        if objective.needs_reference:
+            reference = await frozen_sampler(service, training, run, "reference")
+        for step in range(run.first_step, total_steps):
+            measures = await evaluate(training, evaluators) if is_due(config.eval_every, step) else {}
+            data_D = objective.datums([examples[row] for row in order.batch(step)])
+            reference_D = None
+            if reference is not None:
+                reference_D = answer_logprobs(data_D, await score(reference, data_D))
+            rate = rate_at(config.optimizer, highest, step, total_steps)
+            loss = StepLoss(objective, reference_D)
+            gradient = training.forward_backward_custom(data_D, loss)
+            update = training.optim_step(adam_params(config.optimizer, rate))
+            output = await gradient
+            await update
+            metrics = measures | {
+                "epoch": order.epoch(step),
+                "progress": (step + 1) / total_steps,
+                "learning_rate": rate,
+                "num_examples": len(order.batch(step)),
+                "num_tokens": sum(datum.model_input.length for datum in data_D),
+                f"{objective.kind}_loss": output.metrics["loss:sum"],
+                **loss.metrics,
+            }
+            run.log(step, metrics)
+            advance(f"loss {output.metrics['loss:sum']:.3f}")
+
+            done = step + 1
+            if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
+                await save(training, run, config.checkpoints, done)
+            if stop:
+                break
+        else:
+            if evaluators and config.eval_every:
+                run.log(total_steps, await evaluate(training, evaluators))
+            await save(training, run, config.checkpoints, total_steps, final=True)
+        if run.newest is None:
+            raise UserError("stopped before the first step; nothing was trained")
+        return run.newest
+
+
+class StepLoss:
+    """An objective as the SDK calls it, with this step's reference scores; keeps the metrics of its last call."""
+
+    def __init__(self, objective: AnyObjective, reference_D: Tensor | None) -> None:
+        self._objective = objective
+        self._reference_D = reference_D
+        self.metrics: dict[str, float] = {}
+
+    def __call__(self, data_D: list[tinker.Datum], logprobs_D: list[Tensor]) -> tuple[Tensor, dict[str, float]]:
+        loss, self.metrics = self._objective.loss(data_D, logprobs_D, self._reference_D)
+        return loss, self.metrics

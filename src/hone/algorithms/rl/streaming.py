@@ -1,0 +1,145 @@
+"""GRPO with streaming minibatches: gradients of complete groups are computed while other groups are still sampled.
+
+All groups of a step are sampled with the same weights, and one optimizer step follows their gradients: it learns what
+`train` learns, from the same samples; what it saves is the time in which the trainer would wait for the slowest
+episode. A penalty that needs the mean of the whole batch (`kl_penalty`) and several optimizer steps a batch
+(`num_substeps`) are `train`'s.
+
+Legend: `_P` problems, `_D` data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Literal
+
+import tinker
+from pydantic import PositiveInt
+
+from hone.algorithms.evaluation import Evaluator
+from hone.algorithms.learning_rate import rate_at
+from hone.algorithms.rl.advantages import training_data
+from hone.algorithms.rl.compaction import Compactor
+from hone.algorithms.rl.config import RlConfig
+from hone.algorithms.rl.metrics import episode_metrics
+from hone.algorithms.rl.rollouts import check_lost, stream_groups
+from hone.algorithms.rl.transcripts import Decode, write_transcripts
+from hone.algorithms.rl.updates import (
+    Gradient,
+    Stopwatch,
+    SubmittedUpdate,
+    acting,
+    measure,
+    publish,
+    submit_gradient,
+    submit_optimizer_step,
+)
+from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
+from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
+from hone.algorithms.types import RLDataset, TrajectoryGroup
+from hone.errors import UserError
+from hone.observe.progress import Display, silent
+
+
+class StreamingConfig(RlConfig):
+    groups_per_minibatch: PositiveInt = 4
+    """Complete groups that make a gradient. Fewer start the trainer earlier; more fill its batches better."""
+    order: Literal["completed", "dataset"] = "completed"
+    """Gradients are sums, and floating-point sums depend on their order. In that of completion nothing waits, and a run
+    repeated differs in its last bits; in that of the dataset it has the same bits, and a slow group holds up those
+    behind it."""
+
+
+async def train(
+    config: StreamingConfig,
+    service: tinker.ServiceClient,
+    dataset: RLDataset,
+    run_dir: Path,
+    *,
+    evaluators: Sequence[Evaluator] = (),
+    compactor: Compactor | None = None,
+    decode: Decode = str,
+    hidden_size: int | None = None,
+    sinks: Sequence[MetricSink] = (),
+    display: Display = silent,
+) -> Checkpoint:
+    """As `rl.train.train`. An interrupted run goes on to the same samples, and with `order="dataset"` to the same
+    numbers."""
+    total_steps = config.steps(len(dataset))
+    if not total_steps:
+        raise UserError("there is nothing to train on: the dataset has no batches")
+    highest = highest_rate(config.optimizer, config.model.name, hidden_size)
+    slots = asyncio.Semaphore(config.rollouts.concurrency)
+
+    with (
+        open_run(run_dir, config, sinks) as run,
+        stop_on_interrupt() as stop,
+        display.bar("grpo", total_steps - run.first_step) as advance,
+    ):
+        if run.newest is not None and run.finished:
+            return run.newest
+        training = await begin(service, config.model, run)
+        sampler = await publish(training, config.loss)
+        for step in range(run.first_step, total_steps):
+            watch = Stopwatch()
+            measures = await measure(sampler, evaluators) if is_due(config.eval_every, step) else {}
+            watch.lap("evaluation")
+            policy = acting(sampler, config.rollouts, slots)
+            problems_P = dataset.get_batch(step % len(dataset))
+            groups_P: dict[int, TrajectoryGroup] = {}
+            gradients: list[Gradient] = []
+            minibatch: list[TrajectoryGroup] = []
+            arriving = stream_groups(
+                problems_P,
+                policy,
+                (config.seed, "train", step),
+                config.rollouts,
+                compactor,
+                in_order=config.order == "dataset",
+            )
+            async with aclosing(arriving):
+                async for index, group in arriving:
+                    groups_P[index] = group
+                    minibatch.append(group)
+                    if len(minibatch) < config.groups_per_minibatch and len(groups_P) < len(problems_P):
+                        continue
+                    data_D = training_data(
+                        minibatch,
+                        config.advantage,
+                        remove_constant=config.remove_constant_groups,
+                        provenance=config.loss.needs_provenance,
+                    )
+                    if data_D:  # sent, not awaited: the trainer works while the other groups are sampled
+                        gradients.append(submit_gradient(training, data_D, config.loss))
+                    minibatch = []
+            all_P = [group for _, group in sorted(groups_P.items())]
+            check_lost(all_P, config.rollouts)
+            watch.lap("sampling")
+
+            rate = rate_at(config.optimizer, highest, step, total_steps)
+            steps = [submit_optimizer_step(training, config.optimizer, rate)] if gradients else []
+            published = publish(training, config.loss) if gradients else None
+            learned = await SubmittedUpdate(gradients, steps).metrics()
+            sampler = await published if published else sampler
+            watch.lap("training")  # what sampling did not hide
+
+            done = step + 1
+            facts = {"progress/batch": step, "progress/done_frac": done / total_steps, "optim/lr": rate}
+            episodes = episode_metrics(all_P)
+            run.log(step, facts | measures | episodes | {"minibatches": len(gradients)} | learned | watch.seconds())
+            write_transcripts(run_dir, step, all_P, config.transcripts, decode, config.advantage)
+            advance(f"reward {episodes['env/all/reward/total']:.3f}")
+            if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
+                await save(training, run, config.checkpoints, done)
+            if stop:
+                break
+        else:
+            if evaluators and config.eval_every:
+                run.log(total_steps, await measure(sampler, evaluators))
+            await save(training, run, config.checkpoints, total_steps, final=True)
+        if run.newest is None:
+            raise UserError("stopped before the first step; nothing was trained")
+        return run.newest

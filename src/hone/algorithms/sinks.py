@@ -1,0 +1,95 @@
+"""Other places for a run's metrics, each an optional install. `metrics.jsonl` is written whether or not they are used.
+
+A row may repeat steps after a resume: W&B and trackio ignore steps below their newest, TensorBoard shows the later one.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hone.algorithms.run_directory import MetricSink
+from hone.errors import UserError
+
+
+class TensorBoard:
+    """Event files in the run's directory: `tensorboard --logdir RUN`."""
+
+    def __init__(self, run_dir: Path) -> None:
+        _module("tensorboard", "tensorboard")
+        self._writer = _module("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(run_dir / "tensorboard"))
+
+    def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
+        for name, value in metrics.items():
+            if isinstance(value, str):
+                self._writer.add_text(name, value, step)
+            else:
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases, named after the run's directory; `WANDB_MODE=offline` keeps it on this machine."""
+
+    def __init__(self, run_dir: Path, project: str, config: Mapping[str, Any]) -> None:
+        wandb = _module("wandb", "wandb")
+        self._run = wandb.init(
+            project=project,
+            name=run_dir.name,
+            dir=str(run_dir),
+            config=dict(config),
+            id=_identity(run_dir),
+            resume="allow",
+        )
+
+    def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class Trackio:
+    """A local trackio project; `trackio show` draws it."""
+
+    def __init__(self, run_dir: Path, project: str, config: Mapping[str, Any]) -> None:
+        trackio = _module("trackio", "trackio")
+        self._run = trackio.init(project=project, name=_identity(run_dir), config=dict(config), resume="allow")
+
+    def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def open_sinks(names: str, run_dir: Path, project: str, config: Mapping[str, Any]) -> list[MetricSink]:
+    """From a list such as `tensorboard,wandb`, as commands take it."""
+    made: list[MetricSink] = []
+    for name in filter(None, (name.strip() for name in names.split(","))):
+        match name:
+            case "tensorboard":
+                made.append(TensorBoard(run_dir))
+            case "wandb":
+                made.append(WeightsAndBiases(run_dir, project, config))
+            case "trackio":
+                made.append(Trackio(run_dir, project, config))
+            case _:
+                raise UserError(f"metrics can go to tensorboard, wandb or trackio; {name!r} is none of them")
+    return made
+
+
+def _identity(run_dir: Path) -> str:
+    """The same for a run that goes on."""
+    return run_dir.resolve().name
+
+
+def _module(name: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(f"{extra} is not installed: pip install 'hone[{extra}]', or leave it out") from None

@@ -1,0 +1,91 @@
+"""How every method begins, is written down, and stops: what must be the same in all of them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import tinker
+
+from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfig
+from hone.algorithms.learning_rate import recommended_lr
+from hone.algorithms.run_directory import FINAL, Checkpoint, RunDirectory
+from hone.errors import UserError
+
+
+async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirectory) -> tinker.TrainingClient:
+    """The adapter as the run left it, weights and optimizer; at its start, as the configuration says."""
+    training: tinker.TrainingClient
+    if run.newest is not None:
+        training = await service.create_training_client_from_state_with_optimizer(run.newest.state_path)
+    elif model.init_from_checkpoint is not None:
+        training = await service.create_training_client_from_state(model.init_from_checkpoint)
+    else:
+        training = await service.create_lora_training_client(
+            model.name,
+            rank=model.lora_rank,
+            seed=model.seed,
+            train_attn=model.train_attn,
+            train_mlp=model.train_mlp,
+            train_unembed=model.train_unembed,
+        )
+    return training
+
+
+async def save(
+    training: tinker.TrainingClient, run: RunDirectory, config: CheckpointConfig, next_step: int, *, final: bool = False
+) -> Checkpoint:
+    """Everything submitted so far, for training (with the optimizer) and for sampling; recorded once both are safe."""
+    name = FINAL if final else f"{next_step:06d}"
+    ttl_seconds = None if final else config.ttl_seconds
+    state = training.save_state(name, ttl_seconds=ttl_seconds)
+    weights = training.save_weights_for_sampler(name, ttl_seconds=ttl_seconds)
+    checkpoint = Checkpoint(name, next_step, (await state).path, (await weights).path, final)
+    run.record(checkpoint)
+    return checkpoint
+
+
+def is_due(every: int, step: int) -> bool:
+    """Whether something that happens every so many steps happens at `step`; 0 is never."""
+    return every > 0 and step % every == 0
+
+
+def highest_rate(optimizer: OptimizerConfig, model: str, hidden_size: int | None = None) -> float:
+    """What the configuration says, else the advice for the model."""
+    if optimizer.learning_rate is not None:
+        return optimizer.learning_rate
+    if hidden_size is None:
+        raise UserError(f"give `optimizer.learning_rate`: nothing is known of the width of {model!r}")
+    return recommended_lr(model, hidden_size)
+
+
+class StopSignal:
+    """Set by the first Ctrl-C: the step under way is finished and saved. The second one ends the program at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __bool__(self) -> bool:
+        return self.requested
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[StopSignal]:
+    """Only the main thread hears signals; elsewhere the signal is never set."""
+    stop = StopSignal()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(signal_number: int, frame: FrameType | None) -> None:
+        stop.requested = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, request)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,191 @@
+"""`hone data`: see what a model learns from a file, and what is wrong with it, before anything is trained.
+
+`hone data check` exits with 0 if every row can be used, with 1 if some cannot, and with 2 if the question makes no
+sense (no such file, an unknown renderer), as every command does.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hone.cli.main import EXIT_FAILED
+from hone.errors import UserError
+
+if TYPE_CHECKING:
+    from hone.algorithms.data.rows import Rows
+    from hone.algorithms.renderers import Renderer, SupervisedExample
+
+BEGIN, END = "⟦", "⟧"
+"""Around trained tokens, where there is no colour."""
+FORMS = ("conversations", "preferences", "prompts")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="show|check")
+    show = actions.add_parser("show", help="print a conversation as the model sees it, with the tokens that it learns")
+    check = actions.add_parser("check", help="report rows that cannot be used, by file and line; exit code 1 if any")
+    for one in (show, check):
+        one.add_argument("file", type=Path, help='JSON Lines; a conversation is {"messages": [...]}')
+        one.add_argument("--model", default="hone/tiny", help="whose renderer is taken (default: hone/tiny)")
+        one.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer; not needed for hone/tiny")
+        one.add_argument("--renderer", help="the chat format (default: what is recommended for the model)")
+        one.add_argument("--json", action="store_true", help="print JSON")
+    show.add_argument(
+        "--train-on", default="last_assistant_turn", help="what is learned (default: last_assistant_turn)"
+    )
+    show.add_argument("--index", type=int, default=0, help="which row, from 0 (default: 0)")
+    check.add_argument("--form", choices=FORMS, default=FORMS[0], help=f"what the rows are (default: {FORMS[0]})")
+    check.add_argument("--max-length", type=int, help="tokens beyond which a conversation is too long")
+
+
+def run(args: argparse.Namespace) -> int:
+    return _show(args) if args.action == "show" else _check(args)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from hone.algorithms.data.rows import read_conversations
+    from hone.algorithms.renderers import TrainOnWhat
+
+    try:
+        train_on_what = TrainOnWhat(args.train_on)
+    except ValueError:
+        known = ", ".join(TrainOnWhat)
+        raise UserError(f"--train-on is {args.train_on!r}; it must be one of {known}") from None
+    read = read_conversations(args.file)
+    if not 0 <= args.index < len(read.rows):
+        bad = f" and {len(read.problems)} that cannot be used (hone data check)" if read.problems else ""
+        raise UserError(f"--index is {args.index}; {args.file} has {len(read.rows)} rows{bad}, counted from 0")
+    row = read.rows[args.index]
+    tokenizer, renderer, name = _renderer(args)
+    examples = renderer.build_supervised_examples(row.messages, train_on_what, tools=row.tools)
+    for number, example in enumerate(examples):
+        pieces = list(_pieces(example, tokenizer))
+        trained = int(example.weights.sum())
+        if args.json:
+            parts = [{"tokens": tokens, "text": text, "trained": learned} for tokens, text, learned in pieces]
+            about = {"line": row.line, "renderer": name, "tokens": len(example.weights), "trained_tokens": trained}
+            print(json.dumps(about | {"train_on": train_on_what.value, "pieces": parts}, ensure_ascii=False))
+            continue
+        _print_pieces(pieces)
+        which = f", example {number + 1} of {len(examples)}" if len(examples) > 1 else ""
+        print(
+            f"\n{args.file}:{row.line}{which}: {len(row.messages)} messages, {len(example.weights)} tokens, "
+            f"{trained} of them trained ({train_on_what.value}, renderer {name})"
+        )
+    if read.problems and not args.json:
+        print(f"{len(read.problems)} rows of this file cannot be used: hone data check {args.file}", file=sys.stderr)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from hone.algorithms.data import rows
+
+    read: Rows[Any] = getattr(rows, f"read_{args.form}")(args.file)
+    problems = list(read.problems)
+    if args.form == "conversations":
+        _, renderer, _ = _renderer(args)
+        for row in read.rows:
+            found = _cannot_be_trained(row, renderer, args.max_length)
+            if found is not None:
+                problems.append(rows.Problem(read.path, row.line, *found))
+    elif args.max_length is not None:
+        raise UserError("--max-length is for conversations; leave it out or the other --form")
+    problems.sort(key=lambda problem: problem.line)
+    usable = len(read.rows) + len(read.problems) - len(problems)
+    kinds = Counter(problem.kind for problem in problems)
+    if args.json:
+        listed = [dataclasses.asdict(problem) | {"path": str(problem.path)} for problem in problems]
+        print(json.dumps({"usable": usable, "unusable": len(problems), "kinds": kinds, "problems": listed}))
+    else:
+        for problem in problems:
+            print(problem)
+        counts = "".join(f", {count} {kind}" for kind, count in sorted(kinds.items()))
+        print(f"{args.file}: {usable} rows can be used, {len(problems)} cannot{counts}")
+    return EXIT_FAILED if problems or not usable else 0
+
+
+def _cannot_be_trained(row: Any, renderer: "Renderer", max_length: int | None) -> "tuple[Any, str] | None":
+    """The kind and the text of a problem, if there is one."""
+    try:
+        example = renderer.build_supervised_example(_without_trainable(row.messages), tools=row.tools)
+    except UserError as error:
+        return "bad content", str(error)
+    if all(message["role"] != "assistant" for message in row.messages):
+        return "bad content", "no message is an assistant's, so there is nothing to learn"
+    if max_length is not None and len(example.weights) > max_length:
+        return "too long", f"it has {len(example.weights)} tokens; --max-length is {max_length}"
+    return None
+
+
+def _without_trainable(messages: list[Any]) -> list[Any]:
+    return [{name: value for name, value in message.items() if name != "trainable"} for message in messages]
+
+
+def _renderer(args: argparse.Namespace) -> "tuple[Any, Renderer, str]":
+    """The tokenizer, the renderer and its name."""
+    import importlib.resources
+
+    from transformers import AutoTokenizer
+
+    from hone.algorithms.renderers import get_renderer, recommended_renderer
+
+    folder = args.tokenizer
+    if folder is None and Path(args.model).is_dir():
+        folder = Path(args.model)
+    if folder is None and args.model == "hone/tiny":
+        folder = Path(str(importlib.resources.files("hone") / "assets" / "tiny"))
+    if folder is None:
+        raise UserError(f"the tokenizer of {args.model} is not here; name its folder with --tokenizer")
+    if not folder.is_dir():
+        raise UserError(f"--tokenizer {folder} is no folder")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no tokenizer that can be loaded: {error}") from error
+    name = args.renderer or recommended_renderer(args.model, tokenizer)
+    return tokenizer, get_renderer(name, tokenizer), name
+
+
+def _pieces(example: "SupervisedExample", tokenizer: Any) -> Iterator[tuple[int, str, bool]]:
+    """Runs of tokens that are all trained, or all not: how many, their text, which. An image is one of its own."""
+    run: list[int] = []
+    learned = False
+    at = 0
+    for chunk in example.model_input.chunks:
+        tokens = getattr(chunk, "tokens", None)
+        if tokens is None:
+            if run:
+                yield len(run), tokenizer.decode(run), learned
+            run = []
+            yield chunk.length, f"[image of {chunk.length} tokens]", False
+            at += chunk.length
+            continue
+        for token in tokens:
+            if run and learned != bool(example.weights[at]):
+                yield len(run), tokenizer.decode(run), learned
+                run = []
+            learned = bool(example.weights[at])
+            run.append(token)
+            at += 1
+    if run:
+        yield len(run), tokenizer.decode(run), learned
+
+
+def _print_pieces(pieces: list[tuple[int, str, bool]]) -> None:
+    """Trained tokens in colour on a terminal, unless NO_COLOR is set; else between brackets."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal or console.no_color:
+        print("".join(f"{BEGIN}{text}{END}" if learned else text for _, text, learned in pieces))
+        return
+    shown = Text()
+    for _, text, learned in pieces:
+        shown.append(text, style="bold green" if learned else "dim")
+    console.print(shown)

@@ -1,0 +1,122 @@
+"""Puts tokens into the cache, chunk by chunk: prompts, and what preempted sequences had been fed.
+
+Legend: T rows of the chunks, h hidden.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hone.engine.attention import BLOCK, Continuation, KeyValueCache
+from hone.engine.contract import Share
+from hone.engine.models.load import LoadedModel
+from hone.engine.sampling.prompt import PromptScores
+from hone.engine.sampling.request import RunningSequence, SampleRequest
+
+
+@dataclass(eq=False)
+class Prefill:
+    """Tokens that must be in the cache before something can be drawn."""
+
+    request: SampleRequest
+    sequence: RunningSequence | None = None
+    """Whose tokens so far they are; None: the prompt, for all samples of the request that have not started."""
+    done: int = 0
+    """How many of the tokens are in the cache: full blocks, or all."""
+    blocks: list[int] = field(default_factory=list)
+    """For all of the tokens, from when it begins until it is preempted."""
+    followers: list[tuple[int, "Prefill"]] = field(default_factory=list)
+    """Those that begin with the same tokens, and how many: they wait until these are in the cache."""
+
+    def __post_init__(self) -> None:
+        self.tokens: np.ndarray = self.sequence.fed_tokens() if self.sequence else self.request.operation.prompt
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Of the sequence that comes next out of it; older is smaller."""
+        return self.sequence.age if self.sequence else (self.request.number, self.request.waiting[-1])
+
+    @property
+    def share(self) -> Share:
+        return self.request.operation.share
+
+    @property
+    def samples(self) -> int:
+        """Rows of the running batch that it will want."""
+        return 1 if self.sequence else len(self.request.waiting)
+
+    @property
+    def left(self) -> int:
+        return len(self.tokens) - self.done
+
+    @property
+    def next_goal(self) -> int:
+        """Tokens until somebody can go on: itself, or one of its followers."""
+        return min([self.left, *(shared - self.done for shared, _ in self.followers)])
+
+    @property
+    def is_read(self) -> bool:
+        """Whether something of the model's output is wanted, not only what it leaves in the cache."""
+        return self.sequence is None and self.request.first_logits_1V is None
+
+    @property
+    def is_scored(self) -> bool:
+        return self.is_read and PromptScores.wanted(self.request.operation)
+
+    @property
+    def reusable(self) -> int:
+        """Leading tokens that need not be computed if the cache has them: not the last if its logits are wanted, none
+        if they are scored."""
+        return 0 if self.is_scored else len(self.tokens) - self.is_read
+
+    def shared_with(self, other: "Prefill") -> int:
+        """Leading tokens, in full blocks, that `other` puts into the cache and that are of use here."""
+        if self.request.weights != other.request.weights:
+            return 0
+        most = min(self.reusable, len(other.tokens)) // BLOCK * BLOCK
+        equal = self.tokens[:most] == other.tokens[:most]
+        return most if equal.all() else int(equal.argmin()) // BLOCK * BLOCK
+
+
+class Chunk(NamedTuple):
+    prefill: Prefill
+    stop: int
+    """How many of its tokens are in the cache afterwards; a multiple of `BLOCK`, or all."""
+
+    @property
+    def start(self) -> int:
+        return self.prefill.done
+
+
+def run_chunks(model: LoadedModel, cache: KeyValueCache, chunks: Sequence[Chunk]) -> list[tuple[Chunk, Tensor]]:
+    """One pass over all chunks; the hidden states [chunk's tokens, h] of each. What each leaves in the cache depends on
+    its tokens alone."""
+    # beginnings before what continues them; one adapter side by side, equal lengths side by side: fewer and larger
+    # products
+    order = sorted(chunks, key=lambda c: (c.start > 0, c.prefill.request.weights, c.stop - c.start))
+    lengths = [c.stop - c.start for c in order]
+    starts = np.cumsum([0, *lengths]).tolist()
+    tokens_T = np.concatenate([c.prefill.tokens[c.start : c.stop] for c in order]).astype(np.int64)
+    positions_T = np.concatenate([np.arange(c.start, c.stop) for c in order])
+    slots_T = np.concatenate([_slots(c.prefill.blocks, c.start, c.stop) for c in order])
+    continued = [
+        Continuation(row, length, c.start, torch.tensor(c.prefill.blocks[: -(-c.stop // BLOCK)]))
+        for c, row, length in zip(order, starts, lengths, strict=False)
+        if c.start
+    ]
+    backend = model.backend
+    tokens, positions, slots = (torch.from_numpy(x).to(backend.device) for x in (tokens_T, positions_T, slots_T))
+    lora = backend.sampling_lora([c.prefill.request.version for c in order], starts)
+    attend = backend.prefill([c.stop for c in order if not c.start], cache, slots, continued)
+    hidden_Th = model.decoder.forward(tokens, positions, attend, lora)
+    return list(zip(order, hidden_Th.split(lengths), strict=True))
+
+
+def _slots(blocks: list[int], start: int, stop: int) -> np.ndarray:
+    positions = np.arange(start, stop)
+    slots: np.ndarray = np.array(blocks)[positions // BLOCK] * BLOCK + positions % BLOCK
+    return slots

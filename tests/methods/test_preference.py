@@ -1,0 +1,137 @@
+"""Every preference objective moves the model the way its data say, on prompts that it was not trained on."""
+
+import asyncio
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tinker
+from transformers import PreTrainedTokenizerBase
+
+from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfig
+from hone.algorithms.preference import train as preference
+from hone.algorithms.preference.objectives import BradleyTerry, Dpo, Ipo, Judged, Kto, Objective, Orpo, Simpo
+from hone.algorithms.preference.pairs import Pair, pair
+from hone.algorithms.preference.reference import answer_logprobs, score
+from hone.algorithms.preference.reward_model import RewardHead, RewardModel
+from hone.errors import UserError
+from tests.support.interruptions import Crash, CrashAt
+
+NOUNS = "apples birds boats cats chairs cows cups dogs doors eggs fish flags".split()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question with an answer in the style that is wanted, and one that is not."""
+
+    prompt: list[int]
+    wanted: list[int]
+    unwanted: list[int]
+
+
+@pytest.fixture(scope="module")
+def cases(tokenizer: PreTrainedTokenizerBase) -> list[Case]:
+    def case(noun: str) -> Case:
+        turn = [{"role": "user", "content": f"Do you like {noun}?"}]
+        prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        end = [tokenizer.eos_token_id]
+        return Case(
+            tokenizer.encode(prompt, add_special_tokens=False),
+            tokenizer.encode("yes", add_special_tokens=False) + end,
+            tokenizer.encode("no", add_special_tokens=False) + end,
+        )
+
+    return [case(noun) for noun in NOUNS]
+
+
+def config(model: str, objective: Objective, rate: float = 2e-3) -> preference.PreferenceConfig:
+    return preference.PreferenceConfig(
+        model=ModelConfig(name=model, lora_rank=4, seed=1),
+        objective=objective,
+        optimizer=OptimizerConfig(learning_rate=rate),
+        checkpoints=CheckpointConfig(every=2),
+        batch_size=4,
+        epochs=3,
+    )
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+async def lead(sampler: tinker.SamplingClient, held_out: Sequence[Case]) -> float:
+    """By how many nats the wanted answers lead on average."""
+    data_D = [
+        datum
+        for case in held_out
+        for both in [pair(case.prompt, case.wanted, case.unwanted)]
+        for datum in (both.chosen, both.rejected)
+    ]
+    sums_D = answer_logprobs(data_D, await score(sampler, data_D))
+    return float((sums_D[0::2] - sums_D[1::2]).mean())
+
+
+@pytest.mark.parametrize(
+    "objective", [Dpo(), Ipo(), Simpo(), Orpo(beta=1.0), Kto()], ids=lambda objective: objective.kind
+)
+def test_the_wanted_answers_gain_on_the_others(
+    service: tinker.ServiceClient, model: str, cases: list[Case], objective: Objective, tmp_path: Path
+) -> None:
+    trained, held_out = cases[:8], cases[8:]
+    examples: list[Pair] | list[Judged]
+    if objective.kind == "kto":
+        examples = [Judged(case.prompt, case.wanted, True) for case in trained]
+        examples += [Judged(case.prompt, case.unwanted, False) for case in trained]
+    else:
+        examples = [pair(case.prompt, case.wanted, case.unwanted) for case in trained]
+    last = asyncio.run(preference.train(config(model, objective), service, examples, tmp_path))
+    before = service.create_sampling_client(base_model=model).result()
+    after = service.create_sampling_client(model_path=last.sampler_path).result()
+    assert asyncio.run(lead(after, held_out)) > asyncio.run(lead(before, held_out)) + 1.0
+    first, *_, final = rows(tmp_path)
+    assert final[f"{objective.kind}_loss"] < first[f"{objective.kind}_loss"]
+    if objective.kind == "dpo":
+        assert first["dpo_loss"] == pytest.approx(math.log(2), abs=1e-6)
+        assert first["accuracy"] == 0
+        assert final["accuracy"] == 1
+
+
+def test_a_run_that_was_cut_off_keeps_its_reference_and_its_numbers(
+    service: tinker.ServiceClient, model: str, cases: list[Case], tmp_path: Path
+) -> None:
+    examples = [pair(case.prompt, case.wanted, case.unwanted) for case in cases]
+
+    settings = config(model, Dpo()).model_copy(update={"eval_every": 5})
+    asyncio.run(preference.train(settings, service, examples, tmp_path / "whole"))
+    with pytest.raises(Crash):
+        asyncio.run(preference.train(settings, service, examples, tmp_path / "cut", evaluators=[CrashAt(2)]))
+    asyncio.run(preference.train(settings, service, examples, tmp_path / "cut"))
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_reward_model_scores_answers_it_has_not_seen(
+    service: tinker.ServiceClient, model: str, cases: list[Case], tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    good, bad = (tokenizer.encode(word, add_special_tokens=False)[0] for word in ("good", "bad"))
+    question = "<|im_start|>user\nIs that good or bad?<|im_end|>\n<|im_start|>assistant\n"
+    head = RewardHead(tuple(tokenizer.encode(question, add_special_tokens=False)), good, bad)
+    examples = [head.pair(case.prompt, case.wanted, case.unwanted) for case in cases[:8]]
+    last = asyncio.run(preference.train(config(model, BradleyTerry()), service, examples, tmp_path))
+    reward_model = RewardModel(service.create_sampling_client(model_path=last.sampler_path).result(), head)
+
+    async def margins() -> list[float]:
+        return [
+            await reward_model.reward(case.prompt, case.wanted) - await reward_model.reward(case.prompt, case.unwanted)
+            for case in cases[8:]
+        ]
+
+    assert min(asyncio.run(margins())) > 0.5
+    assert rows(tmp_path)[0]["bradley_terry_loss"] > rows(tmp_path)[-1]["bradley_terry_loss"]
+
+
+def test_kto_needs_two_examples_in_a_step() -> None:
+    with pytest.raises(UserError, match="two examples or more"):
+        Kto().datums([Judged([1], [2], True)])

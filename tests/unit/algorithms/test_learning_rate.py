@@ -1,0 +1,40 @@
+"""The published advice, and schedules against their closed forms."""
+
+import math
+
+import pytest
+
+from hone.algorithms.config import OptimizerConfig
+from hone.algorithms.learning_rate import rate_at, recommended_lr
+from hone.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("model", "width", "expected"),
+    [
+        ("meta-llama/Llama-3.1-8B", 4096, 2.856e-4),
+        ("meta-llama/Llama-3.2-1B", 2048, 4.91e-4),
+        ("Qwen/Qwen3-8B", 4096, 4.73e-4),
+    ],
+)
+def test_the_advice_is_the_published_one(model: str, width: int, expected: float) -> None:
+    assert recommended_lr(model, width) == pytest.approx(expected, rel=2e-3)
+
+
+def test_other_families_must_say_it_themselves() -> None:
+    with pytest.raises(UserError, match=r"no learning rate is published for 'hone/tiny'.*llama, qwen"):
+        recommended_lr("hone/tiny", 128)
+
+
+def test_linear_and_cosine_fall_as_their_formulas_say() -> None:
+    for step in range(10):
+        assert rate_at(OptimizerConfig(schedule="constant"), 2.0, step, 10) == 2.0
+        assert rate_at(OptimizerConfig(schedule="linear"), 2.0, step, 10) == pytest.approx(2.0 * (1 - step / 10))
+        cosine = 0.5 * (1 + math.cos(math.pi * step / 10))
+        assert rate_at(OptimizerConfig(schedule="cosine"), 2.0, step, 10) == pytest.approx(2.0 * cosine)
+
+
+def test_warm_up_rises_to_the_highest_rate_and_the_fall_begins_there() -> None:
+    config = OptimizerConfig(schedule="linear", warmup_steps=4)
+    rates = [rate_at(config, 1.0, step, 8) for step in range(8)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25])

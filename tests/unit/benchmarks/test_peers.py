@@ -1,0 +1,147 @@
+"""Measuring beside other systems: ratios, missing features, the page. The systems are stand-ins with known times."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.peers.measure import WARM_UPS, measure_chapter, measure_row, measure_starts
+from benchmarks.peers.results import Report, Result, read_report, write_report
+from benchmarks.peers.rows import CHAPTERS, Chapter, Row
+from benchmarks.peers.systems import SYSTEMS
+from benchmarks.peers.table import page
+from benchmarks.peers.work import Publish, Sample, Setting, Train, Work, dumps, loads
+
+
+@dataclass
+class Timed:
+    """Answers with the given seconds, one after another; the last one again and again."""
+
+    seconds: list[float]
+    cannot: str = ""
+    start_seconds: float = 2.0
+    done: list[Work] = field(default_factory=list)
+    closed: bool = False
+
+    def run(self, work: Work) -> dict[str, Any]:
+        self.done.append(work)
+        if self.cannot:
+            return {"cannot": self.cannot}
+        return {"seconds": self.seconds[min(len(self.done) - 1, len(self.seconds) - 1)]}
+
+    def megabytes(self) -> float:
+        return 100.0 * len(self.seconds)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+ROW = Row("4 x 8 tokens", Train(4, 8))
+CHAPTER = Chapter("Training", Setting(), (ROW, Row("published", Publish())))
+
+
+def test_the_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    # a phase in which everything is slow, and a round in which only one of them is disturbed
+    warm = [9.0] * WARM_UPS
+    ours, theirs = Timed([*warm, 1.0, 10.0, 1.0]), Timed([*warm, 2.0, 20.0, 50.0])
+    result = measure_row(CHAPTER, ROW, {"hone": ours, "trl": theirs}, 3, 60.0)
+    assert result.values == {"hone": [1.0, 10.0, 1.0], "trl": [2.0, 20.0, 50.0]}
+    assert result.ratio("trl") == 2.0
+    assert result.shown("hone") == 32.0  # tokens in a median second
+
+
+def test_rounds_end_early_but_not_before_three() -> None:
+    result = measure_row(CHAPTER, ROW, {"hone": Timed([1.0])}, 50, 0.0)
+    assert len(result.values["hone"]) == 3
+
+
+def test_what_a_system_cannot_do_is_said_and_the_others_go_on() -> None:
+    systems = {"hone": Timed([1.0]), "trl": Timed([], cannot="one adapter per trainer")}
+    results = measure_chapter(CHAPTER, systems, {"vllm": "vLLM did not start"}, 3, 60.0)
+    assert [r.name for r in results] == ["4 x 8 tokens", "published", "resident memory afterwards"]
+    assert all(r.missing["vllm"] == "vLLM did not start" for r in results)
+    assert results[0].missing["trl"] == "one adapter per trainer"
+    assert "trl" not in results[0].values
+    assert len(systems["trl"].done) == len(CHAPTER.rows)  # asked once for each row
+
+
+def test_starts_are_counted_from_nothing() -> None:
+    launched: list[Timed] = []
+
+    def launch() -> Timed:
+        launched.append(Timed([3.0]))
+        return launched[-1]
+
+    def broken() -> Timed:
+        raise OSError("no such program")
+
+    ready, stepped, memory = measure_starts({"hone": launch, "vllm": broken}, 2)
+    assert ready.values == {"hone": [2.0, 2.0]}
+    assert all(2.0 <= s < 3.0 for s in stepped.values["hone"])  # by our clock: the stand-in takes no time
+    assert memory.values == {"hone": [100.0, 100.0]}
+    assert ready.missing == {"vllm": "no such program"}
+    assert all(system.closed for system in launched)
+
+
+def test_measured_again_replaces_the_row_in_its_place(tmp_path: Path) -> None:
+    report = Report(results=[Result("A", "x", "s"), Result("A", "y", "s")])
+    report.add([Result("A", "x", "s", values={"hone": [1.0]}), Result("B", "x", "s")])
+    assert [(r.chapter, r.name, bool(r.values)) for r in report.results] == [
+        ("A", "x", True),
+        ("A", "y", False),
+        ("B", "x", False),
+    ]
+    write_report(report, tmp_path / "results.json")
+    assert read_report(tmp_path / "results.json") == report
+    assert read_report(tmp_path / "none.json") == Report()
+
+
+def test_the_page_says_where_we_lose_and_what_is_missing() -> None:
+    rows = [
+        Result("Training", "fast", "tokens/s", 100, {"hone": [1.0], "skyrl": [4.0]}, {"trl": "it sleeps"}),
+        Result("Training", "slow", "ms", None, {"hone": [0.002], "skyrl": [0.001]}, {"trl": "it sleeps"}),
+    ]
+    text = page(Report(results=rows))
+    assert "| fast | tokens/s | 100 | [1] | 25 (4.00 x) |" in text
+    assert "| slow | ms | 2 | [1] | 1 (**0.50 x**) |" in text
+    assert text.count("it sleeps") == 1
+    assert "| SkyRL tx | 2 | 1 | 1 | 0.50, 4.00, 4.00 |" in text
+
+
+def test_growth_is_against_the_first_size() -> None:
+    rows = [
+        Result("Training", f"{n} x 128 tokens", "tokens/s", n * 128, {"hone": [n / 4], "skyrl": [1.0]})
+        for n in (4, 16, 64)
+    ]
+    text = page(Report(results=rows))
+    assert "| tokens (sequences of 128) | 512 / 2,048 / 8,192 | 1.0 / 4.0 / 16.0 |" in text
+
+
+@pytest.mark.parametrize("work", [Train(2, 3, 4), Sample(1, 2, 3, 4, 5), Publish()])
+def test_work_is_the_same_after_its_way_to_another_process(work: Work) -> None:
+    assert loads(dumps(work)) == work
+
+
+def test_everybody_gets_the_same_tokens_and_prompts_are_new_each_time() -> None:
+    assert np.array_equal(Train(2, 8).batch(3), Train(2, 8, 16).batch(3))
+    assert not np.array_equal(Train(2, 8).batch(0), Train(2, 8).batch(1))
+    assert not np.array_equal(Sample(2, 1, 8, 4).prompts(0), Sample(2, 1, 8, 4).prompts(1))
+    assert Train(2, 8).batch(0).shape == (2, 9)
+
+
+def test_rows_have_names_of_their_own_and_settings_that_suffice() -> None:
+    for chapter in CHAPTERS.values():
+        names = [row.name for row in chapter.rows]
+        assert len(set(names)) == len(names)
+        assert all(getattr(row.work, "tenants", 1) <= chapter.setting.tenants for row in chapter.rows)
+    titles = [chapter.title for chapter in CHAPTERS.values()]
+    assert len(set(titles)) == len(titles)
+
+
+def test_every_system_has_a_module_and_requirements() -> None:
+    peers = Path(__file__).parents[3] / "benchmarks" / "peers"
+    for name in SYSTEMS:
+        assert (peers / "systems" / f"{name}.py").exists()
+        assert name == "hone" or (peers / "requirements" / f"{name}.txt").exists()

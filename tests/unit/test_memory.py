@@ -1,0 +1,43 @@
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from hone import memory
+from hone.errors import UserError
+from hone.memory import MIB, PROGRAMS, machine_bytes, memory_shares, resident_bytes
+
+
+@pytest.mark.parametrize("base_models", [0, 5 * MIB, 3000 * MIB])
+@pytest.mark.parametrize("total", [3800 * MIB, 16_000 * MIB])
+def test_the_shares_are_the_budget(total: int, base_models: int) -> None:
+    shares = memory_shares(total, base_models)
+    assert shares.total == total
+    assert shares.base_models == base_models
+    parts = dataclasses.astuple(shares)[2:]
+    assert all(part > 0 for part in parts)
+    assert total - 8 <= PROGRAMS + base_models + sum(parts) <= total
+
+
+def test_the_default_is_a_part_of_what_the_machine_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "_LIMITS", (str(limit), str(tmp_path / "absent")))
+    assert machine_bytes() == has
+    limit.write_text("max\n")
+    assert machine_bytes() == has
+    limit.write_text(f"{2000 * MIB}\n")
+    assert machine_bytes() == 2000 * MIB
+    assert memory_shares(None, 0).total == 1500 * MIB
+
+
+def test_too_little_is_refused_and_says_what_is_needed() -> None:
+    with pytest.raises(UserError, match=r"HONE_MEMORY_BYTES is 1000 MiB.*base models 2000.*2640 MiB or more"):
+        memory_shares(1000 * MIB, 2000 * MIB)
+    memory_shares(2640 * MIB, 2000 * MIB)
+
+
+def test_what_a_process_holds() -> None:
+    assert resident_bytes(os.getpid()) > 10 * MIB
+    assert resident_bytes(0) == 0
