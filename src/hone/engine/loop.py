@@ -10,7 +10,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,13 @@ class Limits:
     """Exports of larger base models are not compared with transformers, which loads the model once more."""
 
     @classmethod
-    def within(cls, shares: MemoryShares, models: Mapping[str, LoadedModel]) -> "Limits":
-        """Those that keep to the shares of memory. A micro-batch is never so small that it would be mostly
-        overhead."""
+    def within(cls, shares: MemoryShares, models: Mapping[str, LoadedModel], preferred: "Limits") -> "Limits":
+        """Those that keep to the shares of memory, and otherwise are the preferred ones. A micro-batch is never so
+        small that it would be mostly overhead."""
         fitting = min(model.memory.most_tokens(shares.passes) for model in models.values())
-        tokens = max(LEAST_TOKENS, min(cls.micro_batch_tokens, fitting))
-        return cls(micro_batch_tokens=tokens, activation_bytes=shares.passes, cache_bytes=shares.cache // len(models))
+        tokens = max(LEAST_TOKENS, min(preferred.micro_batch_tokens, fitting))
+        memory = {"activation_bytes": shares.passes, "cache_bytes": shares.cache // len(models)}
+        return replace(preferred, micro_batch_tokens=tokens, **memory)
 
 
 @dataclass(eq=False)

@@ -48,7 +48,7 @@ def main() -> int:
         models = load_models([ModelSource(name, Path(path)) for name, path in start["sources"]], backend)
         described = [model.describe(name) for name, model in models.items()]
         shares = memory_shares(start["memory_bytes"] or backend.memory_bytes, base_model_bytes(described))
-        limits = replace(Limits.within(shares, models), **backend.limits | start["limits"])
+        limits = replace(Limits.within(shares, models, Limits(**backend.limits)), **start["limits"])
     except HoneError as error:
         send(0, error)
         return 1
