@@ -20,7 +20,7 @@ def choose_backend(device: str = "cpu", dtype: str = "auto", invariant: bool = F
             "install a build of torch for CUDA, check the driver, or use cpu"
         )
     if dtype == "auto":
-        dtype = "bfloat16" if device != "cpu" and torch.cuda.is_bf16_supported() else "float32"
+        dtype = "bfloat16" if device != "cpu" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device == "cpu" and dtype == "float32":
         return CPU  # which is invariant as it is
     from hone.engine.backends.gpu import GpuBackend
@@ -32,4 +32,7 @@ def choose_backend(device: str = "cpu", dtype: str = "auto", invariant: bool = F
             "HONE_INVARIANT needs Triton's kernels on a GPU (pip install triton), or HONE_DTYPE=float32 on a CPU, "
             "where trainer and sampler always agree"
         )
-    return GpuBackend(where, DTYPES[dtype], invariant)
+    backend = GpuBackend(where, DTYPES[dtype], invariant)
+    if backend.device.type == "cuda":
+        torch.cuda.set_device(backend.device)  # where kernels run unless told otherwise
+    return backend

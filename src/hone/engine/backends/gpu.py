@@ -18,6 +18,7 @@ from hone.engine.backends.attention import PackedRows, PrefillPages
 from hone.engine.backends.backend import Part, Rows
 from hone.engine.backends.bank import BankedLora, Tenant
 from hone.engine.backends.graphs import CudaGraphs, Record, call_again
+from hone.engine.backends.grouped import has_kernel
 from hone.engine.backends.kernels import kernels_serve
 from hone.engine.backends.products import FastProducts, InvariantProducts, Products
 from hone.engine.lora.layout import LoraLayout
@@ -38,6 +39,8 @@ class GpuBackend:
         self, device: torch.device, dtype: torch.dtype, invariant: bool = False, record: Record | None = None
     ) -> None:
         """`record` instead of CUDA graphs."""
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", 0)
         self.device, self.dtype, self.invariant = device, dtype, invariant
         self.products: Products = InvariantProducts() if invariant else FastProducts()
         self._record = record
@@ -58,9 +61,10 @@ class GpuBackend:
 
     @property
     def records(self) -> bool:
-        """Whether decoding steps can be recorded: the grouped products of float32 ask the host for their borders, on a
-        GPU."""
-        return self.dtype == torch.bfloat16 if self._cuda else self._record is not None
+        """Whether decoding steps can be recorded: not where products ask the host for the borders of their groups."""
+        if self._cuda:
+            return self.invariant or (self.dtype == torch.bfloat16 and has_kernel(self.device))
+        return self._record is not None
 
     def recorder(self) -> Record:
         return self._record or (CudaGraphs() if self._cuda else call_again)

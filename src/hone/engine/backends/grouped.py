@@ -83,9 +83,14 @@ def _runs(groups: Groups) -> list[tuple[slice, slice, Tensor]]:
 def _serves(left: Tensor, right: Tensor) -> bool:
     if _kernel is None or not len(left):
         return False
-    if left.is_cuda and (left.dtype != torch.bfloat16 or _capability(left.device) < (8, 0)):
+    if left.is_cuda and (left.dtype != torch.bfloat16 or not has_kernel(left.device)):
         return False
     return _aligned(left) and _aligned(right)
+
+
+def has_kernel(device: torch.device) -> bool:
+    """Whether the borders of groups may stay on this GPU: before Hopper the framework asks the host for them."""
+    return _kernel is not None and _capability(device) >= (9, 0)
 
 
 @cache
