@@ -9,6 +9,7 @@ import queue
 import shutil
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +21,10 @@ from torch import Tensor
 from hone.engine import contract as c
 from hone.engine.attention import BLOCK, KeyValueCache
 from hone.engine.batch import Piece, cut
-from hone.engine.checkpoints import AdapterImage, capture, read_adapter, write_image
+from hone.engine.checkpoints import AdapterImage, capture, read_adapter, read_weights, write_image
 from hone.engine.disk import DiskLane
 from hone.engine.exports import parse_recipients, write_export
+from hone.engine.heap import Heap
 from hone.engine.lora.state import AdapterState, new_adapter
 from hone.engine.losses.custom.evaluate import check_custom_datum
 from hone.engine.losses.custom.graph import rebuild
@@ -45,6 +47,9 @@ logger = logging.getLogger(__name__)
 
 LEAST_TOKENS = 64
 """Of a micro-batch, for want of memory."""
+
+CAPTURED_BYTES = 64 << 20
+"""Of copies of adapters that wait for the disk; beyond it, those that want to be copied wait too."""
 
 Reply = Callable[[int, Any], None]
 """Called with a ticket and a result or an exception, from the loop's thread or the disk lane's."""
@@ -131,6 +136,13 @@ class _Read:
     """Whose line rests."""
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A copy of so many bytes is on disk, or failed to be."""
+
+    size: int
+
+
 class EngineLoop:
     def __init__(self, models: dict[str, LoadedModel], limits: Limits, reply: Reply) -> None:
         self._models, self._limits, self._reply = models, limits, reply
@@ -145,6 +157,10 @@ class EngineLoop:
         """Versions that are being read."""
         self._owed: dict[str, tuple[str, Callable[[], int]]] = {}
         """By version, the adapters whose publication could not be written, and what tries again."""
+        self._captured = 0
+        """Bytes of copies that wait for the disk."""
+        self._uncaptured: deque[Job] = deque()
+        self._heap = Heap()
         self._cycle = 0
         """Micro-batches so far."""
         self.compute_seconds = 0.0
@@ -193,9 +209,12 @@ class EngineLoop:
             self._load_version(ticket, message)
         elif isinstance(message, _Read):
             self._take_read(ticket, message)
+        elif isinstance(message, _Written):
+            self._take_written(message)
         elif isinstance(message, c.DropVersion):
-            self._versions.pop(message.version, None)
+            version = self._versions.pop(message.version, None)
             self._awaited.discard(message.version)
+            self._heap.freed(0 if version is None else version.bytes)
             self._owed.pop(message.version, None)
             self._reply(ticket, None)
         else:
@@ -238,15 +257,18 @@ class EngineLoop:
                 adapter = self._adapter(op.adapter)
                 if Path(op.directory).exists():
                     raise ServerError(f"checkpoint directory {op.directory} exists already")
-                self._write(ticket, capture(adapter.state, op.with_optimizer), adapter.model, op.directory)
+                if self._may_capture(job):
+                    self._write(ticket, capture(adapter.state, op.with_optimizer), adapter.model, op.directory)
             case c.ExportAdapter():
                 self._export(ticket, self._adapter(op.adapter), op)
             case c.Snapshot():
                 adapter = self._adapter(op.adapter)
-                image = capture(adapter.state, with_optimizer=True, with_gradient=True)
-                self._write(ticket, image, adapter.model, op.directory, snapshot_of=op.adapter)
+                if self._may_capture(job):
+                    image = capture(adapter.state, with_optimizer=True, with_gradient=True)
+                    self._write(ticket, image, adapter.model, op.directory, snapshot_of=op.adapter)
             case c.DropAdapter():
-                self._adapters.pop(op.adapter, None)
+                gone = self._adapters.pop(op.adapter, None)
+                self._heap.freed(0 if gone is None else 12 * gone.state.layout.size)
                 self._reply(ticket, None)
 
     def _create(self, op: c.CreateAdapter) -> None:
@@ -349,8 +371,7 @@ class EngineLoop:
         model = self._model(op.base_model)
 
         def read() -> AdapterVersion:
-            state = read_adapter(Path(op.directory), model.config, with_optimizer=False)
-            return model.backend.version(state.layout, state.weights)
+            return model.backend.version(*read_weights(Path(op.directory), model.config))
 
         def keep(version: AdapterVersion) -> None:
             if op.version in self._awaited:  # else it was dropped meanwhile
@@ -403,6 +424,8 @@ class EngineLoop:
     ) -> None:
         """Write on the disk lane, and reply from there."""
 
+        self._captured += image.bytes
+
         def task() -> None:
             try:
                 if snapshot_of is not None:
@@ -412,8 +435,28 @@ class EngineLoop:
                 self._fail(ticket, error)
             else:
                 self._reply(ticket, size)
+            self._inbox.put((0, _Written(image.bytes)))
 
         self._disk.put(task)
+
+    def _may_capture(self, job: Job) -> bool:
+        """Whether a copy may be made now. If not, the job is taken up when the disk has written others: copies of all
+        adapters at once would take as much memory as they do."""
+        if self._captured < CAPTURED_BYTES:
+            return True
+        self._scheduler.rest(job)
+        self._uncaptured.append(job)
+        return False
+
+    def _take_written(self, done: "_Written") -> None:
+        self._captured -= done.size
+        while self._uncaptured and self._captured < CAPTURED_BYTES:
+            job = self._uncaptured.popleft()
+            self._scheduler.remove(job)
+            try:
+                self._immediate(job)
+            except Exception as error:
+                self._fail(job.ticket, error)
 
     def _persist(self, op: c.Publish, image: AdapterImage, base_model: str, ticket: int) -> None:
         """Write a version on the disk lane. A durable one is replied to from there, others were when in memory."""

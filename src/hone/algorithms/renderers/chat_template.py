@@ -52,6 +52,7 @@ class ChatTemplate:
         template: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        self._made_of = (tokenizer, image_processor, template, options)
         source = template or tokenizer.chat_template
         if isinstance(source, Mapping):
             source = source.get("default")
@@ -67,6 +68,10 @@ class ChatTemplate:
         if self._stop not in self.encoder.controls:
             raise RendererError("the chat template puts no token after an answer and the tokenizer has no eos_token")
         self._check_encoding(tokenizer)
+
+    def __reduce__(self) -> Any:
+        """Compiled templates cannot be pickled; what they are made of can."""
+        return _remade, self._made_of
 
     @cached_property
     def has_extension_property(self) -> bool:
@@ -214,6 +219,10 @@ class ChatTemplate:
         chunks, _ = self.encoder.encode(list(self._split(text, False)))
         if tinker.ModelInput(chunks=chunks).to_ints() != list(tokenizer.encode(text, add_special_tokens=False)):
             raise RendererError("this tokenizer encodes the parts of a text in another way than the whole text")
+
+
+def _remade(tokenizer: Any, image_processor: Any, template: Any, options: Any) -> ChatTemplate:
+    return ChatTemplate(tokenizer, image_processor, template=template, options=options)
 
 
 _ONE_TURN: list[dict[str, Any]] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE}]

@@ -39,7 +39,7 @@ class GpuBackend:
         self, device: torch.device, dtype: torch.dtype, invariant: bool = False, record: Record | None = None
     ) -> None:
         """`record` instead of CUDA graphs."""
-        if device.type == "cuda" and device.index is None:
+        if str(device) == "cuda":
             device = torch.device("cuda", 0)
         self.device, self.dtype, self.invariant = device, dtype, invariant
         self.products: Products = InvariantProducts() if invariant else FastProducts()

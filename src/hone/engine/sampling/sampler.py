@@ -99,20 +99,20 @@ class Sampler:
         """Give blocks to those whose turn it is and that will be computed in this step."""
         while self._waiting:
             standings = Standings(self._holders())
-            one = standings.first(self._waiting.heads())
-            found = self._cached_beginning(one)
-            if not gets_tokens(self._filling, one.left - len(found) * BLOCK, self._prefill_tokens):
-                self._pool.release(found)
-                one = self._waiting.shortest()  # a long prompt whose turn it is holds up none of these
-                found = self._cached_beginning(one)
-                if not gets_tokens(self._filling, one.left - len(found) * BLOCK, self._prefill_tokens):
-                    self._pool.release(found)
+            for one in self._candidates(standings):
+                if not self._may_have_rows(one, standings):
                     return
+                found = self._cached_beginning(one)
+                if gets_tokens(self._filling, one.left - len(found) * BLOCK, self._prefill_tokens):
+                    break
+                self._pool.release(found)
+            else:
+                return
             if self._follow(one, len(found) * BLOCK):
                 self._pool.release(found)
                 continue
             wanted = _blocks(len(one.tokens)) - len(found)
-            if not (self._may_have_rows(one, standings) and self._make_room(one, wanted, standings)):
+            if not self._make_room(one, wanted, standings):
                 self._pool.release(found)
                 return
             self._waiting.remove(one)
@@ -122,6 +122,11 @@ class Sampler:
             if one.request.cached is None:
                 one.request.cached = one.done
             (self._filling if one.left else self._ready).append(one)
+
+    def _candidates(self, standings: Standings) -> Iterator[Prefill]:
+        """Whose turn it is; if that is a long prompt for which there are no tokens, it holds up none of the short."""
+        yield standings.first(self._waiting.heads())
+        yield self._waiting.shortest()
 
     def _cached_beginning(self, one: Prefill) -> list[int]:
         """Blocks with leading tokens that need not be computed; they have one user more."""
@@ -203,29 +208,34 @@ class Sampler:
 
     def _start(self) -> Iterator[SampleRequest]:
         """Let what is in the cache join the batch: samples with their first token, preempted ones where they were."""
+        begun: list[RunningSequence] = []
         while self._ready:
             standings = Standings(self._running)
             one = standings.first(self._ready)
-            if len(self._running) >= self._max_rows:
+            full = len(self._running) >= self._max_rows
+            if begun and (full or self._pool.free <= len(self._running)):
+                break  # what has drawn nothing yet is not preempted
+            if full:
                 last = standings.last(self._running)
                 if not standings.gives_way(last, one):
-                    return
+                    break
                 self._preempt(last)
                 standings.remove(last)
             if self._running and not self._make_room(one, 1, standings):
-                return
+                break
             if one.sequence is not None:
                 self._ready.remove(one)
                 one.sequence.blocks = one.blocks
                 self._join(one.sequence)
                 continue
-            request = one.request
-            index = request.waiting.pop()
-            sequence = RunningSequence(request, index, [], uniform_stream(request.operation.seed, index))
+            index = one.request.waiting.pop()
+            sequence = RunningSequence(one.request, index, [], uniform_stream(one.request.operation.seed, index))
             sequence.blocks = self._fork(one)
             self._join(sequence)
-            assert request.first_logits_1V is not None
-            yield from self._extend([sequence], request.first_logits_1V)
+            begun.append(sequence)
+        if begun:
+            logits = [s.request.first_logits_1V for s in begun if s.request.first_logits_1V is not None]
+            yield from self._extend(begun, torch.cat(logits))
 
     def _fork(self, one: Prefill) -> list[int]:
         """The prompt's blocks for one sample. Full ones are shared with those that follow; one that will be written to

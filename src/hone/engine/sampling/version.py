@@ -22,6 +22,12 @@ class AdapterVersion:
     def scale(self) -> float:
         return self.layout.scale
 
+    @property
+    def bytes(self) -> int:
+        """Of the matrices."""
+        matrices = [x for group in self.weights.values() for x in (group.a, *group.b)]
+        return sum(x.nbytes for x in matrices or [self.flat])
+
 
 def make_version(layout: LoraLayout, flat: Tensor) -> AdapterVersion:
     """Prepare `flat`, which the version keeps and nobody may change any more.

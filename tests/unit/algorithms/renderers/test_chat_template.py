@@ -119,6 +119,13 @@ def test_options_reach_the_template() -> None:
     assert renderer.encoder.decode(renderer.build_generation_prompt(TALK[:1]).to_ints()).startswith("hey<|im_start|>")
 
 
+def test_templates_that_take_arguments_as_text_only_get_text() -> None:
+    call = "{% for t in m.tool_calls or [] %}{{ t.function.arguments }}{% endfor %}"
+    renderer = made(CHATML.replace("{{ m.content }}", "{{ m.content }}" + call))
+    called = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {"a": True}}]}
+    assert learned(renderer, [TALK[0], called], TrainOnWhat.LAST_ASSISTANT_MESSAGE) == ['{"a": true}<|im_end|>']
+
+
 def test_reasoning_that_a_template_cannot_write_is_refused() -> None:
     thought = {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}]}
     with pytest.raises(RendererError, match="writes no reasoning"):
