@@ -86,8 +86,8 @@ class PackedBatch:
     """The sequences that have images."""
 
 
-def pack(pieces: Sequence[Piece]) -> PackedBatch:
-    """Lay the pieces one after another."""
+def pack(pieces: Sequence[Piece], device: torch.device | str = "cpu") -> PackedBatch:
+    """Lay the pieces one after another; the tensors are on `device`."""
     data = [datum for piece in pieces for datum in piece.data]
     lengths = tuple(len(d.tokens) for d in data)
     packed, row = [], 0
@@ -95,11 +95,12 @@ def pack(pieces: Sequence[Piece]) -> PackedBatch:
         targets = torch.from_numpy(
             np.concatenate([d.loss_inputs["target_tokens"] for d in piece.data]).astype(np.int64)
         )
-        packed.append(PackedPiece(piece, row, row + piece.tokens, targets, gather_inputs(piece.loss_fn, piece.data)))
+        inputs = gather_inputs(piece.loss_fn, piece.data).to(device)
+        packed.append(PackedPiece(piece, row, row + piece.tokens, targets.to(device), inputs))
         row += piece.tokens
     return PackedBatch(
-        tokens_T=torch.from_numpy(np.concatenate([d.tokens for d in data]).astype(np.int64)),
-        positions_T=torch.cat([torch.arange(n) for n in lengths]),
+        tokens_T=torch.from_numpy(np.concatenate([d.tokens for d in data]).astype(np.int64)).to(device),
+        positions_T=torch.cat([torch.arange(n) for n in lengths]).to(device),
         lengths=lengths,
         pieces=tuple(packed),
         pictured=tuple(

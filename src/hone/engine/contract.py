@@ -43,6 +43,15 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
+class Device:
+    """What an engine computes with, as the settings HONE_DEVICE, HONE_DTYPE and HONE_INVARIANT say it."""
+
+    name: str = "cpu"
+    dtype: str = "auto"
+    invariant: bool = False
+
+
+@dataclass(frozen=True)
 class BaseModel:
     """A frozen model that the engine has loaded."""
 

@@ -20,11 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PackedAttention, PrefillAttention
+from hone.engine.attention import BLOCK, Attend, DecodeAttention, KeyValueCache, PackedAttention, PrefillAttention
+from hone.engine.backends.backend import Backend
+from hone.engine.backends.cpu import CPU
 from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.lora.state import new_adapter
 from hone.engine.models.config import ModelConfig, OtherArchitecture
-from hone.engine.models.decoder import Attend
 from hone.engine.models.hf_config import auto_class, is_experts, is_linear, read_hf_config
 from hone.engine.models.hf_plugs import (
     NAME,
@@ -70,6 +71,7 @@ class HfDecoder:
 
     def __init__(self, config: ModelConfig, model: Any) -> None:
         self.config, self.model = config, model
+        self.backend: Backend = CPU
         below = (model.base_model, model.get_decoder(), getattr(model, "model", model))
         self._base = next((m for m in below if m is not model), model)
         embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
@@ -98,6 +100,12 @@ class HfDecoder:
         """That can be computed again."""
         # so that autograd visits the first layer's adapters too
         embedding.register_forward_hook(lambda _, __, out: out.requires_grad_() if torch.is_grad_enabled() else out)
+
+    def move(self, backend: Backend) -> None:
+        self.backend = backend
+        self.model.to(backend.device, backend.dtype)
+        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        self.weights = HfWeights(embedding.weight, head.weight)
 
     def forward(
         self,
@@ -143,12 +151,14 @@ class HfDecoder:
         seen, more = sight(pictured, self.vision), {}
         embeds_Th = self._embedding(tokens_T.clamp(min=0))
         if seen is not None:
-            embeds_Th = embeds_Th.index_copy(0, seen.rows_n, seen.features_nh.to(embeds_Th.dtype))
+            rows_n = seen.rows_n.to(tokens_T.device)
+            embeds_Th = embeds_Th.index_copy(0, rows_n, seen.features_nh.to(embeds_Th.dtype))
             if seen.deeper:
-                there_T = torch.zeros(len(tokens_T), dtype=torch.bool).index_fill_(0, seen.rows_n, True)
+                there_T = torch.zeros(len(tokens_T), dtype=torch.bool, device=tokens_T.device)
+                there_T.index_fill_(0, rows_n, True)
                 more = {"visual_pos_masks": there_T[None], "deepstack_visual_embeds": list(seen.deeper)}
         if self._rotates_in_three:
-            positions_T = rotary_positions(positions_T, pictured, self.vision)
+            positions_T = rotary_positions(positions_T.cpu(), pictured, self.vision).to(tokens_T.device)
         positions = positions_T.unsqueeze(-2)  # [1, T] or [3, 1, T]
         return self._base.language_model(inputs_embeds=embeds_Th[None], position_ids=positions, use_cache=False, **more)
 
@@ -333,8 +343,9 @@ def _close(found: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> bool:
     return bool((found - wanted).abs().max() <= tolerance * wanted.abs().max())
 
 
-def load_hf(directory: Path, dtype: torch.dtype, refused: OtherArchitecture) -> HfDecoder:
-    """The model in `directory`, which our own decoder has `refused`."""
+def load_hf(directory: Path, backend: Backend, refused: OtherArchitecture) -> HfDecoder:
+    """The model in `directory`, which our own decoder has `refused`. It is tried out in float32 on the CPU, and
+    moves to the device then."""
     transformers: Any = import_module("transformers")  # on use: it takes seconds
 
     register()
@@ -342,7 +353,7 @@ def load_hf(directory: Path, dtype: torch.dtype, refused: OtherArchitecture) -> 
     transformers.utils.logging.disable_progress_bar()
     try:
         model, info = auto_class(raw).from_pretrained(
-            directory, config=raw, dtype=dtype, output_loading_info=True, trust_remote_code=False
+            directory, config=raw, dtype=CPU.dtype, output_loading_info=True, trust_remote_code=False
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         said = str(error).strip().splitlines()[0]
@@ -356,6 +367,7 @@ def load_hf(directory: Path, dtype: torch.dtype, refused: OtherArchitecture) -> 
     decoder = HfDecoder(config, model)
     decoder.settle(packs=_may_pack(model))
     decoder.open_eyes(directory)
+    decoder.move(backend)
     return decoder
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PackedAttention, stable_blocks
 from hone.engine.head import capped
 from hone.engine.lora.batch import LoraBatch, LoraSpan
-from hone.engine.lora.linear import project
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
 from hone.engine.models.pictures import Pictured
@@ -18,24 +17,10 @@ from hone.engine.rowwise import MIN_COLUMNS, MIN_ROWS
 from hone.engine.sampling.draw import DrawSettings, draw_settings
 from hone.engine.sampling.request import RunningSequence
 from hone.engine.sampling.step import StepLayer, StepLora, StepRows, StepShape, compiled_dense_step
-from hone.engine.sampling.version import AdapterVersion
+from hone.engine.sampling.version import adapter_spans
 
 SPARE_BLOCKS = 16
 """Room for so many more per sequence, until the rows are laid out anew."""
-
-
-def adapter_spans(versions: Sequence[AdapterVersion | None], starts: Sequence[int]) -> list[LoraSpan]:
-    """Which rows are whose: part i is `starts[i]:starts[i + 1]`. Neighbouring parts of one adapter become one span;
-    parts of the base model none."""
-    spans: list[LoraSpan] = []
-    for i, version in enumerate(versions):
-        if version is None:
-            continue
-        start, stop = starts[i], starts[i + 1]
-        if spans and spans[-1].weights is version.weights and spans[-1].stop == start:
-            start = spans.pop().start
-        spans.append(LoraSpan(start, stop, version.weights, None, version.scale))
-    return spans
 
 
 class RunningRows:
@@ -113,7 +98,7 @@ class RunningRows:
 
 def head_logits(model: LoadedModel, hidden_Th: Tensor, lora: LoraBatch) -> Tensor:
     """[T, V]"""
-    logits_TV = project(hidden_Th, model.decoder.weights.head, lora.segments("head"))
+    logits_TV = lora.project("head", hidden_Th, model.decoder.weights.head)
     return capped(logits_TV, model.config.logit_cap)
 
 

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from hone.engine import contract as c
+from hone.engine.backends.cpu import CPU
 from hone.engine.batch import cut
 from hone.engine.checkpoints import capture, peft_tensors
 from hone.engine.exports import rewrite_for_peft, write_export
@@ -148,7 +149,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def as_hf(directory: Path) -> HfDecoder:
     """The hf path on a model that our own decoder runs."""
-    return load_hf(directory, torch.float32, OtherArchitecture("for the test"))
+    return load_hf(directory, CPU, OtherArchitecture("for the test"))
 
 
 def moved(model: LoadedModel, rank: int = 3) -> AdapterState:
