@@ -41,7 +41,8 @@ def run_pieces(
         batch = pack(pieces)
         lora = LoraBatch([_span(packed, adapters[packed.piece.adapter]) for packed in batch.pieces])
         attend = PackedAttention(batch.lengths)
-        hidden = decoder.forward(batch.tokens_T, batch.positions_T, attend, lora, recomputed if backward else 0)
+        again = recomputed if backward else 0
+        hidden = decoder.forward(batch.tokens_T, batch.positions_T, attend, lora, again, batch.pictured)
     hidden_Th = hidden.detach()
     dhidden_Th = torch.empty_like(hidden_Th) if backward else None
 

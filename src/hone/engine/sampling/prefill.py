@@ -15,6 +15,7 @@ from hone.engine.attention import BLOCK, Continuation, KeyValueCache, PrefillAtt
 from hone.engine.contract import Share
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.models.load import LoadedModel
+from hone.engine.models.pictures import Pictured
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest
 from hone.engine.sampling.rows import adapter_spans
@@ -112,7 +113,13 @@ def run_chunks(model: LoadedModel, cache: KeyValueCache, chunks: Sequence[Chunk]
     ]
     lora = LoraBatch(adapter_spans([c.prefill.request.version for c in order], starts))
     attend = PrefillAttention([c.stop for c in order if not c.start], cache, torch.from_numpy(slots_T), continued)
-    hidden_Th = model.decoder.forward(torch.from_numpy(tokens_T), torch.from_numpy(positions_T), attend, lora)
+    pictured = [
+        Pictured(row, row + length, c.start, images)
+        for c, row, length in zip(order, starts, lengths, strict=False)
+        if (images := c.prefill.request.operation.images)
+    ]
+    tokens, positions = torch.from_numpy(tokens_T), torch.from_numpy(positions_T)
+    hidden_Th = model.decoder.forward(tokens, positions, attend, lora, pictured=pictured)
     return list(zip(order, hidden_Th.split(lengths), strict=True))
 
 

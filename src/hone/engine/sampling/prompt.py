@@ -48,7 +48,9 @@ class PromptScores:
         logprobs_CV = torch.log_softmax(logits_CV, dim=-1)
         later = slice(rows.start + 1, rows.stop + 1)  # the prompt tokens that these rows predict
         if self._scored is not None:
-            self._scored[later] = logprobs_CV.gather(1, self._following[rows, None]).squeeze(1).numpy()
+            following = self._following[rows]
+            scores = logprobs_CV.gather(1, following.clamp(min=0)[:, None]).squeeze(1)
+            self._scored[later] = scores.masked_fill(following < 0, float("nan")).numpy()  # images are no tokens
         if self._topk is not None:
             best = logprobs_CV.topk(self._op.topk_prompt_logprobs, dim=-1)
             self._topk.token_ids[later], self._topk.logprobs[later] = best.indices.numpy(), best.values.numpy()
