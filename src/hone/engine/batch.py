@@ -7,6 +7,7 @@ the same sum of the same terms in the same order whoever else is being served.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hone.engine.contract import ForwardBackward
 from hone.engine.losses.inputs import LossInputs, gather_inputs
+from hone.engine.models.pictures import Pictured
 from hone.protocol.losses import loss_settings
 from hone.protocol.types import CustomLoss, Datum
 
@@ -80,6 +82,8 @@ class PackedBatch:
     positions_T: Tensor
     lengths: tuple[int, ...]
     pieces: tuple[PackedPiece, ...]
+    pictured: tuple[Pictured, ...] = ()
+    """The sequences that have images."""
 
 
 def pack(pieces: Sequence[Piece], device: torch.device | str = "cpu") -> PackedBatch:
@@ -99,4 +103,9 @@ def pack(pieces: Sequence[Piece], device: torch.device | str = "cpu") -> PackedB
         positions_T=torch.cat([torch.arange(n) for n in lengths]).to(device),
         lengths=lengths,
         pieces=tuple(packed),
+        pictured=tuple(
+            Pictured(stop - len(d.tokens), stop, 0, d.images)
+            for d, stop in zip(data, accumulate(lengths), strict=True)
+            if d.images
+        ),
     )

@@ -29,6 +29,7 @@ from hone.engine.lora.state import AdapterState, new_adapter
 from hone.engine.losses.custom.evaluate import check_custom_datum
 from hone.engine.losses.custom.graph import rebuild
 from hone.engine.models.load import LoadedModel
+from hone.engine.models.vision import check_images
 from hone.engine.optim.adamw import adamw_step
 from hone.engine.parity import Probe, take_probe
 from hone.engine.sampling.sampler import Sampler
@@ -41,6 +42,7 @@ from hone.errors import HoneError, ServerError, UserError
 from hone.memory import MemoryShares
 from hone.protocol.lora import check_lora
 from hone.protocol.losses import LOSSES, check_datum
+from hone.protocol.model_input import no_image
 from hone.protocol.types import ForwardBackwardResult
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ logger = logging.getLogger(__name__)
 LEAST_TOKENS = 64
 """Of a micro-batch, for want of memory."""
 
-CAPTURED_BYTES = 64 << 20
+CAPTURED_BYTES = 32 << 20
 """Of copies of adapters that wait for the disk; beyond it, those that want to be copied wait too."""
 
 Reply = Callable[[int, Any], None]
@@ -205,6 +207,8 @@ class EngineLoop:
         elif isinstance(message, c.CheckLoss):
             rebuild(message.loss)
             self._reply(ticket, None)
+        elif isinstance(message, c.CountImageTokens):
+            self._reply(ticket, self._count(message))
         elif isinstance(message, c.LoadVersion):
             self._load_version(ticket, message)
         elif isinstance(message, _Read):
@@ -219,6 +223,12 @@ class EngineLoop:
             self._reply(ticket, None)
         else:
             self._scheduler.add(Job(ticket, message, arrived=time.perf_counter()))
+
+    def _count(self, op: c.CountImageTokens) -> tuple[int, ...]:
+        vision = self._model(op.base_model).vision
+        if isinstance(vision, str):
+            raise no_image("the input", 0, vision)
+        return tuple(vision.count(image, f"image {i}") for i, image in enumerate(op.images))
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -564,6 +574,7 @@ def check_pass(op: c.ForwardBackward, model: LoadedModel) -> None:
         if len(datum.tokens) > model.config.max_context:
             found, context = len(datum.tokens), model.config.max_context
             raise UserError(f"data[{i}].model_input has {found} tokens; this model's context is {context}")
+        check_images(datum.images, model.vision, f"data[{i}].model_input")
 
 
 def _pass_result(op: c.AdapterOperation, work: _Pass) -> ForwardBackwardResult:

@@ -7,6 +7,7 @@ forward with different views.
 Legend: T tokens, h hidden size, H heads, K key-value heads, d head size, M intermediate size.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -20,6 +21,7 @@ from hone.engine.backends.cpu import CPU
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
 from hone.engine.models.config import ModelConfig
+from hone.engine.models.pictures import Pictured
 from hone.engine.models.rope import rope_tables, rotate
 from hone.engine.models.weights import DenseMlp, LayerWeights, ModelWeights, MoeMlp
 from hone.engine.recompute import computed_again
@@ -37,10 +39,17 @@ class Decoder:
         """That can be computed again."""
 
     def forward(
-        self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch, recomputed: int = 0
+        self,
+        tokens_T: Tensor,
+        positions_T: Tensor,
+        attend: Attend,
+        lora: LoraBatch,
+        recomputed: int = 0,
+        pictured: Sequence[Pictured] = (),
     ) -> Tensor:
         """Final normalised hidden states, [T, h]. With gradients enabled the result can be differentiated down to the
-        adapters; the first `recomputed` layers then keep only their inputs, see `recompute.py`."""
+        adapters; the first `recomputed` layers then keep only their inputs, see `recompute.py`. It reads text only."""
+        assert not pictured
         x_Th = F.embedding(tokens_T, self.weights.embedding)
         if torch.is_grad_enabled():
             x_Th.requires_grad_()  # so that autograd visits the first layer's adapters too

@@ -17,6 +17,7 @@ from hone.engine.models.config import ModelConfig, OtherArchitecture, read_confi
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.hf import HfDecoder, load_hf
 from hone.engine.models.hf_config import read_hf_config
+from hone.engine.models.vision import Vision
 from hone.engine.models.weights import count_parameters, load_weights
 from hone.engine.recompute import PassMemory, measure
 from hone.errors import UserError
@@ -48,6 +49,11 @@ class LoadedModel:
                 f"stop strings need a tokenizer, and {self.directory} has no tokenizer.json; give stop token ids"
             )
         return Tokenizer.from_file(str(file))
+
+    @property
+    def vision(self) -> Vision | str:
+        """What sees images, or why there is none."""
+        return self.decoder.vision if isinstance(self.decoder, HfDecoder) else "it reads text only"
 
     @property
     def parameters(self) -> int:

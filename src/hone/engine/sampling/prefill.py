@@ -14,6 +14,7 @@ from torch import Tensor
 from hone.engine.attention import BLOCK, Continuation, KeyValueCache
 from hone.engine.contract import Share
 from hone.engine.models.load import LoadedModel
+from hone.engine.models.pictures import Pictured
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest
 
@@ -112,7 +113,12 @@ def run_chunks(model: LoadedModel, cache: KeyValueCache, chunks: Sequence[Chunk]
     tokens, positions, slots = (torch.from_numpy(x).to(backend.device) for x in (tokens_T, positions_T, slots_T))
     lora = backend.sampling_lora([c.prefill.request.version for c in order], starts)
     attend = backend.prefill([c.stop for c in order if not c.start], cache, slots, continued)
-    hidden_Th = model.decoder.forward(tokens, positions, attend, lora)
+    pictured = [
+        Pictured(row, row + length, c.start, images)
+        for c, row, length in zip(order, starts, lengths, strict=False)
+        if (images := c.prefill.request.operation.images)
+    ]
+    hidden_Th = model.decoder.forward(tokens, positions, attend, lora, pictured=pictured)
     return list(zip(order, hidden_Th.split(lengths), strict=True))
 
 

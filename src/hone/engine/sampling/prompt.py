@@ -48,8 +48,10 @@ class PromptScores:
         logprobs_CV = torch.log_softmax(logits_CV, dim=-1)
         later = slice(rows.start + 1, rows.stop + 1)  # the prompt tokens that these rows predict
         if self._scored is not None:
-            following_C1 = self._following[rows, None].to(device)
-            self._scored[later] = logprobs_CV.gather(1, following_C1).squeeze(1).cpu().numpy()
+            following = self._following[rows].to(device)
+            scores = logprobs_CV.gather(1, following.clamp(min=0)[:, None]).squeeze(1)
+            scores = scores.masked_fill(following < 0, float("nan"))  # images are no tokens
+            self._scored[later] = scores.cpu().numpy()
         if self._topk is not None:
             best = logprobs_CV.topk(self._op.topk_prompt_logprobs, dim=-1)
             self._topk.token_ids[later] = best.indices.cpu().numpy()

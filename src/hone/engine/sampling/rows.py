@@ -11,6 +11,7 @@ from hone.engine.head import capped
 from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
+from hone.engine.models.pictures import Pictured
 from hone.engine.models.weights import DenseMlp, LayerWeights
 from hone.engine.rowwise import MIN_COLUMNS, MIN_ROWS
 from hone.engine.sampling.draw import DrawSettings, draw_settings
@@ -69,19 +70,29 @@ class RunningRows:
             return self._step(tokens_T, positions_T, slots_B, blocks_BN, self._first_block)[:count]
         positions_B = positions_T[:count]
         attend = DecodeAttention(self._cache, blocks_BN, slots_B, positions_B)
-        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora)
+        pictured = [
+            Pictured(row, row + 1, position, s.request.operation.images)
+            for row, (s, position) in enumerate(zip(self.sequences, positions, strict=True))
+            if s.request.operation.images
+        ]
+        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora, pictured=pictured)
         return head_logits(self._model, hidden_Th, self._lora)[:count]
 
     def _logits_anew(self) -> Tensor:
         """The same for a model that cannot go on from a cache: one pass over everything so far."""
         count, tokens = len(self.sequences), [s.all_tokens() for s in self.sequences]
-        starts = np.cumsum([0, *(len(t) for t in tokens)])
-        spans = adapter_spans([s.request.version for s in self.sequences], starts.tolist())
+        starts = np.cumsum([0, *(len(t) for t in tokens)]).tolist()
+        spans = adapter_spans([s.request.version for s in self.sequences], starts)
         tokens_T = torch.from_numpy(np.concatenate(tokens).astype(np.int64))
         positions_T = torch.cat([torch.arange(len(t)) for t in tokens])
         attend = PackedAttention([len(t) for t in tokens])
-        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, LoraBatch(spans))
-        last = [*(starts[1:] - 1).tolist(), *[int(starts[-1]) - 1] * self._padding]
+        pictured = [
+            Pictured(start, stop, 0, s.request.operation.images)
+            for s, start, stop in zip(self.sequences, starts, starts[1:], strict=False)
+            if s.request.operation.images
+        ]
+        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, LoraBatch(spans), pictured=pictured)
+        last = [*(stop - 1 for stop in starts[1:]), *[starts[-1] - 1] * self._padding]
         return head_logits(self._model, hidden_Th[last], self._lora)[:count]
 
 

@@ -7,6 +7,7 @@ nor on how often it was preempted.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 
 import torch
@@ -18,6 +19,7 @@ from hone.engine.contract import Sample, SamplePart
 from hone.engine.head import CHUNK_ELEMENTS
 from hone.engine.models.load import LoadedModel
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
+from hone.engine.sampling.image_names import ImageNames
 from hone.engine.sampling.prefill import Chunk, Prefill, run_chunks
 from hone.engine.sampling.prefixes import PrefixIndex
 from hone.engine.sampling.prompt import PromptScores
@@ -39,6 +41,7 @@ class Sampler:
         per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim, model.backend.dtype)
         blocks = 1 + cache_bytes // per_block
         self._prefixes = PrefixIndex(blocks)
+        self._images = ImageNames()
         self._pool = self._prefixes.pool
         shape = (config.kv_heads, config.head_dim) if config.cached else (0, 0)  # blocks are still counted
         self._cache = model.backend.cache(config.layers, blocks, *shape)
@@ -64,6 +67,7 @@ class Sampler:
         max_tokens = check_sample(op, self._model, self._pool.size * BLOCK)
         strings = any(isinstance(s, str) for s in op.params.stop or ())
         stop = StopRule(op.params.stop, self._model.config.eos_token_ids, self._model.tokenizer if strings else None)
+        op = replace(op, prompt=self._images.fill(op.prompt, op.images))
         waiting = list(reversed(range(op.num_samples)))
         request = SampleRequest(ticket, next(self._numbers), op, version, stop, max_tokens, waiting)
         self._waiting.add(Prefill(request))
