@@ -37,8 +37,9 @@ class Settings:
     threads: int | None = variable("HONE_THREADS", None)
     """Threads that the engine computes with. Unset: all cores but one. With one, results are equal to the bit under any
     load; with more, to rounding."""
-    device: str = variable("HONE_DEVICE", "auto")
-    """What the engine computes on: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU where there is one."""
+    device: str = variable("HONE_DEVICE", "cpu")
+    """What the engine computes on: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU where there is one. GPUs have to be asked
+    for, because none has run this yet."""
     dtype: str = variable("HONE_DTYPE", "auto")
     """Of base models: `float32`, `bfloat16`, or `auto`, which is bfloat16 on GPUs that have it and float32 elsewhere.
     Adapters, their moments and gradients are float32 in any case."""

@@ -38,8 +38,7 @@ def run_pieces(
     with torch.set_grad_enabled(backward):
         batch = pack(pieces, backend.device)
         lora = backend.training_lora([(p.start, p.stop, adapters[p.piece.adapter]) for p in batch.pieces], backward)
-        attend = backend.packed(batch.lengths)
-        again = recomputed if backward else 0
+        attend, again = backend.packed(batch.lengths), recomputed if backward else 0
         hidden = decoder.forward(batch.tokens_T, batch.positions_T, attend, lora, again, batch.pictured)
     hidden_Th = hidden.detach()
     dhidden_Th = torch.empty_like(hidden_Th) if backward else None

@@ -103,6 +103,10 @@ class HfDecoder:
 
     def move(self, backend: Backend) -> None:
         self.backend = backend
+        if backend is CPU:
+            return
+        if isinstance(self.vision, Vision):
+            self.vision = "images are computed on a CPU in float32 only (HONE_DEVICE=cpu, HONE_DTYPE=float32)"
         self.model.to(backend.device, backend.dtype)
         embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
         self.weights = HfWeights(embedding.weight, head.weight)

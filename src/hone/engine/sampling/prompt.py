@@ -50,7 +50,8 @@ class PromptScores:
         if self._scored is not None:
             following = self._following[rows].to(device)
             scores = logprobs_CV.gather(1, following.clamp(min=0)[:, None]).squeeze(1)
-            self._scored[later] = scores.masked_fill(following < 0, float("nan")).cpu().numpy()  # images are no tokens
+            scores = scores.masked_fill(following < 0, float("nan"))  # images are no tokens
+            self._scored[later] = scores.cpu().numpy()
         if self._topk is not None:
             best = logprobs_CV.topk(self._op.topk_prompt_logprobs, dim=-1)
             self._topk.token_ids[later] = best.indices.cpu().numpy()

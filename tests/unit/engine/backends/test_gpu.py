@@ -1,16 +1,20 @@
 """The GPU's way of computing, on a CPU, against the CPU's own: the same numbers to rounding."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from hone.engine.backends.cpu import CPU as CPU_BACKEND
 from hone.engine.backends.gpu import GpuBackend
 from hone.engine.backends.graphs import call_again
 from hone.engine.batch import cut
 from hone.engine.contract import ForwardBackward, ModelSource, Sample
 from hone.engine.lora.state import AdapterState
+from hone.engine.models.config import OtherArchitecture
+from hone.engine.models.hf import load_hf
 from hone.engine.models.load import LoadedModel, load_model
 from hone.engine.optim.adamw import adamw_step
 from hone.engine.sampling.sampler import Sampler
@@ -129,3 +133,15 @@ def test_samples_are_scored_alike_by_the_trainer(pair: tuple[LoadedModel, Loaded
     pieces = cut(ForwardBackward("a", data, "cross_entropy", {}, True), 4096)
     (result,) = run_pieces(model.decoder, pieces, {"a": state})
     assert close(result.logprobs[0][19:], sequence.logprobs, dtype)
+
+
+def test_another_architecture(model_directories: dict[str, Path]) -> None:
+    """A model of transformers, moved after it was tried out."""
+    directory, samples = model_directories["qwen3"], []
+    for backend in (CPU_BACKEND, GpuBackend(CPU, torch.float32)):
+        decoder = load_hf(directory, backend, OtherArchitecture("for the test"))
+        samples.append(sample(LoadedModel(directory, decoder.config, decoder)))
+    for wanted, found in zip(*samples, strict=True):
+        for x, y in zip(wanted.sequences, found.sequences, strict=True):
+            assert x.tokens.tolist() == y.tokens.tolist()
+            assert close(y.logprobs, x.logprobs, "float32")
