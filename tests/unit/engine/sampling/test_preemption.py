@@ -78,7 +78,8 @@ class Uncached:
     """Computes every sequence from its beginning, as models of transformers do that cannot go on from a cache."""
 
     def __init__(self, model: LoadedModel) -> None:
-        self._forward, self.weights = model.decoder.forward, model.decoder.weights
+        decoder = model.decoder
+        self._forward, self.weights, self.backend = decoder.forward, decoder.weights, decoder.backend
 
     def forward(
         self, tokens_T: Tensor, positions_T: Tensor, attend: Any, lora: LoraBatch, pictured: Sequence[Any]
