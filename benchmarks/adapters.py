@@ -5,7 +5,8 @@
 Starts `hone serve` on the embedded model. First every adapter, of ranks 1 to 32, is made, trained a step, published and
 sampled from; then all of them once more, in the same order. Each must have gone on where it was, and each version must
 draw what it drew before. Memory is the summed resident size of the API and the engine process, the largest seen;
-`ratio` compares it with what both held before, plus 12 bytes for each parameter: weights and two moments.
+`ratio` compares it with what both held when they had served one adapter, plus 12 bytes for each parameter of the
+others: weights and two moments.
 With `--resident` only this part of all adapters may be in the engine's memory, with `--versions` so many versions.
 Needs the `dev` extra.
 """
@@ -61,6 +62,7 @@ class Crowd:
         self.most = 0.0
 
     def run(self, state: int) -> None:
+        self.first(self.args.adapters)
         before, over = self.resident(), threading.Event()
         watcher = threading.Thread(target=self.watch, args=(over,))
         watcher.start()

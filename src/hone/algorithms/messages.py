@@ -171,6 +171,11 @@ def arguments_of(call: ToolCall) -> dict[str, Any]:
     return value
 
 
+def is_system(message: Message) -> bool:
+    """Whether it speaks for whoever runs the model; formats older than the role `developer` write it as `system`."""
+    return message["role"] in ("system", "developer")
+
+
 def called_name(messages: Sequence[Message], index: int) -> str | None:
     """The tool whose answer message `index` is: by its name, by the id of a call before it, or the last call at all."""
     message = messages[index]

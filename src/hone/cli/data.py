@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BEGIN, END = "⟦", "⟧"
 """Around trained tokens, where there is no colour."""
+NO_LIMIT = 10**9
 FORMS = ("conversations", "preferences", "prompts")
 
 
@@ -40,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     show.add_argument("--index", type=int, default=0, help="which row, from 0 (default: 0)")
     check.add_argument("--form", choices=FORMS, default=FORMS[0], help=f"what the rows are (default: {FORMS[0]})")
-    check.add_argument("--max-length", type=int, help="tokens beyond which a conversation is too long")
+    check.add_argument(
+        "--max-length",
+        type=int,
+        help="tokens beyond which a conversation is too long (default: what the tokenizer says, if it does)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,9 +93,11 @@ def _check(args: argparse.Namespace) -> int:
     read: Rows[Any] = getattr(rows, f"read_{args.form}")(args.file)
     problems = list(read.problems)
     if args.form == "conversations":
-        _, renderer, _ = _renderer(args)
+        tokenizer, renderer, _ = _renderer(args)
+        said = tokenizer.model_max_length  # an absurd number where nothing is said
+        max_length = args.max_length or (said if said < NO_LIMIT else None)
         for row in read.rows:
-            found = _cannot_be_trained(row, renderer, args.max_length)
+            found = _cannot_be_trained(row, renderer, max_length)
             if found is not None:
                 problems.append(rows.Problem(read.path, row.line, *found))
     elif args.max_length is not None:
@@ -118,7 +125,7 @@ def _cannot_be_trained(row: Any, renderer: "Renderer", max_length: int | None) -
     if all(message["role"] != "assistant" for message in row.messages):
         return "bad content", "no message is an assistant's, so there is nothing to learn"
     if max_length is not None and len(example.weights) > max_length:
-        return "too long", f"it has {len(example.weights)} tokens; --max-length is {max_length}"
+        return "too long", f"it has {len(example.weights)} tokens; {max_length} are allowed (--max-length)"
     return None
 
 

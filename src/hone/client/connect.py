@@ -44,3 +44,12 @@ def service_client(url: str, api_key: str | None) -> Iterator[tinker.ServiceClie
 
     with tinker.ServiceClient(base_url=url, api_key=api_key) as client:
         yield client
+
+
+def served_models(service: tinker.ServiceClient) -> list[str]:
+    """The base models that the server offers, its first one first."""
+    import tinker
+
+    # With the client's own connection: its address and key may not be in the environment.
+    offered = tinker.RestClient(service.holder).get_server_capabilities().result().supported_models
+    return [model.model_name for model in offered if model.model_name is not None]

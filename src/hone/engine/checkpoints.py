@@ -13,15 +13,16 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hone.engine.lora.layout import ALPHA, LoraLayout
+from hone.engine.lora.layout import ALPHA, LoraLayout, lora_layout
 from hone.engine.lora.state import AdapterState
 from hone.engine.models.config import ModelConfig
 from hone.errors import ServerError, UserError
@@ -44,6 +45,10 @@ class AdapterImage:
     optimizer: dict[str, Tensor] | None
     """`moment1`, `moment2` and, if something was gathered, `gradient`"""
 
+    @property
+    def bytes(self) -> int:
+        return self.weights.nbytes + sum(x.nbytes for x in (self.optimizer or {}).values())
+
 
 def capture(state: AdapterState, with_optimizer: bool, with_gradient: bool = False) -> AdapterImage:
     optimizer = None
@@ -61,7 +66,7 @@ def write_image(image: AdapterImage, base_model: str, directory: Path) -> int:
         save_file(peft_tensors(image), building / MODEL_FILE, metadata={"format": "pt"})
         _write_json(building / CONFIG_FILE, peft_config(image, base_model))
         if image.optimizer is not None:
-            save_file(image.optimizer, building / "optimizer.safetensors")
+            save_file({name: x.cpu() for name, x in image.optimizer.items()}, building / "optimizer.safetensors")
         meta = {
             "format": FORMAT,
             "base_model": base_model,
@@ -95,19 +100,7 @@ def read_adapter(directory: Path, model_config: ModelConfig, with_optimizer: boo
     """The adapter in `directory`; `UserError` if it is not one for this base model."""
     meta = _read_meta(directory)
     state = AdapterState(model_config, LoraConfig(**meta["lora"]))
-    tensors = load_file(directory / MODEL_FILE)
-    for site, (a, b) in state.layout.site_views(state.weights).items():
-        for side, view in (("A", a), ("B", b)):
-            found = tensors.get(f"{PREFIX}{site}.lora_{side}.weight")
-            if found is not None and found.ndim == view.ndim + 1 and len(found) == 1:
-                found = found[0]  # shared by the experts
-            if found is None or found.shape != view.shape:
-                shape = "nothing" if found is None else list(found.shape)
-                raise UserError(
-                    f"checkpoint {directory.name} was made for {meta['base_model']}, another shape of model: "
-                    f"{site}.lora_{side} should be {list(view.shape)}, found {shape}"
-                )
-            view.copy_(found)
+    _fill(state.weights, state.layout, directory, meta)
     if with_optimizer:
         file = directory / "optimizer.safetensors"
         if not file.is_file():
@@ -122,10 +115,35 @@ def read_adapter(directory: Path, model_config: ModelConfig, with_optimizer: boo
     return state
 
 
+def read_weights(directory: Path, model_config: ModelConfig) -> tuple[LoraLayout, Tensor]:
+    """The same without what training needs: the layout, and the flat vector."""
+    meta = _read_meta(directory)
+    layout = lora_layout(model_config, replace(LoraConfig(**meta["lora"]), seed=None))
+    weights = torch.zeros(layout.size)
+    _fill(weights, layout, directory, meta)
+    return layout, weights
+
+
+def _fill(weights: Tensor, layout: LoraLayout, directory: Path, meta: dict[str, Any]) -> None:
+    tensors = load_file(directory / MODEL_FILE)
+    for site, (a, b) in layout.site_views(weights).items():
+        for side, view in (("A", a), ("B", b)):
+            found = tensors.get(f"{PREFIX}{site}.lora_{side}.weight")
+            if found is not None and found.ndim == view.ndim + 1 and len(found) == 1:
+                found = found[0]  # shared by the experts
+            if found is None or found.shape != view.shape:
+                shape = "nothing" if found is None else list(found.shape)
+                raise UserError(
+                    f"checkpoint {directory.name} was made for {meta['base_model']}, another shape of model: "
+                    f"{site}.lora_{side} should be {list(view.shape)}, found {shape}"
+                )
+            view.copy_(found)
+
+
 def peft_tensors(image: AdapterImage) -> dict[str, Tensor]:
     """The matrices under the names that other tools know them by."""
     tensors: dict[str, Tensor] = {}
-    for site, pair in image.layout.site_views(image.weights).items():
+    for site, pair in image.layout.site_views(image.weights.cpu()).items():
         of_experts = any(matrix.ndim == 3 for matrix in pair)
         for side, matrix in zip("AB", pair, strict=True):
             shared = of_experts and matrix.ndim == 2

@@ -18,6 +18,7 @@ from hone.engine.contract import AdapterInfo, DropAdapter, LoadAdapter, Operatio
 from hone.errors import EngineLostError, HoneError, NotFoundError, ServerError, UserError
 from hone.observe import spans
 from hone.protocol.futures import Outcome, failure, failure_of
+from hone.protocol.lora import check_lora
 from hone.server.budgets import Budgets
 from hone.server.futures import Futures
 from hone.server.journal import ROOM_SECONDS, Entry, Journal, Passed, Write
@@ -94,6 +95,10 @@ class Lane:
     def waiting(self) -> int:
         """Operations that may run and are not answered yet."""
         return len(self._queue) + len(self._unanswered)
+
+    @property
+    def is_busy(self) -> bool:
+        return not self._quiet.is_set()
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
@@ -424,7 +429,11 @@ class Lane:
             first = next(iter((*self._unanswered.values(), *self._queue)), None)
             if first is None or first.kind != "create_model":
                 return 0
-            base_model, lora = new_model(first)
+            try:
+                base_model, lora = new_model(first)
+                check_lora(lora)
+            except HoneError:
+                return 0  # its answer will say what is wrong
         if base_model not in context.models:
             return 0
         return BYTES_PER_PARAMETER * context.models[base_model].adapter_parameters(lora)

@@ -1,8 +1,8 @@
 """Which models are in the engine's memory. The others wait in their snapshots, and are loaded when work comes.
 
 A model comes in when there is room for it, in the order of asking; to make room, those leave that were used least
-recently. One whose work is not over goes on with it when it comes in again: so any number of models can be trained in
-turn.
+recently, first of all those without work. One whose work is not over goes on with it when it comes in again: so any
+number of models can be trained in turn.
 """
 
 import asyncio
@@ -18,6 +18,11 @@ class Resident(Protocol):
     """A model that can leave the engine."""
 
     model_id: str
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has work."""
+        ...
 
     def leave(self) -> None:
         """Asks it to leave when what the engine has of its work is done, or at once if it has none; it writes first
@@ -84,8 +89,10 @@ class Residency:
                 self.bytes += first.size
                 first.turn.set_result(None)
         over = self.bytes + sum(asking.size for asking in self._asking.values()) - self.capacity
-        for resident, size in list(self._models.values())[: None if self._asking else -1]:
-            if over <= 0:
-                return
-            over -= size
-            resident.leave()
+        if over <= 0:
+            return
+        others = list(self._models.values())[: None if self._asking else -1]
+        for resident, size in sorted(others, key=lambda one: one[0].is_busy):
+            if over > 0:
+                over -= size
+                resident.leave()

@@ -158,9 +158,11 @@ class Service:
         """Bytes: what may be `held` and is, by use. Caches and passes take theirs as they need it; it is in what the
         engine holds in all."""
         residency = self.worker.shared.residency
-        own = {"adapters": residency.capacity, "versions": min(self.versions.capacity_bytes, self.memory.versions)}
+        limits = asdict(self.memory) | {"adapters": residency.capacity}
+        if self.settings.cache_bytes is not None:
+            limits["cache"] = self.settings.cache_bytes * len(self.models)
         return {
-            "limits": asdict(self.memory) | own,
+            "limits": limits,
             "held": {
                 "adapters": residency.bytes,
                 "versions": self.versions.bytes,

@@ -377,6 +377,38 @@ def test_others_compute_while_an_adapter_is_read(
         engine.ask(sample("v"))
 
 
+def test_snapshots_of_many_adapters_are_not_copied_all_at_once(
+    engine: RunningLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that wait are taken at their place in the order all the same."""
+    names = "abcdef"
+    for i, name in enumerate(names):
+        engine.ask(create(name, seed=i))
+        engine.ask(train(name, i))
+    wanted = [bytes_of(engine, name, tmp_path / f"wanted {name}") for name in names]
+    size = loop_module.capture(engine.loop._adapters["a"].state, True, True).weights.nbytes * 4
+    monkeypatch.setattr(loop_module, "CAPTURED_BYTES", 2 * size)
+    plain, copies, most = loop_module.write_image, engine.loop, 0
+    may_write = threading.Event()
+
+    def slow(*args: Any) -> int:
+        nonlocal most
+        assert may_write.wait(20)
+        most = max(most, copies._captured)
+        return plain(*args)
+
+    monkeypatch.setattr(loop_module, "write_image", slow)
+    snapshots = [engine.submit(c.Snapshot(name, str(tmp_path / name))) for name in names]
+    steps = [engine.submit(c.OptimStep(name, STEP)) for name in names]
+    assert steps[0].result(20)["optimizer/steps"] == 1, "its copy was made, so it goes on"
+    assert not steps[-1].done(), "its copy was not"
+    may_write.set()
+    for future in [*snapshots, *steps]:
+        future.result(20)
+    assert [{f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in names] == wanted
+    assert most == 2 * size
+
+
 def test_dropping_what_is_absent_is_fine(engine: RunningLoop) -> None:
     assert engine.ask(c.DropAdapter("nobody")) is None
     assert engine.ask(c.DropVersion("nothing")) is None

@@ -17,6 +17,7 @@ class Model:
     def __init__(self, model_id: str) -> None:
         self.model_id = model_id
         self.asked_to_leave = 0
+        self.is_busy = False
 
     def leave(self) -> None:
         self.asked_to_leave += 1
@@ -69,6 +70,22 @@ def test_who_asks_for_room_gets_it_in_turn_and_those_that_are_there_are_asked_to
         gives_up.cancel()
         await asyncio.gather(gives_up, return_exceptions=True)
         assert not residency.is_wanted
+
+    asyncio.run(run())
+
+
+def test_those_without_work_leave_before_those_that_were_used_earlier() -> None:
+    async def run() -> None:
+        models = {name: Model(name) for name in "abcd"}
+        residency = Residency(30)
+        for name in "abc":
+            await residency.enter(models[name], 10)
+        models["a"].is_busy = True
+        waiting = asyncio.create_task(residency.enter(models["d"], 10))
+        await asyncio.sleep(0)
+        assert [models[name].asked_to_leave for name in "abc"] == [0, 1, 0]
+        residency.gone(models["b"])
+        await waiting
 
     asyncio.run(run())
 
@@ -191,13 +208,18 @@ def test_a_model_that_was_never_made_takes_no_room(tmp_path: Path) -> None:
     async def run() -> None:
         async with serving(tmp_path) as client:
             session = await client.session()
-            body = {"session_id": session, "model_seq_id": 0, "base_model": MODEL, "lora_config": {"rank": 0}}
-            answer = await client.result((await client.post("create_model", body))["request_id"])
-            assert "error" in answer
             residency = client.service.worker.shared.residency
-            assert residency.bytes == 0
-            await client.model(session, 1)
-            assert residency.bytes == BYTES_PER_PARAMETER * 4 * 30
+            await client.model(session, 0)
+            mine = residency.bytes
+            assert mine == BYTES_PER_PARAMETER * 4 * 30
+            wrong = [{"rank": 0}, {"rank": 10**9}, {"rank": "many"}]
+            for seq, lora in enumerate(wrong, 1):
+                body = {"session_id": session, "model_seq_id": seq, "base_model": MODEL, "lora_config": lora}
+                response = await client.http.post("/api/v1/create_model", json=body)
+                if response.status_code == 200:
+                    assert "error" in await client.result(response.json()["request_id"])
+                assert residency.bytes == mine
+            assert not any(isinstance(done, contract.DropAdapter) for done in client.engine.submitted), "nobody left"
 
     asyncio.run(run())
 

@@ -52,6 +52,7 @@ class ChatTemplate:
         template: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        self._made_of = (tokenizer, image_processor, template, options)
         source = template or tokenizer.chat_template
         if isinstance(source, Mapping):
             source = source.get("default")
@@ -68,9 +69,14 @@ class ChatTemplate:
             raise RendererError("the chat template puts no token after an answer and the tokenizer has no eos_token")
         self._check_encoding(tokenizer)
 
+    def __reduce__(self) -> Any:
+        """Compiled templates cannot be pickled; what they are made of can."""
+        return _remade, self._made_of
+
     @cached_property
     def has_extension_property(self) -> bool:
-        """Tried on a conversation with reasoning and calls, as far as the template takes them."""
+        """Tried on a conversation with reasoning and calls, as far as the template takes them. A template that trims
+        what was sampled has it not."""
         for conversation in _PROBES:
             messages = read_messages(conversation)
             answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
@@ -79,7 +85,7 @@ class ChatTemplate:
                 ranges = [self._range(messages, (), i, whole) for i in answers]
             except RendererError:
                 continue
-            return all(one is not None for one in ranges)
+            return all(one is not None for one in ranges) and f" {PROBE} " in whole
         return False
 
     def build_generation_prompt(
@@ -173,8 +179,11 @@ class ChatTemplate:
 
     def _range(self, messages: Sequence[Message], tools: Sequence[ToolSpec], index: int, text: str) -> _Range | None:
         """Where message `index` is in the rendered `text`; none if prompt and answer do not stand there unchanged."""
-        prompt = self._render(messages[:index], tools, generation=True)[0]
-        told = self._render(messages[: index + 1], tools, generation=False)[0]
+        try:
+            prompt = self._render(messages[:index], tools, generation=True)[0]
+            told = self._render(messages[: index + 1], tools, generation=False)[0]
+        except RendererError:  # a template may want a user's message before it writes anything
+            return None
         stop = told.find(self._stop, len(prompt))
         end = stop + len(self._stop)
         unchanged = stop >= 0 and told.startswith(prompt) and text.startswith(told[:end])
@@ -216,9 +225,13 @@ class ChatTemplate:
             raise RendererError("this tokenizer encodes the parts of a text in another way than the whole text")
 
 
+def _remade(tokenizer: Any, image_processor: Any, template: Any, options: Any) -> ChatTemplate:
+    return ChatTemplate(tokenizer, image_processor, template=template, options=options)
+
+
 _ONE_TURN: list[dict[str, Any]] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE}]
 _CALL = {"type": "function", "id": "probe", "function": {"name": "probe", "arguments": '{"a": 1}'}}
-_ENDING: list[dict[str, Any]] = [{"role": "assistant", "content": "."}, {"role": "user", "content": "?"}]
+_ENDING: list[dict[str, Any]] = [{"role": "assistant", "content": f" {PROBE} "}, {"role": "user", "content": "?"}]
 _THOUGHT = {"role": "assistant", "content": [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "b"}]}
 _CALLED: list[dict[str, Any]] = [
     {"role": "assistant", "content": "", "tool_calls": [_CALL]},

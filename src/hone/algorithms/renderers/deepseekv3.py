@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from hone.algorithms.messages import Message, ToolCall, ToolSpec, UnparsedToolCall, text_of, thinking_of
+from hone.algorithms.messages import Message, ToolCall, ToolSpec, UnparsedToolCall, is_system, text_of, thinking_of
 from hone.algorithms.renderers.encoding import Content, Markup, Piece
 from hone.algorithms.renderers.family import Block, Family
 from hone.algorithms.renderers.thinking import OPEN, split_thinking
@@ -42,7 +42,7 @@ class DeepSeekV3(Family):
     def history(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[Block]:
         blocks: list[Block] = []
         for index, message in enumerate(messages):
-            if message["role"] in ("system", "developer"):
+            if is_system(message):
                 between = [Markup("\n\n")] if blocks else []
                 blocks.append(Block(index, between, self.written(message)))
         if tools:
@@ -110,7 +110,7 @@ class DeepSeekV3Thinking(DeepSeekV3):
 
 def _asked(messages: Sequence[Message]) -> bool:
     """Whether a user spoke last; system texts do not count, they all stand at the beginning."""
-    roles = [message["role"] for message in messages if message["role"] not in ("system", "developer")]
+    roles = [message["role"] for message in messages if not is_system(message)]
     return bool(roles) and roles[-1] == "user"
 
 

@@ -55,11 +55,12 @@ class Family(ABC):
     def __init__(self, tokenizer: Tokenizer, image_processor: ImageProcessor | None = None) -> None:
         self.encoder = Encoder(tokenizer, self.markers)
         self.image_processor = image_processor
-        missing = [stop for stop in self.stops if stop not in self.encoder.controls]
+        needed = [*self.stops, *self.encoder.split(self.begin)]
+        missing = [token for token in needed if token not in self.encoder.controls]
         if missing:
             raise RendererError(
-                f"{type(self).__name__} ends answers with {' or '.join(self.stops)}, and the tokenizer has no "
-                f"{missing[0]}; choose the renderer of the tokenizer's own family, or chat_template"
+                f"{type(self).__name__} writes {', '.join(needed)}, and the tokenizer has no {missing[0]}; "
+                "choose the renderer of the tokenizer's own family, or chat_template"
             )
         eos = getattr(tokenizer, "eos_token", None)
         self._eos = None if eos is None or eos in self.stops else self.encoder.controls.get(str(eos))

@@ -12,6 +12,7 @@ from hone.algorithms.renderers.tool_calls import (
     CLOSE,
     OPEN,
     CallError,
+    answered,
     call,
     message_of,
     split_calls,
@@ -72,12 +73,7 @@ class Glm(Family):
             elif role == "tool":
                 first = index == 0 or messages[index - 1]["role"] != "tool"
                 header = [Markup("<|observation|>\n" if first else "\n")]
-                answer: list[Piece] = [
-                    Markup("\n<tool_response>\n"),
-                    *self.written(message),
-                    Markup("\n</tool_response>"),
-                ]
-                blocks.append(Block(index, header, answer))
+                blocks.append(Block(index, header, answered(self.written(message))))
             elif role == "user":
                 blocks.append(Block(index, [Markup("<|user|>\n")], self.asked(message)))
             else:

@@ -11,6 +11,7 @@ from hone.algorithms.messages import (
     ToolSpec,
     UnparsedToolCall,
     called_name,
+    is_system,
     text_of,
     thinking_of,
 )
@@ -49,7 +50,7 @@ class GptOss(Family):
 
     def history(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[Block]:
         blocks = [] if self.effort is None else [Block(None, self._system(bool(tools)))]
-        first = bool(messages) and messages[0]["role"] in ("system", "developer")
+        first = bool(messages) and is_system(messages[0])
         if first or tools:
             blocks.append(_instructions(0 if first else None, messages[0] if first else None, tools))
         answers = [i for i, one in enumerate(messages) if one["role"] == "assistant" and not one.get("tool_calls")]
@@ -57,7 +58,7 @@ class GptOss(Family):
         head: list[Piece]
         output: list[Piece]
         for index, message in enumerate(messages[int(first) :], int(first)):
-            if message["role"] in ("system", "developer"):
+            if is_system(message):
                 blocks.append(_instructions(index, message, ()))
             elif message["role"] == "tool":
                 name = called_name(messages, index) or "unknown"

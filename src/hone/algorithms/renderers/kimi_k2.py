@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar
 
-from hone.algorithms.messages import Message, ToolCall, ToolSpec, UnparsedToolCall, called_name
+from hone.algorithms.messages import Message, ToolCall, ToolSpec, UnparsedToolCall, called_name, is_system
 from hone.algorithms.renderers.encoding import Content, Markup, Piece
 from hone.algorithms.renderers.family import Block, Family
 from hone.algorithms.renderers.thinking import reasoning_and_text, split_thinking
@@ -34,7 +34,7 @@ class KimiK2(Family):
             # Kimi's own tokenizer sorts the keys and leaves out the spaces.
             text = json.dumps(list(tools), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
             blocks.append(Block(None, [Markup("<|im_system|>tool_declare<|im_middle|>")], [Content(text), *_END]))
-        if not messages or messages[0]["role"] != "system":
+        if not messages or not is_system(messages[0]):
             blocks.append(Block(None, [Markup(f"<|im_system|>system<|im_middle|>{SYSTEM}<|im_end|>")]))
         for index, message in enumerate(messages):
             if message["role"] == "assistant":
@@ -92,7 +92,11 @@ def _header(messages: Sequence[Message], index: int) -> list[Piece]:
     message = messages[index]
     kind = {"user": "<|im_user|>", "assistant": "<|im_assistant|>"}.get(message["role"], "<|im_system|>")
     name = called_name(messages, index) if message["role"] == "tool" else message.get("name")
-    return [Markup(kind), Content(name or message["role"]), Markup("<|im_middle|>")]
+    return [
+        Markup(kind),
+        Content(name or ("system" if is_system(message) else message["role"])),
+        Markup("<|im_middle|>"),
+    ]
 
 
 def _read_call(text: str) -> ToolCall:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from hone.algorithms.messages import Message, ToolSpec
+from hone.algorithms.messages import Message, ToolSpec, is_system
 from hone.algorithms.renderers.encoding import Content, Markup, Piece
 from hone.algorithms.renderers.family import Block, Family
 from hone.algorithms.renderers.renderer import RendererError
@@ -36,7 +36,11 @@ class Llama3(Family):
         if message["role"] == "assistant":
             return Block(index, self.opening(()), self.produced(message, ()))
         text = "".join(piece.text for piece in self.written(message) if isinstance(piece, Content))
-        return Block(index, _header(message["role"]), [Content(text.strip()), Markup("<|eot_id|>")])
+        return Block(
+            index,
+            _header("system" if is_system(message) else message["role"]),
+            [Content(text.strip()), Markup("<|eot_id|>")],
+        )
 
 
 def _header(role: str) -> list[Piece]:

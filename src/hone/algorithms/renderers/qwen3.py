@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import ClassVar
 
-from hone.algorithms.messages import Message, ToolSpec, text_of, thinking_of
+from hone.algorithms.messages import Message, ToolSpec, is_system, text_of, thinking_of
 from hone.algorithms.renderers.encoding import Content, Markup, Piece
 from hone.algorithms.renderers.family import Block, Family
 from hone.algorithms.renderers.thinking import reasoning_and_text, split_thinking
@@ -53,7 +53,7 @@ class Qwen3Instruct(Family):
                 blocks += self._tool_blocks(list(group))
                 continue
             for index, message in group:
-                if tools and index == 0 and message["role"] == "system":
+                if tools and index == 0 and is_system(message):
                     continue  # it is in the block of the tools
                 if message["role"] == "assistant":
                     blocks.append(self.past(index, message, since_query=index > last_query))
@@ -92,12 +92,12 @@ class Qwen3Instruct(Family):
         return message_of(said, reasoning, calls, unparsed)
 
     def _block(self, index: int, message: Message) -> Block:
-        header = Markup(f"<|im_start|>{message['role']}\n")
+        header = Markup(f"<|im_start|>{'system' if is_system(message) else message['role']}\n")
         return Block(index, [header], [*self.written(message), END], NEWLINE)
 
     def _tools(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[Piece]:
         pieces: list[Piece] = []
-        if messages and messages[0]["role"] == "system":
+        if messages and is_system(messages[0]):
             pieces += [*self.written(messages[0]), Markup("\n\n")]
         pieces.append(Markup(TOOLS_BEFORE))
         for tool in tools:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hone.algorithms.messages import Message, ToolSpec
+from hone.algorithms.messages import Message, ToolSpec, is_system
 from hone.algorithms.renderers.encoding import Content, Image, Markup, Piece
 from hone.algorithms.renderers.family import Block
 from hone.algorithms.renderers.qwen3 import ASSISTANT, END, NEWLINE, Qwen3Instruct
@@ -112,7 +112,7 @@ class Qwen3_5(Qwen3Instruct):
         for tool in tools:
             pieces += [Markup("\n"), Content(to_json(tool))]
         pieces.append(Markup(TOOLS_AFTER))
-        system = self.written(messages[0]) if messages and messages[0]["role"] == "system" else []
+        system = self.written(messages[0]) if messages and is_system(messages[0]) else []
         if any(isinstance(piece, Content) and piece.text for piece in system):
             pieces += [Markup("\n\n"), *system]
         return [*pieces, END]

@@ -50,7 +50,10 @@ class Template:
         """Text in which `GUARD`, `BEGIN` and `END` still stand."""
         fields = {"tools": self._guarded(list(tools)) or None, "add_generation_prompt": generation, **self._options}
         try:
-            return self._template.render(messages=[self._fields(one, json_calls=False) for one in messages], **fields)
+            told = [self._fields(one, json_calls=False) for one in messages]
+            text = self._template.render(messages=told, **fields)
+            if not any(_as_python(call, text) for message in told for call in message.get("tool_calls", ())):
+                return text
         except (jinja2.TemplateError, TypeError, AttributeError, ValueError) as error:
             if not any("tool_calls" in message for message in messages):
                 raise RendererError(f"the chat template refuses this conversation: {error}") from error
@@ -114,6 +117,12 @@ class _Generation(jinja2.ext.Extension):
 
     def _mark(self, caller: Callable[[], str]) -> str:
         return f"{BEGIN}{caller()}{END}"
+
+
+def _as_python(call: Mapping[str, Any], text: str) -> bool:
+    """Whether a template that takes arguments as text only has written Python for an object."""
+    arguments = call["function"]["arguments"]
+    return str(arguments) != _to_json(arguments) and str(arguments) in text
 
 
 def _guard(control: re.Match[str]) -> str:

@@ -1,5 +1,6 @@
 """Renderers by name, and what cannot go together."""
 
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -39,7 +40,9 @@ def test_one_can_register_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_tokenizer_of_another_family_is_refused() -> None:
-    with pytest.raises(RendererError, match=r"Llama3 ends answers with <\|eot_id\|>"):
+    with pytest.raises(
+        RendererError, match=r"Llama3 writes <\|eot_id\|>, <\|begin_of_text\|>, and the tokenizer has no"
+    ):
         get_renderer("llama3", c.tokenizer("tiny"))
 
 
@@ -84,6 +87,17 @@ def test_tools_are_refused_where_there_is_no_notation(name: str) -> None:
         renderer.build_supervised_example([USER, called])
 
 
+@pytest.mark.parametrize("name", sorted(RENDERERS.keys() - {"role_colon", "chat_template"}))
+def test_developers_speak_as_the_system_does(name: str) -> None:
+    renderer = get_renderer(name, tokenizer())
+    prompts = [
+        renderer.build_generation_prompt([{"role": role, "content": "Be terse."}, USER], tools=tools)
+        for role in ("system", "developer")
+        for tools in ([], c.TOOLS if name != "llama3" else [])
+    ]
+    assert prompts[:2] == prompts[2:]
+
+
 def test_a_prefill_begins_the_answer() -> None:
     renderer = get_renderer("qwen3", tokenizer())
     bare = renderer.build_generation_prompt([USER]).to_ints()
@@ -99,6 +113,14 @@ def test_reasoning_inside_of_text_is_reasoning() -> None:
         renderer.build_supervised_example([USER, inside]).model_input
         == renderer.build_supervised_example([USER, THOUGHT]).model_input
     )
+
+
+@pytest.mark.parametrize("name", ["chat_template", "qwen3", "gpt_oss_low_reasoning"])
+def test_renderers_can_be_pickled(name: str) -> None:
+    """For rollouts in other processes."""
+    renderer = get_renderer(name, tokenizer())
+    copy = pickle.loads(pickle.dumps(renderer))
+    assert copy.build_generation_prompt([USER]) == renderer.build_generation_prompt([USER])
 
 
 def test_renderers_bring_no_torch_of_their_own() -> None:

@@ -80,7 +80,7 @@ def test_the_extension_property_is_what_it_says(
     name, broken = name_of(request), 0
     assert renderer.has_extension_property == (name in EXTENDS)
     (space,) = tokenizer().encode(" ", add_special_tokens=False)
-    for _ in range(40):
+    for _ in range(24):
         history: list[Any] = []
         before: list[int] = []
         for message in made(name, draw):

@@ -1,0 +1,29 @@
+"""Two models on the same items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hone.algorithms.evals.run import Answer, read_answers
+from hone.algorithms.evals.statistics import Comparison, paired_comparison
+from hone.errors import UserError
+
+
+def compare_results(a: Path, b: Path) -> Comparison:
+    """How much better the results in `b` are than those in `a`, item by item."""
+    scores: list[dict[str, float]] = []
+    for out in (a, b):
+        answers = read_answers(out)
+        if not answers:
+            raise UserError(f"{out} holds no results; run a benchmark there first")
+        scores.append(_by_item(answers))
+    before, after = scores
+    return paired_comparison(before, after)
+
+
+def _by_item(answers: Sequence[Answer]) -> dict[str, float]:
+    given: dict[str, list[float]] = {}
+    for answer in answers:
+        given.setdefault(answer.item, []).append(answer.score)
+    return {item: sum(scores) / len(scores) for item, scores in given.items()}

@@ -1,0 +1,186 @@
+"""A benchmark against a model: every item asked, every answer graded, every failure counted as one.
+
+results.jsonl    one line per answer; a run that was interrupted asks what is missing
+summary.json     the score with its interval, pass@k, failures by kind
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tinker
+
+from hone.algorithms.evals.benchmark import Benchmark, Item
+from hone.algorithms.evals.statistics import Estimate, clustered_interval, pass_at_k
+from hone.algorithms.graders.grade import GradingError
+from hone.algorithms.messages import text_of
+from hone.algorithms.renderers import Renderer
+from hone.algorithms.rl.policy import Policy, sample_seed
+from hone.algorithms.types import Observation, SampledTokens
+from hone.errors import UserError
+from hone.observe.progress import Display, silent
+from hone.storage.atomic import write_text
+
+RESULTS, SUMMARY, SETTINGS = "results.jsonl", "summary.json", "settings.json"
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    answers: int = 1
+    """To each item; more make pass@k and narrower intervals."""
+    temperature: float = 1.0
+    max_tokens: int | None = None
+    """Of one answer; the benchmark's own if none is given."""
+    seed: int = 0
+    concurrency: int = 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One graded answer. What failed has the score 0 and says why."""
+
+    item: str
+    cluster: str
+    number: int
+    score: float
+    tokens: int
+    text: str
+    failure: str | None = None
+    """`cut_off`, `malformed`, `ungraded` or `error`; None if there was an answer that could be graded."""
+    details: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    benchmark: str
+    score: Estimate
+    """Mean over all answers, failures as 0, with its interval over clusters."""
+    pass_at: dict[int, float]
+    """The probability that one of k answers is right, for k = 1, 2, 4 ... answers."""
+    items: int
+    answers: int
+    failures: dict[str, int]
+    mean_tokens: float
+
+
+async def run_benchmark(
+    benchmark: Benchmark,
+    sampler: tinker.SamplingClient,
+    renderer: Renderer,
+    out: Path,
+    settings: EvalSettings = EvalSettings(),
+    *,
+    display: Display = silent,
+) -> Summary:
+    """Ask, grade and summarise. On the directory of a run that was interrupted, only what is missing is asked."""
+    out.mkdir(parents=True, exist_ok=True)
+    _same_settings(out / SETTINGS, {"benchmark": benchmark.name, **asdict(settings)} | {"concurrency": None})
+    answers = read_answers(out)
+    done = {(answer.item, answer.number) for answer in answers}
+    missing = [
+        (item, number)
+        for item in benchmark.items
+        for number in range(settings.answers)
+        if (item.id, number) not in done
+    ]
+    policy = Policy(
+        sampler,
+        settings.max_tokens or benchmark.max_tokens,
+        settings.temperature,
+        slots=asyncio.Semaphore(settings.concurrency),
+    )
+    with display.bar(benchmark.name, len(missing)) as advance, (out / RESULTS).open("a", encoding="utf-8") as file:
+
+        async def one(item: Item, number: int) -> Answer:
+            answer = await _answer(benchmark, item, number, policy, renderer, settings)
+            file.write(json.dumps(asdict(answer)) + "\n")
+            file.flush()
+            advance(answer.failure or f"score {answer.score:.2f}")
+            return answer
+
+        answers += await asyncio.gather(*(one(item, number) for item, number in missing))
+    wanted = {item.id for item in benchmark.items}
+    summary = summarise(benchmark.name, [answer for answer in answers if answer.item in wanted])
+    write_text(out / SUMMARY, json.dumps(asdict(summary), indent=2) + "\n")
+    return summary
+
+
+def read_answers(out: Path) -> list[Answer]:
+    """What is there of a run; a last line that a crash cut off is dropped from the file."""
+    path = out / RESULTS
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_text(path, whole)
+    return [Answer(**json.loads(line)) for line in whole.splitlines()]
+
+
+def summarise(name: str, answers: Sequence[Answer]) -> Summary:
+    if not answers:
+        raise UserError(f"there are no answers to {name} to summarise")
+    by_item: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_item.setdefault(answer.item, []).append(answer)
+    fewest = min(map(len, by_item.values()))
+    ks = [k for k in (2**power for power in range(12)) if k <= fewest]
+    pass_at = {
+        k: sum(pass_at_k(len(given), sum(a.score >= 1 for a in given), k) for given in by_item.values()) / len(by_item)
+        for k in ks
+    }
+    return Summary(
+        benchmark=name,
+        score=clustered_interval([a.score for a in answers], [a.cluster or a.item for a in answers]),
+        pass_at=pass_at,
+        items=len(by_item),
+        answers=len(answers),
+        failures=dict(Counter(answer.failure for answer in answers if answer.failure)),
+        mean_tokens=sum(answer.tokens for answer in answers) / len(answers),
+    )
+
+
+async def _answer(
+    benchmark: Benchmark, item: Item, number: int, policy: Policy, renderer: Renderer, settings: EvalSettings
+) -> Answer:
+    """One answer to one item. Whatever goes wrong with it is its own."""
+
+    def failed(kind: str, why: object, sampled: SampledTokens | None = None, text: str = "") -> Answer:
+        tokens = len(sampled.tokens) if sampled else 0
+        return Answer(item.id, item.cluster, number, 0.0, tokens, text, kind, {"why": str(why)})
+
+    try:
+        prompt = renderer.build_generation_prompt(item.messages)
+        seed = sample_seed(settings.seed, benchmark.name, item.id, number)
+        sampled = await policy.act(Observation(prompt, renderer.get_stop_sequences()), seed)
+    except (UserError, tinker.TinkerError) as error:
+        return failed("error", error)
+    message, termination = renderer.parse_response(sampled.tokens)
+    text = text_of(message)
+    if sampled.stop_reason == "length":
+        return failed("cut_off", f"no end after {len(sampled.tokens)} tokens", sampled, text)
+    if not termination.is_clean:
+        return failed("malformed", termination, sampled, text)
+    try:
+        grade = await benchmark.grader(item.task, text)
+    except GradingError as error:
+        return failed("ungraded", error, sampled, text)
+    return Answer(item.id, item.cluster, number, grade.score, len(sampled.tokens), text, None, dict(grade.details))
+
+
+def _same_settings(file: Path, wanted: dict[str, Any]) -> None:
+    if not file.exists():
+        write_text(file, json.dumps(wanted, indent=2) + "\n")
+        return
+    found = json.loads(file.read_text(encoding="utf-8"))
+    differing = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    if differing:
+        raise UserError(
+            f"{file.parent} holds results of other settings (differing: {', '.join(differing)}); give a new directory"
+        )
