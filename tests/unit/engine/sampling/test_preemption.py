@@ -78,8 +78,9 @@ class Uncached:
 
     def __init__(self, model: LoadedModel) -> None:
         self._forward, self.weights = model.decoder.forward, model.decoder.weights
+        self.backend = model.backend
 
-    def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Any, lora: LoraBatch) -> Tensor:
+    def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Any, lora: LoraBatch, **_: Any) -> Tensor:
         starts = [*(positions_T == 0).nonzero()[:, 0].tolist(), len(positions_T)]
         lengths = [stop - start for start, stop in pairwise(starts)]
         return self._forward(tokens_T, positions_T, PackedAttention(lengths), lora)
