@@ -155,12 +155,14 @@ class HfDecoder:
         seen, more = sight(pictured, self.vision), {}
         embeds_Th = self._embedding(tokens_T.clamp(min=0))
         if seen is not None:
-            embeds_Th = embeds_Th.index_copy(0, seen.rows_n, seen.features_nh.to(embeds_Th.dtype))
+            rows_n = seen.rows_n.to(tokens_T.device)
+            embeds_Th = embeds_Th.index_copy(0, rows_n, seen.features_nh.to(embeds_Th.dtype))
             if seen.deeper:
-                there_T = torch.zeros(len(tokens_T), dtype=torch.bool).index_fill_(0, seen.rows_n, True)
+                there_T = torch.zeros(len(tokens_T), dtype=torch.bool, device=tokens_T.device)
+                there_T.index_fill_(0, rows_n, True)
                 more = {"visual_pos_masks": there_T[None], "deepstack_visual_embeds": list(seen.deeper)}
         if self._rotates_in_three:
-            positions_T = rotary_positions(positions_T, pictured, self.vision)
+            positions_T = rotary_positions(positions_T.cpu(), pictured, self.vision).to(tokens_T.device)
         positions = positions_T.unsqueeze(-2)  # [1, T] or [3, 1, T]
         return self._base.language_model(inputs_embeds=embeds_Th[None], position_ids=positions, use_cache=False, **more)
 

@@ -83,9 +83,12 @@ class Vision:
         found = self._seen.get(image.digest)
         if found is None:
             pixels = self.pixels(image, "image")
-            device = next(self._base.parameters()).device
+            weights = next(self._base.parameters())
+            pixels = {
+                k: v.to(weights.device, weights.dtype if v.is_floating_point() else None) for k, v in pixels.items()
+            }
             with torch.inference_mode(False):  # what is kept goes into passes with gradients too
-                out = self._base.get_image_features(**{k: v.to(device) for k, v in pixels.items()}, return_dict=True)
+                out = self._base.get_image_features(**pixels, return_dict=True)
                 (features_nh,), deeper = out.pooler_output, getattr(out, "deepstack_features", None) or ()
                 found = Seen(features_nh, tuple(one for (one,) in deeper))
             self._seen[image.digest] = found
