@@ -8,7 +8,9 @@ that are measured again replace what was there.
 
 import argparse
 import contextlib
+import datetime
 import functools
+import os
 import platform
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.peers.measure import Runner, measure_chapter, measure_starts
+from benchmarks.peers.measure import START, Runner, lacks, measure_chapter, measure_starts
 from benchmarks.peers.model import write_model
 from benchmarks.peers.remote import ROOT, Failed, Remote
 from benchmarks.peers.results import Result, read_report, write_report
@@ -52,6 +54,7 @@ def main() -> None:
         write_model(model)
         for name in args.only:
             start = functools.partial(_start, pythons, model, log)
+            report.conditions[CHAPTERS[name].title if name in CHAPTERS else START] = _conditions()
             if name == STARTS:
                 launches = {s: functools.partial(start, s, Setting(), None) for s in pythons}
                 report.add(measure_starts(launches, args.rounds))
@@ -68,6 +71,10 @@ def _chapter(name: str, start: Callable[..., Remote], systems: list[str], args: 
     with contextlib.ExitStack() as stack:
         running: dict[str, Runner] = {}
         for system in systems:
+            reasons = [lacks(system, row.work) for row in chapter.rows]
+            if all(reasons):
+                missing[system] = str(reasons[0])
+                continue
             try:
                 remote = start(system, chapter.setting, args.environments / "compiled")
             except Failed as reason:
@@ -84,7 +91,7 @@ def _start(pythons: dict[str, Path], model: Path, log: Path, name: str, setting:
 
 
 def _python(name: str, environments: Path) -> Path:
-    return Path(sys.executable) if name == OURS else environments / name / "bin" / "python"
+    return Path(sys.executable) if name == OURS else environments / SYSTEMS[name].module / "bin" / "python"
 
 
 def _machine() -> dict[str, str]:
@@ -97,6 +104,11 @@ def _machine() -> dict[str, str]:
         "system": f"{platform.system()}, Python {platform.python_version()}",
         "command": "`make peers`, then `python -m benchmarks.peers`",
     }
+
+
+def _conditions() -> str:
+    when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{when}; load of the machine in the five minutes before: {os.getloadavg()[1]:.1f}"
 
 
 def _lines(path: str) -> list[str]:

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 from benchmarks.peers.results import Result
 from benchmarks.peers.rows import Chapter, Row
+from benchmarks.peers.systems import SYSTEMS
 from benchmarks.peers.work import Publish, Train, Work
 
-WARM_UPS = 2
-"""The first one compiles, fills caches and makes what is made when it is first needed."""
 LEAST_ROUNDS = 3
 START = "Start and memory"
+FIRST_STEP = Train(1, 8)
 
 
 class Runner(Protocol):
@@ -54,12 +54,21 @@ def measure_row(chapter: Chapter, row: Row, systems: Mapping[str, Runner], round
 
 
 def _warmed_up(name: str, system: Runner, work: Work, result: Result) -> bool:
-    for _ in range(WARM_UPS):
-        answer = system.run(work)
-        if "cannot" in answer:
-            result.drop(name, answer["cannot"])
-            return False
-    return True
+    if reason := lacks(name, work):
+        result.drop(name, reason)
+        return False
+    answer = system.run(work)  # compiles, and fills caches
+    if "cannot" in answer:
+        result.drop(name, answer["cannot"])
+    return "cannot" not in answer
+
+
+def lacks(name: str, work: Work) -> str | None:
+    """Why a system can do no work of this kind."""
+    about = SYSTEMS[name]
+    if isinstance(work, Train) and work.tenants > 1 and about.one_adapter:
+        return f"{about.title} trains one adapter"
+    return about.cannot.get(type(work).__name__)
 
 
 def measure_starts(start: Mapping[str, Callable[[], Runner]], rounds: int) -> list[Result]:
@@ -77,14 +86,13 @@ def measure_starts(start: Mapping[str, Callable[[], Runner]], rounds: int) -> li
                     result.drop(name, str(error))
                 del able[name]
                 continue
-            began = time.perf_counter()
-            answer = system.run(Train(1, 8))
-            seconds = time.perf_counter() - began
             ready.values.setdefault(name, []).append(system.start_seconds)
-            memory.values.setdefault(name, []).append(system.megabytes())
-            if "cannot" in answer:
-                stepped.drop(name, answer["cannot"])
+            if reason := lacks(name, FIRST_STEP):
+                stepped.drop(name, reason)
             else:
-                stepped.values.setdefault(name, []).append(system.start_seconds + seconds)
+                began = time.perf_counter()
+                system.run(FIRST_STEP)
+                stepped.values.setdefault(name, []).append(system.start_seconds + time.perf_counter() - began)
+            memory.values.setdefault(name, []).append(system.megabytes())
             system.close()
     return [ready, stepped, memory]

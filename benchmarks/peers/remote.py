@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from benchmarks.peers.systems import SYSTEMS
 from benchmarks.peers.work import Setting, Work, dumps
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,7 @@ class Remote:
         self.name, self._log = name, log
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment |= SYSTEMS[name].environment
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         if cache is not None:
             environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)

@@ -49,10 +49,11 @@ class Result:
 
 @dataclass
 class Report:
-    """All that the page needs: `machine` and `versions` of the run, and its rows."""
+    """All that the page needs: `machine` and `versions` of the run, `conditions` of each chapter, and the rows."""
 
     machine: dict[str, str] = field(default_factory=dict)
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
 
     def add(self, new: Iterable[Result]) -> None:

@@ -6,12 +6,9 @@ from typing import Protocol
 from benchmarks.peers.work import Publish, Sample, Setting, Train
 
 
-class CannotDo(Exception):
-    """This system has no such feature; the text says what is missing, for the table."""
-
-
 class System(Protocol):
-    """Made ready for work by its constructor. Each method returns when its work is done, results included."""
+    """Made ready for work by its constructor. Each method returns when its work is done, results included. It need not
+    have those for work that it cannot do (`lacks`)."""
 
     pid: int
     """The process whose tree is the system, without its client."""

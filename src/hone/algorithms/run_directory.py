@@ -94,7 +94,7 @@ class RunDirectory:
         return self.newest is not None and self.newest.final
 
     def metrics(self) -> list[dict[str, Any]]:
-        return list(_rows(self.path / METRICS))
+        return read_metrics(self.path)
 
     def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
         row = {"step": step, **{key: _plain(value) for key, value in metrics.items()}}
@@ -116,6 +116,11 @@ class RunDirectory:
         kept = [row for row in rows if row["step"] < step]
         if len(kept) != len(rows):
             write_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The steps of a run, in their order."""
+    return list(_rows(run_dir / METRICS))
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.peers.measure import WARM_UPS, measure_chapter, measure_row, measure_starts
+from benchmarks.peers.measure import lacks, measure_chapter, measure_row, measure_starts
 from benchmarks.peers.results import Report, Result, read_report, write_report
 from benchmarks.peers.rows import CHAPTERS, Chapter, Row
-from benchmarks.peers.systems import SYSTEMS
+from benchmarks.peers.systems import OURS, SYSTEMS
 from benchmarks.peers.table import page
 from benchmarks.peers.work import Publish, Sample, Setting, Train, Work, dumps, loads
 
@@ -44,8 +44,8 @@ CHAPTER = Chapter("Training", Setting(), (ROW, Row("published", Publish())))
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios() -> None:
     # a phase in which everything is slow, and a round in which only one of them is disturbed
-    warm = [9.0] * WARM_UPS
-    ours, theirs = Timed([*warm, 1.0, 10.0, 1.0]), Timed([*warm, 2.0, 20.0, 50.0])
+    warm = 9.0
+    ours, theirs = Timed([warm, 1.0, 10.0, 1.0]), Timed([warm, 2.0, 20.0, 50.0])
     result = measure_row(CHAPTER, ROW, {"hone": ours, "trl": theirs}, 3, 60.0)
     assert result.values == {"hone": [1.0, 10.0, 1.0], "trl": [2.0, 20.0, 50.0]}
     assert result.ratio("trl") == 2.0
@@ -58,13 +58,13 @@ def test_rounds_end_early_but_not_before_three() -> None:
 
 
 def test_what_a_system_cannot_do_is_said_and_the_others_go_on() -> None:
-    systems = {"hone": Timed([1.0]), "trl": Timed([], cannot="one adapter per trainer")}
+    systems = {"hone": Timed([1.0]), "trl": Timed([], cannot="fails with KeyError: x")}
     results = measure_chapter(CHAPTER, systems, {"vllm": "vLLM did not start"}, 3, 60.0)
     assert [r.name for r in results] == ["4 x 8 tokens", "published", "resident memory afterwards"]
     assert all(r.missing["vllm"] == "vLLM did not start" for r in results)
-    assert results[0].missing["trl"] == "one adapter per trainer"
+    assert results[0].missing["trl"] == "fails with KeyError: x"
     assert "trl" not in results[0].values
-    assert len(systems["trl"].done) == len(CHAPTER.rows)  # asked once for each row
+    assert len(systems["trl"].done) == 1  # what it is known to lack it is never asked
 
 
 def test_starts_are_counted_from_nothing() -> None:
@@ -103,7 +103,8 @@ def test_the_page_says_where_we_lose_and_what_is_missing() -> None:
         Result("Training", "fast", "tokens/s", 100, {"hone": [1.0], "skyrl": [4.0]}, {"trl": "it sleeps"}),
         Result("Training", "slow", "ms", None, {"hone": [0.002], "skyrl": [0.001]}, {"trl": "it sleeps"}),
     ]
-    text = page(Report(results=rows))
+    text = page(Report(results=rows, conditions={"Training": "At noon"}))
+    assert "## Training\n\nAt noon.\n" in text
     assert "| fast | tokens/s | 100 | [1] | 25 (4.00 x) |" in text
     assert "| slow | ms | 2 | [1] | 1 (**0.50 x**) |" in text
     assert text.count("it sleeps") == 1
@@ -142,6 +143,15 @@ def test_rows_have_names_of_their_own_and_settings_that_suffice() -> None:
 
 def test_every_system_has_a_module_and_requirements() -> None:
     peers = Path(__file__).parents[3] / "benchmarks" / "peers"
-    for name in SYSTEMS:
-        assert (peers / "systems" / f"{name}.py").exists()
-        assert name == "hone" or (peers / "requirements" / f"{name}.txt").exists()
+    for about in SYSTEMS.values():
+        assert (peers / "systems" / f"{about.module}.py").exists()
+        assert about.module == OURS or (peers / "requirements" / f"{about.module}.txt").exists()
+
+
+def test_what_a_system_lacks_is_not_asked_of_it() -> None:
+    vllm = Timed([1.0])
+    result = measure_row(CHAPTER, ROW, {"hone": Timed([1.0]), "vllm": vllm}, 3, 60.0)
+    assert result.missing == {"vllm": "vLLM samples only"}
+    assert not vllm.done
+    assert lacks("trl", Train(4, 8, tenants=2)) == "TRL trains one adapter"
+    assert lacks("trl", Train(4, 8)) is None

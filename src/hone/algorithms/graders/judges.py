@@ -11,8 +11,9 @@ from typing import Protocol
 import httpx
 import tinker
 
-from hone.algorithms.envs.rendering import Message, Renderer, text_of
 from hone.algorithms.graders.grade import GradingError
+from hone.algorithms.messages import Message, text_of
+from hone.algorithms.renderers import Renderer
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 

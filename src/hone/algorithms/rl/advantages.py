@@ -78,11 +78,15 @@ def is_constant(group: TrajectoryGroup) -> bool:
 def training_data(
     groups_P: Sequence[TrajectoryGroup], kind: Advantage, *, remove_constant: bool, provenance: bool = False
 ) -> list[PolicyDatum]:
-    """What the groups teach, in their order. A group carries its tags, so leaving one out moves no other's."""
+    """What the groups teach, in their order. A group carries its tags, so leaving one out moves no other's.
+
+    Data without a token to learn (every turn masked, or nothing said) are left out: they would only cost time.
+    """
     data_D: list[PolicyDatum] = []
     for group in groups_P:
         if not group.trajectories_G or (remove_constant and is_constant(group)):
             continue
         for trajectory, advantage in zip(group.trajectories_G, advantages(group, kind), strict=True):
-            data_D += policy_datums(trajectory, float(advantage), provenance=provenance)
+            data = policy_datums(trajectory, float(advantage), provenance=provenance)
+            data_D += [item for item in data if item.mask_T.any()]
     return data_D

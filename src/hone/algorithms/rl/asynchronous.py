@@ -16,6 +16,7 @@ Legend: `_P` problems, `_D` data.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ from hone.algorithms.rl.transcripts import Decode, write_transcripts
 from hone.algorithms.rl.updates import Stopwatch, acting, measure, publish, submit_update
 from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
 from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
-from hone.algorithms.types import RLDataset
+from hone.algorithms.types import RLDataset, TrajectoryGroup
 from hone.errors import UserError
 from hone.observe.progress import Display, silent
 
@@ -81,7 +82,9 @@ async def train(
         reference = await reference_sampler(service, config.kl_penalty, config.model.name)
         sampler = await publish(training, config.loss)
         trained = trained_problems(run.metrics())
-        next_batch = run.first_step  # no group of an earlier one may be left: it would be too old
+        next_batch = 0  # also after an interruption: a slow group of an early batch may not be trained yet
+        # What fails is complete sooner than what does not, so one step may have the failures of several batches.
+        recent: deque[list[TrajectoryGroup]] = deque(maxlen=2 * config.max_steps_off_policy + 1)
         async with Ahead(config.max_steps_off_policy) as ahead:
             for step in range(run.first_step, total_steps):
                 watch = Stopwatch()
@@ -97,7 +100,9 @@ async def train(
                 watch.lap("evaluation")
                 taken = await ahead.take(step, len(dataset.get_batch(step % len(dataset))))
                 groups_P = [sampled.group for sampled in taken]
-                check_lost(groups_P, config.rollouts)
+                recent.append(groups_P)
+                if len(recent) == recent.maxlen or step + 1 == total_steps:
+                    check_lost([group for groups in recent for group in groups], config.rollouts)
                 watch.lap("sampling")  # what training did not hide
 
                 data_D = training_data(

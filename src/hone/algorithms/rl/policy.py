@@ -66,9 +66,10 @@ class Policy:
                 logprobs=_logprobs(sequence),
                 stop_reason=sequence.stop_reason,
                 sequence_id=sequence.sequence_id,
-                prompt_cache_hit_tokens=response.prompt_cache_hit_tokens,
+                # The response counts the first; the prompt of the others is the first's, and billed as cached.
+                prompt_cache_hit_tokens=observation.prompt.length if index else response.prompt_cache_hit_tokens,
             )
-            for sequence in response.sequences
+            for index, sequence in enumerate(response.sequences)
         ]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def test_instructions_are_checked(
     assert graded(benchmark, missed).score == 0
 
 
-SHARED = Path(__file__).parents[5] / "shared" / "data"
+SHARED = Path(os.environ.get("TEST_SHARED", Path(__file__).parents[5] / "shared")) / "data"
 FILES = {
     "gsm8k": "gsm8k_test",
     "math500": "math500",

@@ -80,3 +80,10 @@ def test_groups_without_a_difference_and_lost_groups_teach_nothing() -> None:
     kept = training_data(groups, "centred", remove_constant=False)
     assert len(kept) == 4
     assert not kept[0].advantages_T.any()
+
+
+def test_an_episode_in_which_nothing_is_learned_costs_nothing() -> None:
+    masked = group(1, 0)
+    masked.trajectories_G[0].transitions[0].metrics["parse_error_masked"] = 1.0
+    (left,) = training_data([masked], "centred", remove_constant=True)
+    assert left.advantages_T.tolist() == [0, -0.5, -0.5]

@@ -199,6 +199,8 @@ def test_a_group_may_ask_for_its_first_answers_together() -> None:
     assert sorted(samples) == [1, 1, 1, 1, 1, 3]
     ids = {t.action.sequence_id for trajectory in result.trajectories_G for t in trajectory.transitions}
     assert len(ids) == 8
+    hits = [trajectory.transitions[0].action.prompt_cache_hit_tokens for trajectory in result.trajectories_G]
+    assert hits == [0, 1, 1, 0]
     assert len({tuple(t.transitions[0].action.tokens) for t in result.trajectories_G}) > 1
 
 

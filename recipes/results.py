@@ -1,0 +1,81 @@
+"""What a recipe reached, over several seeds: numbers, a plot, and the tables that people read.
+
+recipes/<name>/results.json   everything that was measured
+recipes/<name>/plot.svg       the curve of every seed
+recipes/<name>/README.md      the table between its two marks
+docs/recipes.md               one line for each recipe
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from hone.algorithms.evals.statistics import clustered_interval
+from hone.storage.atomic import write_text
+from recipes.recipe import FOLDER, Outcome, Recipe, load_recipe, names
+
+RESULTS, PLOT = "results.json", "plot.svg"
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+OVERVIEW = FOLDER.parent / "docs" / "recipes.md"
+
+
+def write_results(recipe: Recipe, runs: Sequence[tuple[Outcome, float]]) -> None:
+    folder = FOLDER / recipe.name
+    rows = [{"seed": seed, "seconds": seconds, **asdict(outcome)} for seed, (outcome, seconds) in enumerate(runs)]
+    found = {"config": recipe.config.model_dump(mode="json"), "runs": rows}
+    write_text(folder / RESULTS, json.dumps(found, indent=1) + "\n")
+    draw([outcome for outcome, _ in runs], folder / PLOT)
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_text(readme, f"{before}{BEGIN}\n{table(folder / RESULTS)}\n![The curve of every seed]({PLOT})\n{END}{after}")
+    write_overview()
+
+
+def table(results: Path) -> str:
+    """Each measure before and after, and its gain with the interval over seeds."""
+    found = json.loads(results.read_text(encoding="utf-8"))
+    runs = found["runs"]
+    lines = ["| measure | before | after | gain, 95 % interval |", "| --- | --- | --- | --- |"]
+    for index, measure in enumerate(runs[0]["measures"]):
+        before, after = ([run["measures"][index][key] for run in runs] for key in ("before", "after"))
+        sign = 1 if measure["higher_is_better"] else -1
+        gain = clustered_interval([sign * (b - a) for a, b in zip(before, after, strict=True)], range(len(runs)))
+        lines.append(
+            f"| {measure['name']} | {sum(before) / len(runs):.3g} | {sum(after) / len(runs):.3g} "
+            f"| {gain.mean:+.3g} ({gain.low:+.3g} to {gain.high:+.3g}) |"
+        )
+    seconds = sum(run["seconds"] for run in runs) / len(runs)
+    model = found["config"]["model"]
+    return "\n".join([*lines, "", f"`{model}`, {len(runs)} seeds, {seconds:.0f} s each on two cores."]) + "\n"
+
+
+def write_overview() -> None:
+    parts = ["# Recipes", "", "Written by `python -m recipes measure`. Gains are on what was never trained on.", ""]
+    for name in names():
+        if (FOLDER / name / RESULTS).exists():
+            parts += [f"## [{name}](../recipes/{name}/README.md)", "", load_recipe(name).summary, ""]
+            parts += [table(FOLDER / name / RESULTS)]
+    write_text(OVERVIEW, "\n".join(parts).rstrip() + "\n")
+
+
+def draw(outcomes: Sequence[Outcome], file: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "hone"  # the same picture is the same file
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
+    for seed, outcome in enumerate(outcomes):
+        axes.plot(*zip(*outcome.curve.points, strict=True), label=f"seed {seed}", linewidth=1.2)
+    axes.set_xlabel(outcomes[0].curve.x)
+    axes.set_ylabel(outcomes[0].curve.name)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, metadata={"Date": None})
+    pyplot.close(figure)

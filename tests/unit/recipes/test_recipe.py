@@ -1,0 +1,74 @@
+"""Recipes are found, told, and refuse settings that they do not know; their results become a table."""
+
+from pathlib import Path
+
+import pytest
+
+from hone.errors import UserError
+from recipes import results
+from recipes.recipe import FOLDER, Curve, Measure, Outcome, load_recipe, names
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_has_a_configuration_a_readme_and_a_summary(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.config.model == "hone/tiny"
+    assert recipe.summary.endswith(".")
+    readme = (FOLDER / name / "README.md").read_text()
+    assert f"make recipe NAME={name}" in readme
+    assert results.BEGIN in readme
+    assert results.END in readme
+
+
+def test_settings_can_be_given() -> None:
+    recipe = load_recipe("maths_rl", ["seed=3", "grpo.optimizer.learning_rate=1e-3", "steps=5"])
+    assert recipe.config.seed == 3
+    assert recipe.config.grpo.optimizer.learning_rate == 1e-3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("steps=none", r"steps: Input should be a valid integer"),
+        ("grpo.optimiser.learning_rate=1", r"grpo\.optimiser: Extra inputs are not permitted"),
+        ("steps.more=1", r"steps\.more: steps has no settings below it"),
+        ("steps", r"'steps' is no setting; write key=value"),
+    ],
+)
+def test_a_wrong_setting_is_named(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_recipe("maths_rl", [override])
+
+
+def test_an_unknown_recipe_is_named() -> None:
+    with pytest.raises(UserError, match=r"there is no recipe 'maths'; there are .*maths_rl"):
+        load_recipe("maths")
+
+
+def test_the_table_gives_the_gain_over_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(results, "OVERVIEW", tmp_path / "recipes.md")
+    folder = tmp_path / "maths_rl"
+    folder.mkdir()
+    (folder / "README.md").write_text(f"Before.\n{results.BEGIN}\nold\n{results.END}\nAfter.\n")
+    runs = [
+        (
+            Outcome(
+                [Measure("right", 0.5, after), Measure("nll", 2.0, 1.0, higher_is_better=False)],
+                Curve("reward", [(0.0, 0.1), (1.0, after)]),
+                "tinker://x",
+            ),
+            30.0,
+        )
+        for after in (0.6, 0.7, 0.8)
+    ]
+    results.write_results(load_recipe("maths_rl"), runs)
+    readme = (folder / "README.md").read_text()
+    # Student's t with two degrees of freedom: 4.303 * 0.1 / sqrt(3) = 0.248
+    assert "| right | 0.5 | 0.7 | +0.2 (-0.0484 to +0.448) |" in readme
+    assert "| nll | 2 | 1 | +1 (+1 to +1) |" in readme
+    assert readme.startswith("Before.\n")
+    assert readme.endswith("\nAfter.\n")
+    assert "old" not in readme
+    assert "<svg" in (folder / "plot.svg").read_text()
+    assert "maths_rl" in (tmp_path / "recipes.md").read_text()
