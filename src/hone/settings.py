@@ -37,6 +37,9 @@ class Settings:
     threads: int | None = variable("HONE_THREADS", None)
     """Threads that the engine computes with. Unset: all cores but one. With one, results are equal to the bit under any
     load; with more, to rounding."""
+    training_threads: int | None = variable("HONE_TRAINING_THREADS", None)
+    """Parts of a training pass on a CPU that are computed at the same time, each by a thread of its own. Unset: as many
+    as there are cores for, of HONE_THREADS each; 1 leaves a core to others."""
     device: str = variable("HONE_DEVICE", "cpu")
     """What the engine computes on: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU where there is one. GPUs have to be asked
     for, because none has run this yet."""
@@ -137,6 +140,8 @@ def _check(settings: Settings) -> None:
             raise UserError(f"HONE_{name.upper()} is {found}; it must be at least {least}")
     if settings.threads is not None and settings.threads < 1:
         raise UserError(f"HONE_THREADS is {settings.threads}; it must be at least 1")
+    if settings.training_threads is not None and settings.training_threads < 1:
+        raise UserError(f"HONE_TRAINING_THREADS is {settings.training_threads}; it must be at least 1")
     if settings.database_url is not None and "://" not in settings.database_url:
         raise UserError(
             f"HONE_DATABASE_URL is {settings.database_url!r}; it must be a URL, such as postgresql://HOST/NAME"

@@ -189,6 +189,7 @@ async def _serve(
         start_engine(
             sources,
             threads=settings.threads,
+            training_threads=settings.training_threads,
             held=[held],
             device=Device(settings.device, settings.dtype, settings.invariant),
             memory_bytes=settings.memory_bytes,

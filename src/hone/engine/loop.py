@@ -36,7 +36,8 @@ from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.version import AdapterVersion
 from hone.engine.scheduler import Job, Scheduler
 from hone.engine.shortage import free_device_memory, halves, is_lack_of_memory, too_large
-from hone.engine.trainer import PieceResult, run_pieces
+from hone.engine.side_by_side import SideBySide
+from hone.engine.trainer import PieceResult
 from hone.engine.wire import CANCEL, CLOSE
 from hone.errors import HoneError, ServerError, UserError
 from hone.memory import MemoryShares
@@ -63,6 +64,8 @@ class Limits:
 
     micro_batch_tokens: int = 2048
     """Of one training pass. Larger feeds the device better and makes other tenants wait longer."""
+    training_threads: int = 1
+    """Of a training pass on a CPU, each with one thread of the math library; see `side_by_side.py`."""
     sample_rows: int = 64
     """Sequences generated at once on one base model."""
     prefill_tokens: int = 512
@@ -150,6 +153,7 @@ class EngineLoop:
         self._models, self._limits, self._reply = models, limits, reply
         self._inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._scheduler = Scheduler(limits.micro_batch_tokens)
+        self._passing = SideBySide(limits.training_threads)
         self._adapters: dict[str, _Adapter] = {}
         self._versions: dict[str, AdapterVersion] = {}
         self._samplers: dict[str, Sampler] = {}
@@ -302,7 +306,7 @@ class EngineLoop:
         model = self._models[self._adapters[pieces[0].adapter].model]
         self._cycle += 1
         tokens, started = sum(piece.tokens for piece in pieces), time.perf_counter()
-        results = _compute(model, pieces, states, self._recomputed(model, pieces, states))
+        results = _compute(self._passing, model, pieces, states, self._recomputed(model, pieces, states))
         if isinstance(results, Exception) and len(batch) > 1:  # apart, only the one that is at fault fails
             for one in batch:
                 self._micro_batch([one])
@@ -311,7 +315,7 @@ class EngineLoop:
             logger.warning("a pass over %d tokens found no memory; trying its halves: %s", tokens, results)
             pieces = halves(pieces[0])
             jobs *= len(pieces)
-            results = _compute_apart(model, pieces, states)
+            results = _compute_apart(self._passing, model, pieces, states)
         if isinstance(results, Exception):
             self._abandon(*batch[0], states[pieces[0].adapter], results)
             return
@@ -526,13 +530,13 @@ class EngineLoop:
 
 
 def _compute(
-    model: LoadedModel, pieces: list[Piece], states: dict[str, AdapterState], recomputed: int
+    passing: SideBySide, model: LoadedModel, pieces: list[Piece], states: dict[str, AdapterState], recomputed: int
 ) -> list[PieceResult] | Exception:
     """The pieces' results; or why there are none, with all gradients as they were."""
     gradients: dict[str, Tensor | None] = {}
     try:
         gradients = {name: _gradient_copy(state) for name, state in states.items()}
-        return run_pieces(model.decoder, pieces, states, recomputed)
+        return passing.run_pieces(model.decoder, pieces, states, recomputed)
     except Exception as error:
         # the frames of the traceback hold all that the pass had kept
         failure = error.with_traceback(None) if is_lack_of_memory(error) else error
@@ -544,12 +548,12 @@ def _compute(
 
 
 def _compute_apart(
-    model: LoadedModel, pieces: list[Piece], states: dict[str, AdapterState]
+    passing: SideBySide, model: LoadedModel, pieces: list[Piece], states: dict[str, AdapterState]
 ) -> list[PieceResult] | Exception:
     """One piece after another, with every layer computed again, for want of memory."""
     results: list[PieceResult] = []
     for piece in pieces:
-        found = _compute(model, [piece], states, model.decoder.layers)
+        found = _compute(passing, model, [piece], states, model.decoder.layers)
         if isinstance(found, Exception):
             return too_large(piece, found) if is_lack_of_memory(found) else found
         results += found

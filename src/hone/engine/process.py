@@ -42,13 +42,16 @@ def main() -> int:
             pass  # nobody is listening any more; the reader notices too, and the writes under way are still finished
 
     start = wire.decode(_receive(connection))
-    torch.set_num_threads(start["threads"] or max(1, (os.cpu_count() or 2) - 1))
+    cores = os.cpu_count() or 2
+    threads = start["threads"] or max(1, cores - 1)
+    torch.set_num_threads(threads)
     try:
         backend = choose_backend(*start["device"])
         models = load_models([ModelSource(name, Path(path)) for name, path in start["sources"]], backend)
         described = [model.describe(name) for name, model in models.items()]
         shares = memory_shares(start["memory_bytes"] or backend.memory_bytes, base_model_bytes(described))
-        limits = replace(Limits.within(shares, models, Limits(**backend.limits)), **start["limits"])
+        wanted = Limits(training_threads=max(1, cores // threads), **backend.limits)
+        limits = replace(Limits.within(shares, models, wanted), **start["limits"])
     except HoneError as error:
         send(0, error)
         return 1

@@ -1,5 +1,6 @@
 """What an adapter is while it trains: one flat fp32 vector per role."""
 
+import copy
 import hashlib
 from dataclasses import replace
 from functools import cached_property
@@ -41,6 +42,12 @@ class AdapterState:
         if self._gradient_views is None:
             self._gradient_views = self.layout.views(self.gradient)
         return self._gradient_views
+
+    def beside(self) -> "AdapterState":
+        """The same weights and a gradient of its own, for a thread that computes at the same time."""
+        other = copy.copy(self)
+        other.gradient, other._gradient_views = None, None
+        return other
 
     def set_gradient(self, gradient: Tensor | None) -> None:
         self.gradient, self._gradient_views = gradient, None

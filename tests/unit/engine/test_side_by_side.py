@@ -1,0 +1,114 @@
+"""Passes on two threads: nothing depends on who else is served, nor on which thread is first."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hone.engine import side_by_side
+from hone.engine.batch import Piece, cut
+from hone.engine.contract import ForwardBackward
+from hone.engine.models.load import LoadedModel
+from hone.engine.side_by_side import LEAST_TOKENS, SideBySide, deal
+from hone.engine.trainer import PieceResult, run_pieces
+from hone.protocol.types import LoraConfig
+from tests.unit.engine.material import random_datum, relative_error, trained_adapter
+
+LENGTHS = {"large": (90, 17, 64, 5, 110, 40, 33), "small": (12, 30), "single": (256,), "gspo": (80, 90, 70, 60)}
+LOSSES = {"gspo": "gspo", "large": "ppo"}
+
+
+@pytest.fixture(scope="module")
+def two() -> SideBySide:
+    return SideBySide(2)
+
+
+def piece(name: str, forward_only: bool = False) -> Piece:
+    loss = LOSSES.get(name, "cross_entropy")
+    rng = np.random.default_rng(len(name))
+    data = tuple(random_datum(rng, length, loss) for length in LENGTHS[name])
+    (one,) = cut(ForwardBackward(name, data, loss, {}, forward_only), 2048)  # type: ignore[arg-type]
+    return one
+
+
+def computed(
+    model: LoadedModel, names: Sequence[str], run: Any, times: int = 1
+) -> tuple[dict[str, PieceResult], dict[str, Tensor]]:
+    states = {name: trained_adapter(model.config, LoraConfig(rank=4, seed=seed)) for seed, name in enumerate(LENGTHS)}
+    pieces = [piece(name) for name in names]
+    for _ in range(times):
+        results = run(model.decoder, pieces, states)
+    gradients = {name: states[name].gradient for name in names}
+    assert all(gradient is not None for gradient in gradients.values())
+    return dict(zip(names, results, strict=True)), gradients  # type: ignore[return-value]
+
+
+def test_a_piece_is_dealt_by_itself_and_evenly() -> None:
+    parts = deal(piece("large"), 2)
+    assert sorted(place for part in parts for place in part.places) == list(range(len(LENGTHS["large"])))
+    assert abs(parts[0].tokens - parts[1].tokens) < 20
+    for part in parts:
+        assert [len(d.tokens) for d in part.data] == sorted(len(d.tokens) for d in part.data)
+    for name in ("small", "single"):
+        assert len(deal(piece(name), 2)) == 1
+    assert piece("small").tokens < LEAST_TOKENS
+
+
+@pytest.mark.parametrize("order", [("large", "small", "single", "gspo"), ("gspo", "single", "small", "large")])
+def test_together_is_bit_for_bit_alone(models: dict[str, LoadedModel], two: SideBySide, order: Sequence[str]) -> None:
+    for family in ("qwen3", "qwen3_moe"):
+        model = models[family]
+        together, gradients = computed(model, order, two.run_pieces, times=2)
+        for name in order:
+            (alone,), (gradient,) = (list(found.values()) for found in computed(model, [name], two.run_pieces, times=2))
+            assert together[name].loss == alone.loss
+            for one, other in zip(together[name].logprobs, alone.logprobs, strict=True):
+                np.testing.assert_array_equal(one, other)
+            assert torch.equal(gradients[name], gradient), (family, name)
+
+
+def test_it_computes_what_one_thread_computes(models: dict[str, LoadedModel], two: SideBySide) -> None:
+    model = models["qwen3"]
+    names = tuple(LENGTHS)
+    found, gradients = computed(model, names, two.run_pieces)
+    wanted, wanted_gradients = computed(model, names, run_pieces)
+    for name in names:
+        assert found[name].loss == pytest.approx(wanted[name].loss, rel=1e-6)
+        for one, other in zip(found[name].logprobs, wanted[name].logprobs, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert relative_error(gradients[name], wanted_gradients[name]) < 1e-6
+
+
+def test_forward_only_gathers_nothing(models: dict[str, LoadedModel], two: SideBySide) -> None:
+    model = models["qwen3"]
+    state = trained_adapter(model.config, LoraConfig(rank=4, seed=0))
+    state.set_gradient(None)
+    (result,) = two.run_pieces(model.decoder, [piece("large", forward_only=True)], {"large": state})
+    assert state.gradient is None
+    assert len(result.logprobs) == len(LENGTHS["large"])
+
+
+def test_a_failure_is_told_when_everybody_has_stopped(
+    models: dict[str, LoadedModel], two: SideBySide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+
+    def fails_or_takes_long(decoder: Any, pieces: Sequence[Piece], adapters: Any, recomputed: int) -> list[PieceResult]:
+        if pieces[0].tokens % 2:
+            raise RuntimeError("no memory")
+        time.sleep(0.2)
+        ended.append(pieces)
+        return [PieceResult(0.0, ()) for _ in pieces]
+
+    model = models["qwen3"]
+    monkeypatch.setattr(side_by_side, "run_pieces", fails_or_takes_long)
+    states = {name: trained_adapter(model.config, LoraConfig(rank=4, seed=0)) for name in LENGTHS}
+    parts = {part.tokens % 2 for part in deal(piece("large"), 2)}
+    assert parts == {0, 1}, "one part fails and the other takes long"
+    with pytest.raises(RuntimeError, match="no memory"):
+        two.run_pieces(model.decoder, [piece("large")], states)
+    assert len(ended) == 1
