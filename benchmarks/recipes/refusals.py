@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.recipes.run import RecipeFailed, Recipes, column, expect
 
-REFUSAL = re.compile(r"\S+ is of kind '\w+'; the models of this server read text only: [^\n]*no image or audio")
+REFUSAL = re.compile(r"\S+ (is of kind '\w+'; models read|holds an image at position \d+; this model takes none)[^\n]*")
 
 
 def vlm_classifier(recipes: Recipes) -> dict[str, Any]:

@@ -37,6 +37,15 @@ class Settings:
     threads: int | None = variable("HONE_THREADS", None)
     """Threads that the engine computes with. Unset: all cores but one. With one, results are equal to the bit under any
     load; with more, to rounding."""
+    device: str = variable("HONE_DEVICE", "cpu")
+    """What the engine computes on: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU where there is one. GPUs have to be asked
+    for, because none has run this yet."""
+    dtype: str = variable("HONE_DTYPE", "auto")
+    """Of base models: `float32`, `bfloat16`, or `auto`, which is bfloat16 on GPUs that have it and float32 elsewhere.
+    Adapters, their moments and gradients are float32 in any case."""
+    invariant: bool = variable("HONE_INVARIANT", False)
+    """On a GPU, compute so that trainer and sampler give a token the same log-probability to the bit, whoever is beside
+    it. Slower. In float32 on a CPU it is always so."""
     long_poll_seconds: float = variable("HONE_LONG_POLL_SECONDS", 30.0)
     """How long a poll for a result is held; clients give up after 45."""
     gap_seconds: float = variable("HONE_GAP_SECONDS", 120.0)
@@ -119,6 +128,10 @@ def _check(settings: Settings) -> None:
     ):
         if value not in allowed:
             raise UserError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+    if settings.dtype not in ("auto", "float32", "bfloat16"):
+        raise UserError(f"HONE_DTYPE is {settings.dtype!r}; it must be auto, float32 or bfloat16")
+    if settings.device not in ("auto", "cpu") and not settings.device.startswith("cuda"):
+        raise UserError(f"HONE_DEVICE is {settings.device!r}; it must be auto, cpu, cuda or cuda:1")
     for name, least in (("adapter_bytes", 1), ("loaded_versions", 1)):
         if (found := getattr(settings, name)) is not None and found < least:
             raise UserError(f"HONE_{name.upper()} is {found}; it must be at least {least}")

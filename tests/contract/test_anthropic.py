@@ -81,7 +81,7 @@ def test_system_tools_and_results_reach_the_template(client: anthropic.Anthropic
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "image": ({"messages": [{"role": "user", "content": [IMAGE]}]}, "'image'.*read text only"),
+    "image": ({"messages": [{"role": "user", "content": [IMAGE]}]}, "hold 1 images, and hone/tiny reads text only"),
     "unknown field": ({"extra_body": {"min_p": 0.1}}, "min_p is not supported"),
     "thinking": ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
     "forced tool": ({"tools": TOOLS, "tool_choice": {"type": "any"}}, "tool_choice"),

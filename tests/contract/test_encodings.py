@@ -229,8 +229,8 @@ BAD_DATA: dict[str, tuple[Callable[[list[int]], tinker.Datum], str]] = {
     "infinite": (infinite, "NonFiniteInTensor"),
     "empty": (empty, "empty"),
     "too long": (too_long, "context"),
-    "image": (picture, "text only"),
-    "audio": (sound, "text only"),
+    "image": (picture, "reads text only"),
+    "audio": (sound, "models read encoded_text"),
 }
 
 

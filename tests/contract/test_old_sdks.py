@@ -146,7 +146,7 @@ def test_sparse_targets_arrive(old: dict[str, Any], twin: Twin, sequences: list[
 SAYS = {
     "token": "10000000",
     "length": "weights",
-    "image": "text only",
+    "image": "reads text only",
     "loss": "cross_entropy",
     "name": "state",
 }

@@ -8,7 +8,10 @@ from hone.client.embedded import ServerInfo
 from recipes.__main__ import once
 from recipes.recipe import load_recipe, names
 
+SHOWN = ["shown.episodes=4", "shown.sft.epochs=1"]
 SHORT = {
+    "guess_number": [*SHOWN, "steps=1", "games_per_step=2", "group_size=2", "held_out=2"],
+    "memory": [*SHOWN, "steps=2", "episodes_per_step=4"],
     "maths_rl": ["steps=2", "problems_per_step=2", "group_size=2", "held_out=4"],
 }
 

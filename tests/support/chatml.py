@@ -8,7 +8,8 @@ from typing import Any
 
 import tinker
 
-from hone.algorithms.envs.rendering import Message, Termination, text_of
+from hone.algorithms.messages import Message, text_of
+from hone.algorithms.renderers import Termination
 
 START, END = 256, 257
 OPEN, CLOSE = "<tool_call>", "</tool_call>"

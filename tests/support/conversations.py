@@ -11,7 +11,7 @@ import pytest
 import transformers
 from tokenizers import AddedToken
 
-from hone.algorithms.messages import Message, arguments_of, read_messages, read_tools, text_of, thinking_of
+from hone.algorithms.messages import Message, arguments_of, read_messages, text_of, thinking_of
 
 SHARED = Path(__file__).parents[3] / "shared"
 TINY = Path(__file__).parents[2] / "src/hone/assets/tiny"
@@ -182,6 +182,3 @@ def as_template(messages: Sequence[Message], *, json_arguments: bool = False) ->
             ]
         written.append(fields)
     return written
-
-
-TOOL_SPECS = read_tools(TOOLS)

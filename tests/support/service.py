@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,6 +108,12 @@ async def crash(service: Service) -> None:
             task.cancel()
     await service.keeper.close()
     service.database.close()
+
+
+def window() -> tuple[str, str]:
+    """The present hour and its neighbours, to ask for a bill, so that no test depends on the minute."""
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    return (hour - timedelta(hours=1)).isoformat(), (hour + timedelta(hours=2)).isoformat()
 
 
 def datum_message(tokens: list[int], **inputs: Any) -> wire.Datum:

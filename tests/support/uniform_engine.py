@@ -1,7 +1,7 @@
 """An engine without a network: every token is equally likely, but adapters, versions, order and crashes are real.
 
 An adapter's whole state is one number that each `forward_backward` and each step change, so a test can see which
-operations took effect, in which order, and how often.
+operations took effect, in which order, and how often. An image takes as many tokens as it has bytes.
 """
 
 import asyncio
@@ -183,6 +183,8 @@ class UniformEngine:
                 self.adapters.pop(name, None)
             case contract.DropVersion(version):
                 self.versions.pop(version, None)
+            case contract.CountImageTokens(_, images):
+                return tuple(len(image.data) for image in images)
             case contract.Sample():
                 return self._sample(operation)
         return None
@@ -197,6 +199,8 @@ class UniformEngine:
         if not operation.forward_only:
             adapter.gathered += tokens
             adapter.note(sum(int(datum.tokens.sum()) for datum in operation.data) + tokens)
+            for placed in (placed for datum in operation.data for placed in datum.images):
+                adapter.note(int.from_bytes(placed.image.digest[:4]) + placed.start)
         logprobs = tuple(
             np.full(datum.loss_inputs["target_tokens"].shape, LOGPROB, np.float32) for datum in operation.data
         )

@@ -38,6 +38,8 @@ def test_the_clients_key_serves_too_but_ours_goes_first() -> None:
         ("HONE_PUBLISH_TOKENIZERS", "maybe", "1, true, 0 or false"),
         ("HONE_SQLITE_SYNCHRONOUS", "FUL", "NORMAL, FULL, EXTRA"),
         ("HONE_LOG_LEVEL", "foo", "DEBUG, INFO, WARNING, ERROR"),
+        ("HONE_DEVICE", "tpu", "auto, cpu, cuda"),
+        ("HONE_DTYPE", "float16", "auto, float32 or bfloat16"),
         ("HONE_DATABASE_URL", "garbage", "a URL, such as postgresql:"),
     ],
 )

@@ -207,13 +207,15 @@ async def _train_one_step(setup: Setup) -> str:
     import numpy as np
 
     from hone.engine.build import start_engine
-    from hone.engine.contract import CreateAdapter, ForwardBackward, ModelSource, OptimStep
+    from hone.engine.contract import CreateAdapter, Device, ForwardBackward, ModelSource, OptimStep
     from hone.protocol.types import AdamParams, Datum, LoraConfig
 
     tokens = np.arange(2, 34, dtype=np.int32)
     datum = Datum(tokens[:-1], {"target_tokens": tokens[1:].astype(np.int64), "weights": np.ones(31, dtype=np.float32)})
     started = time.perf_counter()
-    engine = await start_engine([ModelSource("hone/tiny", setup.model_dir)], threads=setup.settings.threads)
+    settings, source = setup.settings, ModelSource("hone/tiny", setup.model_dir)
+    device = Device(settings.device, settings.dtype, settings.invariant)
+    engine = await start_engine([source], threads=settings.threads, device=device)
     ready = time.perf_counter()
     try:
         step = ForwardBackward("doctor", (datum,), "cross_entropy", {})

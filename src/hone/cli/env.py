@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hone.errors import UserError
 
 if TYPE_CHECKING:
-    from hone.algorithms.envs.rendering import Message, ToolCall
+    from hone.algorithms.messages import Message, ToolCall
 
 EXIT_FAILED = 1
 EXIT_OK = 0
@@ -115,7 +115,7 @@ def _known(names: list[str], all_names: list[str]) -> None:
 
 
 def _show(messages: "list[Message]") -> None:
-    from hone.algorithms.envs.rendering import text_of
+    from hone.algorithms.messages import text_of
 
     for message in messages:
         print(f"[{message['role']}] {text_of(message)}", flush=True)

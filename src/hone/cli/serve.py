@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hone.engine.build import start_engine
-from hone.engine.contract import ModelSource
+from hone.engine.contract import Device, ModelSource
 from hone.errors import UserError
 from hone.identity.keys import server_key
 from hone.observe import spans
@@ -190,6 +190,7 @@ async def _serve(
             sources,
             threads=settings.threads,
             held=[held],
+            device=Device(settings.device, settings.dtype, settings.invariant),
             memory_bytes=settings.memory_bytes,
             checked_parameters=settings.checked_parameters,
             cache_bytes=settings.cache_bytes,

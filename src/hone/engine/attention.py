@@ -9,7 +9,7 @@ Legend: T tokens, H heads, K key-value heads, d head size, G query heads per key
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -64,6 +64,15 @@ def equal_length_runs(lengths: Sequence[int]) -> tuple[Run, ...]:
             runs.append(Run(row, 1, length))
         row += length
     return tuple(runs)
+
+
+class Attend(Protocol):
+    def __call__(
+        self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None
+    ) -> Tensor:
+        """Causal attention of one layer, [T, H*d]; may also store keys and values. `kind` if it is no plain softmax of
+        q k^T / sqrt(d)."""
+        ...
 
 
 class PackedAttention:
@@ -161,18 +170,34 @@ def _backward_mask(start: int, stop: int, keys: int) -> Tensor:
     return line.as_strided((stop - start, keys), (1, 1))
 
 
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Zeros because masked garbage could be NaN."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    # NumPy's zeros are mapped on first touch, torch's at once
+    numbers = np.zeros(shape, {torch.float32: np.int32, torch.bfloat16: np.int16}[dtype])
+    return torch.from_numpy(numbers).view(dtype)
+
+
 class KeyValueCache:
-    """The keys and values of all layers, in blocks of `BLOCK` tokens. Untouched memory costs nothing."""
+    """The keys and values of all layers, in blocks of `BLOCK` tokens. Untouched memory of a CPU costs nothing."""
 
     @staticmethod
-    def block_bytes(layers: int, kv_heads: int, head_dim: int) -> int:
+    def block_bytes(layers: int, kv_heads: int, head_dim: int, dtype: torch.dtype = torch.float32) -> int:
         """Of one block in all layers."""
-        return 4 * layers * BLOCK * 2 * kv_heads * head_dim
+        return dtype.itemsize * layers * BLOCK * 2 * kv_heads * head_dim
 
-    def __init__(self, layers: int, blocks: int, kv_heads: int, head_dim: int) -> None:
+    def __init__(
+        self,
+        layers: int,
+        blocks: int,
+        kv_heads: int,
+        head_dim: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         shape = (blocks, BLOCK, 2 * kv_heads, head_dim)
-        # NumPy's zeros are mapped on first touch, torch's at once; zeros because masked garbage could be NaN
-        self.entries = [torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(layers)]
+        self.entries = [_zeros(shape, torch.device(device), dtype) for _ in range(layers)]
         """Per layer [blocks, BLOCK, 2*K, d]: the keys, then the values."""
 
     def store(self, layer: int, slots_T: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> None:
@@ -237,8 +262,9 @@ class DecodeAttention:
         self._cache, self._slots = cache, slots_B
         self._blocks_BN, self._positions = blocks_BN, positions_B
         self._blocks, self._shape = blocks_BN.flatten(), (len(blocks_BN), blocks_BN.shape[1] * BLOCK)
-        hidden_BL = torch.arange(self._shape[1]) > positions_B[:, None]
-        self._mask = torch.zeros(self._shape).masked_fill_(hidden_BL, float("-inf"))[:, None, None]
+        hidden_BL = torch.arange(self._shape[1], device=positions_B.device) > positions_B[:, None]
+        mask_BL = torch.zeros(self._shape, dtype=cache.entries[0].dtype, device=positions_B.device)
+        self._mask = mask_BL.masked_fill_(hidden_BL, float("-inf"))[:, None, None]
 
     def __call__(
         self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None

@@ -44,7 +44,7 @@ def _rows(q_RHd: Tensor, k_SKd: Tensor, v_SKd: Tensor, kind: AttentionKind) -> T
     scores_KGRS = q_KGRd @ k_SKd.permute(1, 2, 0)[:, None] * kind.scale
     if kind.softcap is not None:
         scores_KGRS = torch.tanh(scores_KGRS / kind.softcap) * kind.softcap
-    keys = torch.arange(len(k_SKd))
+    keys = torch.arange(len(k_SKd), device=k_SKd.device)
     ago_RS = keys[len(k_SKd) - rows :, None] - keys
     hidden_RS = ago_RS < 0
     if kind.window is not None:

@@ -7,6 +7,7 @@ the same sum of the same terms in the same order whoever else is being served.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hone.engine.contract import ForwardBackward
 from hone.engine.losses.inputs import LossInputs, gather_inputs
+from hone.engine.models.pictures import Pictured
 from hone.protocol.losses import loss_settings
 from hone.protocol.types import CustomLoss, Datum
 
@@ -80,10 +82,12 @@ class PackedBatch:
     positions_T: Tensor
     lengths: tuple[int, ...]
     pieces: tuple[PackedPiece, ...]
+    pictured: tuple[Pictured, ...] = ()
+    """The sequences that have images."""
 
 
-def pack(pieces: Sequence[Piece]) -> PackedBatch:
-    """Lay the pieces one after another."""
+def pack(pieces: Sequence[Piece], device: torch.device | str = "cpu") -> PackedBatch:
+    """Lay the pieces one after another; the tensors are on `device`."""
     data = [datum for piece in pieces for datum in piece.data]
     lengths = tuple(len(d.tokens) for d in data)
     packed, row = [], 0
@@ -91,11 +95,17 @@ def pack(pieces: Sequence[Piece]) -> PackedBatch:
         targets = torch.from_numpy(
             np.concatenate([d.loss_inputs["target_tokens"] for d in piece.data]).astype(np.int64)
         )
-        packed.append(PackedPiece(piece, row, row + piece.tokens, targets, gather_inputs(piece.loss_fn, piece.data)))
+        inputs = gather_inputs(piece.loss_fn, piece.data).to(device)
+        packed.append(PackedPiece(piece, row, row + piece.tokens, targets.to(device), inputs))
         row += piece.tokens
     return PackedBatch(
-        tokens_T=torch.from_numpy(np.concatenate([d.tokens for d in data]).astype(np.int64)),
-        positions_T=torch.cat([torch.arange(n) for n in lengths]),
+        tokens_T=torch.from_numpy(np.concatenate([d.tokens for d in data]).astype(np.int64)).to(device),
+        positions_T=torch.cat([torch.arange(n) for n in lengths]).to(device),
         lengths=lengths,
         pieces=tuple(packed),
+        pictured=tuple(
+            Pictured(stop - len(d.tokens), stop, 0, d.images)
+            for d, stop in zip(data, accumulate(lengths), strict=True)
+            if d.images
+        ),
     )

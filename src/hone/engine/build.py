@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hone.engine.contract import Engine, ModelSource
+from hone.engine.contract import Device, Engine, ModelSource
 from hone.engine.remote import RemoteEngine
 
 
@@ -11,17 +11,18 @@ async def start_engine(
     *,
     threads: int | None = None,
     held: Sequence[int] = (),
+    device: Device | None = None,
     memory_bytes: int | None = None,
     **limits: int | None,
 ) -> Engine:
     """An engine process with these base models, ready for operations.
 
     `threads` of the math library; by default all cores but one, which the API process keeps. `held` are files that the
-    process keeps open until it ends. `memory_bytes` is divided as `hone.memory` says; `limits` are those of
-    `hone.engine.loop.Limits`, which go before it. Raises `UserError` if a model cannot be loaded, or not in so much
-    memory.
+    process keeps open until it ends. `device` is a CPU if none is given. `memory_bytes` is divided as `hone.memory`
+    says; `limits` are those of `hone.engine.loop.Limits`, which go before it. Raises `UserError` if a model cannot be
+    loaded, or not in so much memory.
     """
     given = {name: limit for name, limit in limits.items() if limit is not None}
-    engine = RemoteEngine(sources, threads, held, memory_bytes, given)
+    engine = RemoteEngine(sources, threads, held, device or Device(), memory_bytes, given)
     await engine.start()
     return engine

@@ -66,7 +66,7 @@ def write_image(image: AdapterImage, base_model: str, directory: Path) -> int:
         save_file(peft_tensors(image), building / MODEL_FILE, metadata={"format": "pt"})
         _write_json(building / CONFIG_FILE, peft_config(image, base_model))
         if image.optimizer is not None:
-            save_file(image.optimizer, building / "optimizer.safetensors")
+            save_file({name: x.cpu() for name, x in image.optimizer.items()}, building / "optimizer.safetensors")
         meta = {
             "format": FORMAT,
             "base_model": base_model,
@@ -143,7 +143,7 @@ def _fill(weights: Tensor, layout: LoraLayout, directory: Path, meta: dict[str, 
 def peft_tensors(image: AdapterImage) -> dict[str, Tensor]:
     """The matrices under the names that other tools know them by."""
     tensors: dict[str, Tensor] = {}
-    for site, pair in image.layout.site_views(image.weights).items():
+    for site, pair in image.layout.site_views(image.weights.cpu()).items():
         of_experts = any(matrix.ndim == 3 for matrix in pair)
         for side, matrix in zip("AB", pair, strict=True):
             shared = of_experts and matrix.ndim == 2

@@ -24,7 +24,9 @@ from hone.protocol.types import (
     AdamParams,
     CustomLoss,
     Datum,
+    Image,
     LoraConfig,
+    PlacedImage,
     PromptTargets,
     SampleResult,
     SamplingParams,
@@ -38,6 +40,15 @@ class ModelSource:
 
     name: str
     directory: Path
+
+
+@dataclass(frozen=True)
+class Device:
+    """What an engine computes with, as the settings HONE_DEVICE, HONE_DTYPE and HONE_INVARIANT say it."""
+
+    name: str = "cpu"
+    dtype: str = "auto"
+    invariant: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,14 @@ class CheckLoss:
 
 
 @dataclass(frozen=True)
+class CountImageTokens:
+    """How many positions each image takes in the base model's input. The result is a tuple of numbers."""
+
+    base_model: str
+    images: tuple[Image, ...]
+
+
+@dataclass(frozen=True)
 class OptimStep:
     """One AdamW step on the gradients gathered since the last one, then clears them. The result is a dict of metrics.
 
@@ -214,7 +233,7 @@ class Sample:
     version: str | None
     """None samples the base model itself."""
     prompt: np.ndarray
-    """int32 [P]"""
+    """int32 [P]; `IMAGE_TOKEN` where an image is"""
     num_samples: int
     params: SamplingParams
     seed: int
@@ -225,6 +244,8 @@ class Sample:
     prompt_alt_tokens: int = 0
     """How many draws in the place of every prompt token after the first: at the request's temperature, from all
     tokens, from a stream of the seed that no sample uses."""
+    images: tuple[PlacedImage, ...] = ()
+    """Of the prompt, in the order of their places. Their log-probabilities as prompt tokens are NaN."""
     parts: bool = False
     """Also give every token as soon as it is drawn; `Engine.stream` sets this."""
     share: Share = Share()
@@ -255,7 +276,7 @@ AdapterOperation = (
     | Publish
     | DropAdapter
 )
-Operation = AdapterOperation | LoadVersion | DropVersion | Sample | CheckLoss
+Operation = AdapterOperation | LoadVersion | DropVersion | Sample | CheckLoss | CountImageTokens
 
 
 class Engine(Protocol):

@@ -7,27 +7,17 @@ gradients of hidden states and head adapter.
 Legend: T rows, h hidden, V vocabulary, K targets per row, R rank.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from hone.engine.lora.layout import GroupWeights
-from hone.engine.lora.linear import Segment, project
+from hone.engine import rowwise
+from hone.engine.lora.batch import LoraBatch
+from hone.engine.lora.linear import Segment
 
 CHUNK_ELEMENTS = 4 * 1024 * 1024
 """Logits held at once, in elements; 16 MB stays near the caches and costs nothing in speed."""
 KEEP_ELEMENTS = 16 * 1024 * 1024
 """Up to here the logits of a piece are kept for the backward pass instead of computed again."""
-
-
-@dataclass(frozen=True)
-class HeadAdapter:
-    """One adapter's matrices on the head, and where its gradients go (None: forward only)."""
-
-    weights: GroupWeights
-    gradients: GroupWeights | None
-    scale: float
 
 
 def capped(logits_TV: Tensor, cap: float) -> Tensor:
@@ -36,23 +26,24 @@ def capped(logits_TV: Tensor, cap: float) -> Tensor:
 
 
 class Head:
-    """The output projection of one base model, as one adapter sees it, over the rows of one sequence pack."""
+    """The output projection of one base model, as one adapter sees it, over the rows of one sequence pack.
 
-    def __init__(self, weight_Vh: Tensor, adapter: HeadAdapter | None, cap: float = 0.0) -> None:
-        self._weight, self._cap = weight_Vh, cap
-        self._adapter = adapter
+    `room` says how many times more logits than on a CPU may be held at once.
+    """
+
+    def __init__(self, weight_Vh: Tensor, lora: LoraBatch, cap: float = 0.0, room: int = 1) -> None:
+        self._weight, self._cap, self._room = weight_Vh, cap, room
+        self._lora = lora
         self._kept: list[Tensor] | None = None
 
     def logits(self, hidden_Th: Tensor) -> Tensor:
         """[T, V]; for callers that know T to be small."""
-        a = self._adapter
-        segments = [] if a is None else [Segment(0, len(hidden_Th), a.weights, None, a.scale)]
-        return capped(project(hidden_Th, self._weight, segments), self._cap)
+        return capped(self._lora.project("head", hidden_Th, self._weight), self._cap)
 
     def logprobs(self, hidden_Th: Tensor, targets: Tensor) -> Tensor:
         """Log-probabilities of `targets` [T] or [T, K], in the same shape."""
-        out = torch.empty(targets.shape, dtype=torch.float32)
-        keep = hidden_Th.shape[0] * self._weight.shape[0] <= KEEP_ELEMENTS and not self._cap
+        out = torch.empty(targets.shape, dtype=torch.float32, device=hidden_Th.device)
+        keep = hidden_Th.shape[0] * self._weight.shape[0] <= KEEP_ELEMENTS * self._room and not self._cap
         self._kept = [] if keep else None
         for rows in self._chunks(len(hidden_Th)):
             logp_TV = torch.log_softmax(self.logits(hidden_Th[rows]).float(), dim=-1)
@@ -77,20 +68,20 @@ class Head:
                 dlogits_TV.mul_(1 - (logits_TV / self._cap) ** 2)
             dlogits_TV = dlogits_TV.to(hidden.dtype)
             torch.mm(dlogits_TV, self._weight, out=dhidden_Th[rows])
-            if self._adapter is not None:
-                _adapter_backward(self._adapter, hidden, dlogits_TV, dhidden_Th[rows])
+            for adapter in self._lora.segments("head"):
+                _adapter_backward(adapter, hidden, dlogits_TV, dhidden_Th[rows])
         self._kept = None
 
     def _chunks(self, rows: int) -> list[slice]:
-        size = max(1, CHUNK_ELEMENTS // self._weight.shape[0])
+        size = max(1, CHUNK_ELEMENTS * self._room // self._weight.shape[0])
         return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
-def _adapter_backward(adapter: HeadAdapter, hidden_Th: Tensor, dlogits_TV: Tensor, dhidden_Th: Tensor) -> None:
+def _adapter_backward(adapter: Segment, hidden_Th: Tensor, dlogits_TV: Tensor, dhidden_Th: Tensor) -> None:
     a_Rh, b_VR = adapter.weights.a, adapter.weights.b[0]
     dinner_TR = dlogits_TV @ b_VR
     if adapter.gradients is not None:
         inner_TR = hidden_Th @ a_Rh.t()
-        adapter.gradients.b[0].addmm_(dlogits_TV.t(), inner_TR, alpha=adapter.scale)
-        adapter.gradients.a.addmm_(dinner_TR.t(), hidden_Th, alpha=adapter.scale)
+        rowwise.accumulate(adapter.gradients.b[0], dlogits_TV, inner_TR, adapter.scale)
+        rowwise.accumulate(adapter.gradients.a, dinner_TR, hidden_Th, adapter.scale)
     dhidden_Th.addmm_(dinner_TR, a_Rh, alpha=adapter.scale)

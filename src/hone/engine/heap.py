@@ -7,7 +7,7 @@ leave behind when they go lies between others that stay, and would add up.
 import ctypes
 from collections.abc import Callable
 
-GIVE_BACK_BYTES = 64 << 20
+GIVE_BACK_BYTES = 32 << 20
 """Freed since the last time. Lower: less memory held for nothing, more time spent on finding it."""
 
 

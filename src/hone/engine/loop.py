@@ -11,7 +11,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,11 @@ from hone.engine.lora.state import AdapterState, new_adapter
 from hone.engine.losses.custom.evaluate import check_custom_datum
 from hone.engine.losses.custom.graph import rebuild
 from hone.engine.models.load import LoadedModel
+from hone.engine.models.vision import check_images
 from hone.engine.optim.adamw import adamw_step
 from hone.engine.parity import Probe, take_probe
 from hone.engine.sampling.sampler import Sampler
-from hone.engine.sampling.version import AdapterVersion, make_version
+from hone.engine.sampling.version import AdapterVersion
 from hone.engine.scheduler import Job, Scheduler
 from hone.engine.shortage import free_device_memory, halves, is_lack_of_memory, too_large
 from hone.engine.trainer import PieceResult, run_pieces
@@ -41,6 +42,7 @@ from hone.errors import HoneError, ServerError, UserError
 from hone.memory import MemoryShares
 from hone.protocol.lora import check_lora
 from hone.protocol.losses import LOSSES, check_datum
+from hone.protocol.model_input import no_image
 from hone.protocol.types import ForwardBackwardResult
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ logger = logging.getLogger(__name__)
 LEAST_TOKENS = 64
 """Of a micro-batch, for want of memory."""
 
-CAPTURED_BYTES = 64 << 20
+CAPTURED_BYTES = 32 << 20
 """Of copies of adapters that wait for the disk; beyond it, those that want to be copied wait too."""
 
 Reply = Callable[[int, Any], None]
@@ -79,12 +81,13 @@ class Limits:
     """Exports of larger base models are not compared with transformers, which loads the model once more."""
 
     @classmethod
-    def within(cls, shares: MemoryShares, models: Mapping[str, LoadedModel]) -> "Limits":
-        """Those that keep to the shares of memory. A micro-batch is never so small that it would be mostly
-        overhead."""
+    def within(cls, shares: MemoryShares, models: Mapping[str, LoadedModel], preferred: "Limits") -> "Limits":
+        """Those that keep to the shares of memory, and otherwise are the preferred ones. A micro-batch is never so
+        small that it would be mostly overhead."""
         fitting = min(model.memory.most_tokens(shares.passes) for model in models.values())
-        tokens = max(LEAST_TOKENS, min(cls.micro_batch_tokens, fitting))
-        return cls(micro_batch_tokens=tokens, activation_bytes=shares.passes, cache_bytes=shares.cache // len(models))
+        tokens = max(LEAST_TOKENS, min(preferred.micro_batch_tokens, fitting))
+        memory = {"activation_bytes": shares.passes, "cache_bytes": shares.cache // len(models)}
+        return replace(preferred, micro_batch_tokens=tokens, **memory)
 
 
 @dataclass(eq=False)
@@ -204,6 +207,8 @@ class EngineLoop:
         elif isinstance(message, c.CheckLoss):
             rebuild(message.loss)
             self._reply(ticket, None)
+        elif isinstance(message, c.CountImageTokens):
+            self._reply(ticket, self._count(message))
         elif isinstance(message, c.LoadVersion):
             self._load_version(ticket, message)
         elif isinstance(message, _Read):
@@ -218,6 +223,12 @@ class EngineLoop:
             self._reply(ticket, None)
         else:
             self._scheduler.add(Job(ticket, message, arrived=time.perf_counter()))
+
+    def _count(self, op: c.CountImageTokens) -> tuple[int, ...]:
+        vision = self._model(op.base_model).vision
+        if isinstance(vision, str):
+            raise no_image("the input", 0, vision)
+        return tuple(vision.count(image, f"image {i}") for i, image in enumerate(op.images))
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -248,7 +259,7 @@ class EngineLoop:
             case c.Publish():
                 adapter = self._adapter(op.adapter)
                 image = capture(adapter.state, with_optimizer=False)
-                self._versions[op.version] = make_version(image.layout, image.weights)
+                self._versions[op.version] = self._model(adapter.model).backend.version(image.layout, image.weights)
                 if not op.durable:
                     self._reply(ticket, None)
                 self._persist(op, image, adapter.model, ticket)
@@ -271,9 +282,11 @@ class EngineLoop:
                 self._reply(ticket, None)
 
     def _create(self, op: c.CreateAdapter) -> None:
-        lora, config = op.lora, self._model(op.base_model).config
-        check_lora(lora)
-        self._adapters[op.adapter] = _Adapter(op.base_model, new_adapter(config, lora), op.share)
+        model = self._model(op.base_model)
+        check_lora(op.lora)
+        state = new_adapter(model.config, op.lora)
+        state.move(model.backend.device)
+        self._adapters[op.adapter] = _Adapter(op.base_model, state, op.share)
 
     def _begin_pass(self, job: Job, op: c.ForwardBackward) -> None:
         """Check the data and cut it; the pieces then wait at the head of their adapter's line."""
@@ -344,7 +357,7 @@ class EngineLoop:
         if base_model not in self._samplers:
             model, limits = self._model(base_model), self._limits
             config = model.config
-            per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim)
+            per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim, model.backend.dtype)
             tokens = max(limits.cache_tokens, config.max_context)
             cache_bytes = min(limits.cache_bytes, -(-tokens // BLOCK) * per_block)
             self._samplers[base_model] = Sampler(model, limits.sample_rows, cache_bytes, limits.prefill_tokens)
@@ -354,20 +367,21 @@ class EngineLoop:
 
     def _load_adapter(self, job: Job, op: c.LoadAdapter) -> None:
         """Its line rests until it is read; everybody else's work goes on."""
-        config = self._model(op.base_model).config
+        model = self._model(op.base_model)
 
         def keep(state: AdapterState) -> c.AdapterInfo:
+            state.move(model.backend.device)
             self._adapters[op.adapter] = _Adapter(op.base_model, state, op.share)
             return c.AdapterInfo(state.lora, state.layout.size, state.steps)
 
         self._scheduler.rest(job)
-        self._read(job.ticket, lambda: read_adapter(Path(op.directory), config, op.with_optimizer), keep, job)
+        self._read(job.ticket, lambda: read_adapter(Path(op.directory), model.config, op.with_optimizer), keep, job)
 
     def _load_version(self, ticket: int, op: c.LoadVersion) -> None:
-        config = self._model(op.base_model).config
+        model = self._model(op.base_model)
 
         def read() -> AdapterVersion:
-            return make_version(*read_weights(Path(op.directory), config))
+            return model.backend.version(*read_weights(Path(op.directory), model.config))
 
         def keep(version: AdapterVersion) -> None:
             if op.version in self._awaited:  # else it was dropped meanwhile
@@ -560,6 +574,7 @@ def check_pass(op: c.ForwardBackward, model: LoadedModel) -> None:
         if len(datum.tokens) > model.config.max_context:
             found, context = len(datum.tokens), model.config.max_context
             raise UserError(f"data[{i}].model_input has {found} tokens; this model's context is {context}")
+        check_images(datum.images, model.vision, f"data[{i}].model_input")
 
 
 def _pass_result(op: c.AdapterOperation, work: _Pass) -> ForwardBackwardResult:

@@ -22,6 +22,7 @@ from hone.engine.batch import cut
 from hone.engine.checkpoints import PREFIX
 from hone.engine.contract import ForwardBackward
 from hone.engine.lora.state import AdapterState
+from hone.engine.models.hf_config import auto_class
 from hone.engine.models.load import LoadedModel
 from hone.engine.trainer import run_pieces
 from hone.protocol.types import Datum
@@ -133,7 +134,8 @@ def main() -> int:
 
     question = json.loads(sys.stdin.buffer.readline())
     adapter = load(sys.stdin.buffer.read())
-    model: nn.Module = transformers.AutoModelForCausalLM.from_pretrained(question["base"], dtype=torch.float32)
+    family = auto_class(transformers.AutoConfig.from_pretrained(question["base"]))
+    model: nn.Module = family.from_pretrained(question["base"], dtype=torch.float32)
     model.requires_grad_(False).eval()
     merge(model, adapter, question["scale"])
     tokens = torch.tensor(question["tokens"])

@@ -27,6 +27,7 @@ def main() -> int:
 
     import torch
 
+    from hone.engine.backends.choose import choose_backend
     from hone.engine.loop import EngineLoop, Limits
     from hone.engine.models.load import load_models
 
@@ -43,10 +44,11 @@ def main() -> int:
     start = wire.decode(_receive(connection))
     torch.set_num_threads(start["threads"] or max(1, (os.cpu_count() or 2) - 1))
     try:
-        models = load_models([ModelSource(name, Path(path)) for name, path in start["sources"]])
+        backend = choose_backend(*start["device"])
+        models = load_models([ModelSource(name, Path(path)) for name, path in start["sources"]], backend)
         described = [model.describe(name) for name, model in models.items()]
-        limits = Limits.within(memory_shares(start["memory_bytes"], base_model_bytes(described)), models)
-        limits = replace(limits, **start["limits"])
+        shares = memory_shares(start["memory_bytes"] or backend.memory_bytes, base_model_bytes(described))
+        limits = replace(Limits.within(shares, models, Limits(**backend.limits)), **start["limits"])
     except HoneError as error:
         send(0, error)
         return 1

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from hone.engine import wire
-from hone.engine.contract import BaseModel, ModelSource, Operation, Sample, SamplePart
+from hone.engine.contract import BaseModel, Device, ModelSource, Operation, Sample, SamplePart
 from hone.engine.wire import CANCEL, LENGTH, STATS
 from hone.errors import EngineLostError, HoneError, ServerError
 from hone.protocol.types import SampleResult
@@ -38,6 +38,7 @@ class RemoteEngine:
         sources: Sequence[ModelSource],
         threads: int | None,
         held: Sequence[int],
+        device: Device,
         memory_bytes: int | None,
         limits: dict[str, int],
     ) -> None:
@@ -48,6 +49,7 @@ class RemoteEngine:
             "threads": threads,
             "memory_bytes": memory_bytes,
             "limits": limits,
+            "device": (device.name, device.dtype, device.invariant),
         }
         self._held = held
         self._tickets = 0

@@ -6,6 +6,7 @@ below; so smaller products are padded. `tests/unit/engine/test_rowwise.py` holds
 installed.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -35,6 +36,16 @@ def add_linear(out_TO: Tensor, x_TR: Tensor, weight_OR: Tensor, scale: float) ->
 def add_matmul(out_TI: Tensor, x_TR: Tensor, weight_RI: Tensor, scale: float) -> None:
     """out += scale * x @ weight, in place"""
     _add_product(out_TI, x_TR, weight_RI, scale)
+
+
+def accumulate(out_IO: Tensor, x_TI: Tensor, y_TO: Tensor, scale: float) -> None:
+    """out += scale * x.T @ y, in place and in the precision of `out`, which is where gradients are gathered"""
+    if x_TI.dtype == out_IO.dtype:
+        out_IO.addmm_(x_TI.t(), y_TO, alpha=scale)
+    elif x_TI.is_cuda:
+        out_IO.add_(torch.mm(x_TI.t(), y_TO, out_dtype=out_IO.dtype), alpha=scale)
+    else:
+        out_IO.addmm_(x_TI.t().to(out_IO.dtype), y_TO.to(out_IO.dtype), alpha=scale)
 
 
 def _padded_product(x: Tensor, weight: Tensor) -> Tensor:

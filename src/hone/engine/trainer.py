@@ -1,16 +1,14 @@
 """One pass over a packed batch: forward, losses, backward. A training step reads top to bottom here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hone.engine.attention import PackedAttention
 from hone.engine.batch import PackedPiece, Piece, pack
-from hone.engine.head import Head, HeadAdapter
-from hone.engine.lora.batch import LoraBatch, LoraSpan
+from hone.engine.head import Head
 from hone.engine.lora.state import AdapterState
 from hone.engine.losses import evaluate
 from hone.engine.losses.custom.evaluate import evaluate_custom
@@ -36,12 +34,12 @@ def run_pieces(
     Either all pieces want a backward pass or none does; it computes so many layers again, see `recompute.py`. Each
     piece's outputs and gradients are, bit for bit, what they would be alone.
     """
-    backward = pieces[0].backward
+    backward, backend = pieces[0].backward, decoder.backend
     with torch.set_grad_enabled(backward):
-        batch = pack(pieces)
-        lora = LoraBatch([_span(packed, adapters[packed.piece.adapter]) for packed in batch.pieces])
-        attend = PackedAttention(batch.lengths)
-        hidden = decoder.forward(batch.tokens_T, batch.positions_T, attend, lora, recomputed if backward else 0)
+        batch = pack(pieces, backend.device)
+        lora = backend.training_lora([(p.start, p.stop, adapters[p.piece.adapter]) for p in batch.pieces], backward)
+        attend, again = backend.packed(batch.lengths), recomputed if backward else 0
+        hidden = decoder.forward(batch.tokens_T, batch.positions_T, attend, lora, again, batch.pictured)
     hidden_Th = hidden.detach()
     dhidden_Th = torch.empty_like(hidden_Th) if backward else None
 
@@ -49,15 +47,15 @@ def run_pieces(
     with torch.no_grad():
         for packed in batch.pieces:
             rows = slice(packed.start, packed.stop)
-            adapter = _head_adapter(packed.piece, adapters[packed.piece.adapter])
-            head = Head(decoder.weights.head, adapter, decoder.config.logit_cap)
+            own = lora.part(packed.start, packed.stop)
+            head = Head(decoder.weights.head, own, decoder.config.logit_cap, backend.head_room)
             logprobs = head.logprobs(hidden_Th[rows], packed.targets)
             with torch.enable_grad():
                 loss = _loss(packed, logprobs, backward)
             if dhidden_Th is not None:
                 head.backward(hidden_Th[rows], packed.targets, loss.dlogprobs, dhidden_Th[rows])
             lengths = [len(d.tokens) for d in packed.piece.data]
-            parts = tuple(part.numpy() for part in logprobs.split(lengths))
+            parts = tuple(part.numpy() for part in logprobs.cpu().split(lengths))
             results.append(PieceResult(loss.value, parts, loss.metrics))
     if dhidden_Th is not None:
         hidden.backward(dhidden_Th)
@@ -67,17 +65,6 @@ def run_pieces(
 def _loss(packed: PackedPiece, logprobs: Tensor, backward: bool) -> LossValue:
     piece = packed.piece
     if piece.custom is not None:
-        return evaluate_custom(piece.custom, logprobs, piece.data, backward)
+        found = evaluate_custom(piece.custom, logprobs.cpu(), piece.data, backward)  # which runs on a CPU only
+        return replace(found, dlogprobs=found.dlogprobs.to(logprobs.device))
     return evaluate(piece.loss_fn, logprobs, packed.inputs, piece.settings, backward)
-
-
-def _span(packed: PackedPiece, adapter: AdapterState) -> LoraSpan:
-    gradients = adapter.gradient_views() if packed.piece.backward else None
-    return LoraSpan(packed.start, packed.stop, adapter.weight_views, gradients, adapter.layout.scale)
-
-
-def _head_adapter(piece: Piece, adapter: AdapterState) -> HeadAdapter | None:
-    if "head" not in adapter.weight_views:
-        return None
-    gradients = adapter.gradient_views()["head"] if piece.backward else None
-    return HeadAdapter(adapter.weight_views["head"], gradients, adapter.layout.scale)

@@ -1,9 +1,11 @@
 """The bodies of the Anthropic-compatible routes."""
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from hone.errors import UserError
 from hone.protocol.chat import (
     StopStrings,
     Strict,
@@ -13,12 +15,17 @@ from hone.protocol.chat import (
     TopP,
     check_keys,
     joined_text,
+    mixed,
     only,
     part_text,
+    picture,
+    to_template,
 )
+from hone.protocol.types import Image
 
 _BLOCKS = {
     "text": ("type", "text", "cache_control", "citations"),
+    "image": ("type", "source", "cache_control"),
     "tool_use": ("type", "id", "name", "input", "cache_control", "caller"),
     "tool_result": ("type", "tool_use_id", "content", "is_error", "cache_control"),
 }
@@ -39,6 +46,17 @@ class Message(Strict):
             _check_block(block)
         return content
 
+    @model_validator(mode="after")
+    def _who_shows(self) -> "Message":
+        if self.images and self.role != "user":
+            raise ValueError("a message of the assistant holds an image; only the user's may")
+        return self
+
+    @cached_property
+    def images(self) -> list[Image]:
+        blocks = self.content if isinstance(self.content, list) else []
+        return [_image(block) for block in blocks if block["type"] == "image"]
+
     def to_template(self) -> list[dict[str, Any]]:
         """Results of tools are messages of their own in a template; what else is in the message follows them."""
         if isinstance(self.content, str):
@@ -53,17 +71,38 @@ class Message(Strict):
             for block in self.content
             if block["type"] == "tool_use"
         ]
-        texts = [part_text(block) for block in self.content if block["type"] == "text"]
-        if results and not texts:
+        images = iter(self.images)
+        parts = [
+            part_text(block) if block["type"] == "text" else next(images)
+            for block in self.content
+            if block["type"] in ("text", "image")
+        ]
+        if results and not parts:
             return results
-        message: dict[str, Any] = {"role": self.role, "content": "".join(texts)}
+        message: dict[str, Any] = {"role": self.role, "content": to_template(mixed(parts))}
         return [*results, message | {"tool_calls": calls} if calls else message]
+
+
+def _image(block: dict[str, Any]) -> Image:
+    source = block.get("source")
+    if not isinstance(source, dict) or source.get("type") != "base64":
+        raise ValueError("the source of an image must be of type 'base64'; this server fetches nothing")
+    check_keys(source, ("type", "media_type", "data"))
+    data, media_type = source.get("data"), source.get("media_type")
+    if not isinstance(data, str) or not isinstance(media_type, str):
+        raise ValueError("the source of an image needs media_type and data")
+    try:
+        return picture(data, media_type)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def _check_block(block: dict[str, Any]) -> None:
     wanted: dict[str, type] = {}
     if block["type"] == "text":
         part_text(block)
+    elif block["type"] == "image":
+        pass  # read once, with the message
     elif block["type"] == "tool_use":
         wanted = {"id": str, "name": str, "input": dict}
     else:
@@ -109,6 +148,10 @@ class CountTokens(Strict):
     def conversation(self) -> list[dict[str, Any]]:
         system = [{"role": "system", "content": self.system}] if self.system else []
         return system + [shown for message in self.messages for shown in message.to_template()]
+
+    @property
+    def images(self) -> list[Image]:
+        return [image for message in self.messages for image in message.images]
 
     @property
     def shown_tools(self) -> list[dict[str, Any]] | None:

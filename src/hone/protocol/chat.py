@@ -6,7 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
+from hone.protocol.model_input import decode_base64, image_chunk
 from hone.protocol.requests import Body, Finite
+from hone.protocol.types import Image
+
+Content = str | list[str | Image]
+"""What a message says: text, or text and images."""
 
 MAX_SAMPLES = 128
 MAX_TOP_LOGPROBS = 20
@@ -41,6 +46,37 @@ def part_text(part: object) -> str:
         raise ValueError(f"content holds a part of type {found!r}; this server's models read text only")
     check_keys(part, ("type", "text", "cache_control", "citations"))
     return str(part["text"])
+
+
+def picture(data: str, media_type: str) -> Image:
+    """An image in a message; `data` is base64."""
+    format = media_type.removeprefix("image/")
+    chunk = image_chunk(decode_base64(data, "image"), "jpeg" if format == "jpg" else format, None, "image")
+    return chunk.image
+
+
+def mixed(parts: Iterable[str | Image]) -> Content:
+    """One text if there are no images, else texts and images in their order."""
+    joined: list[str | Image] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    if any(isinstance(part, Image) for part in joined):
+        return joined
+    return "".join(part for part in joined if isinstance(part, str))
+
+
+def to_template(content: Content) -> str | list[dict[str, str]]:
+    """As the templates of models that see expect it; where an image is they write one token."""
+    if isinstance(content, str):
+        return content
+    return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in content]
+
+
+def images_in(content: Content | None) -> list[Image]:
+    return [part for part in content if isinstance(part, Image)] if isinstance(content, list) else []
 
 
 def check_keys(fields: dict[str, Any], known: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ import zstandard
 from google.protobuf.message import DecodeError
 
 from hone.errors import UserError
+from hone.protocol.model_input import ImageChunk, image_chunk, join_chunks, unreadable
 from hone.protocol.prompt_targets import Layout
 from hone.protocol.proto import tinker_public_pb2 as wire
 from hone.protocol.types import Datum, ForwardBackwardResult, ProvenanceSpan, SampleResult, TopkLogprobs
@@ -71,7 +72,7 @@ def decode_forward_backward(message: wire.ForwardBackwardRequest) -> ForwardBack
 
 
 def _datum(message: wire.Datum, where: str, loss_fn: str) -> Datum:
-    tokens = _tokens(message.model_input, f"{where}.model_input")
+    model_input = join_chunks(_chunks(message.model_input, f"{where}.model_input"), f"{where}.model_input")
     inputs = {
         name: _tensor(tensor, f"{where}.loss_fn_inputs[{name!r}]") for name, tensor in message.loss_fn_inputs.items()
     }
@@ -79,28 +80,26 @@ def _datum(message: wire.Datum, where: str, loss_fn: str) -> Datum:
         # The public documents do not say what a missing weight means; every position counts the same here.
         inputs["weights"] = np.ones(inputs["target_tokens"].shape, _FLOAT32)
     return Datum(
-        tokens,
+        model_input.tokens,
         inputs,
         model_input_spans=_spans(message.model_input_spans, f"{where}.model_input_spans"),
         loss_input_spans=_spans(message.loss_fn_input_spans, f"{where}.loss_fn_input_spans"),
+        images=model_input.images,
     )
 
 
-def _tokens(chunks: Sequence[wire.Chunk], where: str) -> np.ndarray:
-    parts = []
+def _chunks(chunks: Sequence[wire.Chunk], where: str) -> list[np.ndarray | ImageChunk]:
+    parts: list[np.ndarray | ImageChunk] = []
     for i, chunk in enumerate(chunks):
-        kind = chunk.WhichOneof("chunk")
-        if kind != "encoded_text":
-            raise text_only(f"{where}.chunks[{i}]", kind)
-        parts.append(_array(chunk.encoded_text.tokens, _INT32, f"{where}.chunks[{i}].tokens"))
-    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, _INT32), *parts])
-
-
-def text_only(where: str, kind: str | None) -> UserError:
-    return UserError(
-        f"{where} is of kind {kind or 'unknown'!r}; the models of this server read text only: "
-        "send encoded_text, no image or audio"
-    )
+        kind, place = chunk.WhichOneof("chunk"), f"{where}.chunks[{i}]"
+        if kind == "encoded_text":
+            parts.append(_array(chunk.encoded_text.tokens, _INT32, f"{place}.tokens"))
+        elif kind == "image":
+            expected = chunk.image.expected_tokens if chunk.image.HasField("expected_tokens") else None
+            parts.append(image_chunk(chunk.image.data, chunk.image.format, expected, place))
+        else:
+            raise unreadable(place, kind)
+    return parts
 
 
 def _tensor(message: wire.Tensor, where: str) -> np.ndarray:

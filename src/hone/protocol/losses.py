@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hone.errors import UserError
+from hone.protocol.model_input import text_of
 from hone.protocol.types import Datum
 
 
@@ -76,7 +77,7 @@ def check_datum(loss_fn: str, datum: Datum, index: int, vocab_size: int) -> None
 
 def check_targets(datum: Datum, where: str, vocab_size: int) -> np.ndarray:
     """The targets of a datum, [N] or [N, K], which every loss has: one row for each token, all in the vocabulary."""
-    _check_tokens(datum.tokens, f"{where}.model_input", vocab_size)
+    _check_tokens(text_of(datum.tokens, datum.images), f"{where}.model_input", vocab_size)
     if not len(datum.tokens):
         raise UserError(f"{where}.model_input is empty; a datum needs at least one token")
     targets = datum.loss_inputs.get("target_tokens")

@@ -1,23 +1,32 @@
 """The bodies of the OpenAI-compatible routes."""
 
 import json
+import re
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from hone.errors import UserError
 from hone.protocol.chat import (
     MAX_SAMPLES,
     MAX_TOP_LOGPROBS,
+    Content,
     StopStrings,
     Strict,
     Temperature,
-    Text,
     Tokens,
     TopP,
     check_keys,
+    images_in,
+    mixed,
     only,
+    part_text,
+    picture,
+    to_template,
 )
+from hone.protocol.types import Image
 
+_DATA_URL = re.compile(r"data:(image/[a-z]+);base64,")
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Ignored = Any
 """Says who asks, or how the hosted service should bill and cache; it changes no answer."""
@@ -84,6 +93,31 @@ class Completion(Completing):
         return self
 
 
+def _parts(content: object) -> object:
+    if not isinstance(content, list):
+        return content
+    try:
+        return mixed(_part(part) for part in content)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _part(part: object) -> str | Image:
+    if not isinstance(part, dict) or part.get("type") != "image_url":
+        return part_text(part)
+    check_keys(part, ("type", "image_url"))
+    asked = part.get("image_url")
+    if not isinstance(asked, dict) or not isinstance(asked.get("url"), str):
+        raise ValueError("an image_url part needs {'url': 'data:image/png;base64,...'}")
+    check_keys(asked, ("url", "detail"))
+    if asked.get("detail") not in (None, "auto"):
+        raise ValueError(f"image_url.detail {asked['detail']!r} is not supported by this server; leave it out")
+    found = _DATA_URL.match(asked["url"])
+    if found is None:
+        raise ValueError("image_url.url must be data:image/png;base64,... or jpeg; this server fetches nothing")
+    return picture(asked["url"][found.end() :], found[1])
+
+
 class CalledFunction(Strict):
     name: str
     arguments: str
@@ -105,7 +139,7 @@ class ToolCall(Strict):
 
 class Message(Strict):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | None = None
+    content: Annotated[Content, BeforeValidator(_parts)] | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
@@ -116,8 +150,15 @@ class Message(Strict):
     function_call: Annotated[Any, only()] = None
     annotations: Annotated[Any, only([])] = None
 
+    @model_validator(mode="after")
+    def _who_shows(self) -> "Message":
+        if images_in(self.content) and self.role != "user":
+            raise ValueError(f"a message of the {self.role} holds an image; only the user's may")
+        return self
+
     def to_template(self) -> dict[str, Any]:
-        fields: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": self.content}
+        content = None if self.content is None else to_template(self.content)
+        fields: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": content}
         for name in ("name", "tool_call_id", "reasoning_content"):
             fields[name] = getattr(self, name)
         if self.tool_calls:
@@ -177,6 +218,10 @@ class ChatCompletion(Completing):
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs")
         return self
+
+    @property
+    def images(self) -> list[Image]:
+        return [image for message in self.messages for image in images_in(message.content)]
 
     @property
     def shown_tools(self) -> list[dict[str, Any]] | None:

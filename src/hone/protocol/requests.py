@@ -198,6 +198,10 @@ class SampleAddress(Body):
 class Chunk(Body):
     type: str
     tokens: list[Annotated[int, Field(ge=-(2**31), lt=2**31)]] = []
+    data: str = ""
+    """An image's bytes, in base64."""
+    format: str = ""
+    expected_tokens: Annotated[int, Field(lt=2**31)] | None = None
 
 
 class ModelInput(Body):

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from hone.errors import UserError
-from hone.protocol.codec import text_only
+from hone.protocol.model_input import decode_base64, unreadable
 from hone.protocol.proto import tinker_public_pb2 as wire
 from hone.protocol.requests import Body, Int64, OperationAddress, parse
 
@@ -14,6 +14,9 @@ from hone.protocol.requests import Body, Int64, OperationAddress, parse
 class _Chunk(Body):
     type: str = "encoded_text"
     tokens: list[Int64] = Field(default=[])
+    data: str = ""
+    format: str = ""
+    expected_tokens: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
 
 
 class _ModelInput(Body):
@@ -80,8 +83,14 @@ def _datum(datum: _Datum, where: str) -> wire.Datum:
     message = wire.Datum()
     for i, chunk in enumerate(datum.model_input.chunks):
         place = f"{where}.model_input.chunks[{i}]"
+        if chunk.type == "image":
+            image = message.model_input.add().image
+            image.data, image.format = decode_base64(chunk.data, place), chunk.format
+            if chunk.expected_tokens is not None:
+                image.expected_tokens = chunk.expected_tokens
+            continue
         if chunk.type != "encoded_text":
-            raise text_only(place, chunk.type)
+            raise unreadable(place, chunk.type)
         try:
             tokens = np.array(chunk.tokens, "<i4")
         except OverflowError:

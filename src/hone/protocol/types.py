@@ -3,8 +3,10 @@
 Shape legend: N tokens of one datum, K targets per token, P tokens of a prompt.
 """
 
+import hashlib
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cached_property
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,6 +14,12 @@ StopReason = Literal["stop", "length"]
 
 MASKED_LOGPROB = -99999.0
 """In a top-k cell that was not computed, beside token 0."""
+
+IMAGE_TOKEN = -1
+"""Stands in a model input where an image is, once for each position that it takes."""
+
+ImageFormat = Literal["png", "jpeg"]
+IMAGE_FORMATS: tuple[str, ...] = get_args(ImageFormat)
 
 
 @dataclass(frozen=True)
@@ -61,15 +69,43 @@ class ProvenanceSpan:
 
 
 @dataclass(frozen=True)
+class Image:
+    """A picture as the client sent it."""
+
+    data: bytes
+    format: ImageFormat
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What tells it from all others."""
+        return hashlib.sha256(self.format.encode() + b"\0" + self.data).digest()
+
+
+@dataclass(frozen=True)
+class PlacedImage:
+    """An image at the positions `start:start + length` of a model input."""
+
+    start: int
+    length: int
+    image: Image
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.length
+
+
+@dataclass(frozen=True)
 class Datum:
     """One training sequence: position i of `tokens` predicts `loss_inputs["target_tokens"][i]`."""
 
     tokens: np.ndarray
-    """int32 [N]"""
+    """int32 [N]; `IMAGE_TOKEN` where an image is"""
     loss_inputs: dict[str, np.ndarray]
     """int64 or float32, [N] or [N, K]; sparse tensors arrive here already dense."""
     model_input_spans: tuple[ProvenanceSpan, ...] = ()
     loss_input_spans: tuple[ProvenanceSpan, ...] = ()
+    images: tuple[PlacedImage, ...] = ()
+    """In the order of their places."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone.engine.contract import CheckLoss
-from hone.errors import EngineLostError, UserError
+from hone.errors import UserError
 from hone.protocol import requests
 from hone.protocol.types import CustomLoss
 from hone.server import ids
 from hone.server.journal import Entry, Journal
-from hone.server.recovery import ATTEMPTS, EngineKeeper
+from hone.server.recovery import EngineKeeper
 
 KIND = "create_custom_loss"
 
@@ -23,20 +23,8 @@ class CustomLosses:
     keeper: EngineKeeper
 
     async def run(self, entry: Entry) -> dict[str, Any]:
-        await self._check(_loss(entry))
+        await self.keeper.ask(CheckLoss(_loss(entry)))
         return {"loss_id": entry.request_id, "type": KIND}
-
-    async def _check(self, loss: CustomLoss) -> None:
-        for _ in range(ATTEMPTS):
-            await self.keeper.running()
-            generation = self.keeper.generation
-            try:
-                await self.keeper.submit(CheckLoss(loss))
-                return
-            except EngineLostError as error:
-                self.keeper.lost(generation)
-                lost = error
-        raise lost
 
 
 async def stored_loss(loss_id: object, session_id: str, journal: Journal) -> CustomLoss:

@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from hone.engine.contract import Engine, Operation
-from hone.errors import ServerError
+from hone.errors import EngineLostError, ServerError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,18 @@ class EngineKeeper:
 
     def submit(self, operation: Operation) -> "asyncio.Future[Any]":
         return self.engine.submit(operation)
+
+    async def ask(self, operation: Operation) -> Any:
+        """The result of an operation that depends on no adapter; from the next engine if this one is lost meanwhile."""
+        for _ in range(ATTEMPTS):
+            await self.running()
+            generation = self.generation
+            try:
+                return await self.submit(operation)
+            except EngineLostError as error:
+                self.lost(generation)
+                lost = error
+        raise lost
 
     def lost(self, generation: int) -> None:
         """Say that an operation submitted in `generation` was lost; the first to say so starts the next engine."""

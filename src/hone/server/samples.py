@@ -13,12 +13,14 @@ from hone.errors import BusyError, EngineLostError, HoneError, UserError
 from hone.observe import spans
 from hone.protocol import codec, requests
 from hone.protocol.futures import PROTOBUF, Outcome, failure, failure_of
+from hone.protocol.model_input import ModelInput
 from hone.protocol.prompt_targets import Layout, read_targets
 from hone.protocol.types import MASKED_LOGPROB, SampleResult, TopkLogprobs
 from hone.server import ids
 from hone.server.budgets import Budgets
 from hone.server.futures import Futures
 from hone.server.journal import Entry, Journal
+from hone.server.prompts import join_prompt, read_chunks
 from hone.server.recovery import ATTEMPTS, EngineKeeper
 from hone.server.shares import Shares
 from hone.server.store import Sampler, Store
@@ -122,7 +124,8 @@ class Samples:
 
     async def _outcome(self, entry: Entry, body: requests.Sample) -> tuple[Outcome, Amounts]:
         sampler = await self.sampler(entry.lane)
-        operation, layout = _operation(body, sampler, entry.seed)
+        prompt = await join_prompt(read_chunks(body.prompt), sampler.base_model, self.keeper)
+        operation, layout = _operation(body, prompt, sampler, entry.seed)
         await self.budgets.room(entry.lane, entry.key_id)
         for _ in range(ATTEMPTS):
             await self.keeper.running()
@@ -158,22 +161,24 @@ def _used(operation: contract.Sample, result: SampleResult) -> Amounts:
     return Amounts(prefill=len(operation.prompt) - cached, cached_prefill=cached, sample=drawn)
 
 
-def _operation(body: requests.Sample, sampler: Sampler, seed: int) -> tuple[contract.Sample, Layout | None]:
+def _operation(
+    body: requests.Sample, prompt: ModelInput, sampler: Sampler, seed: int
+) -> tuple[contract.Sample, Layout | None]:
     """What the engine is asked, and how the scores of target tokens are laid out in the answer."""
-    prompt = _prompt(body.prompt)
+    length = len(prompt.tokens)
     targets, layout = None, None
     if body.target_prompt_logprobs is not None:
-        targets, layout = read_targets(body.target_prompt_logprobs, len(prompt))
+        targets, layout = read_targets(body.target_prompt_logprobs, length)
     last = body.prompt_logprobs_last_n
-    if last is not None and not (body.prompt_logprobs and last < len(prompt)):
+    if last is not None and not (body.prompt_logprobs and last < length):
         raise UserError(
             f"prompt_logprobs_last_n is {last}; it needs prompt_logprobs and, for this prompt, "
-            f"must be in 1..{len(prompt) - 1}"
+            f"must be in 1..{length - 1}"
         )
     operation = contract.Sample(
         base_model=sampler.base_model,
         version=sampler.version,
-        prompt=prompt,
+        prompt=prompt.tokens,
         num_samples=body.num_samples,
         params=body.sampling_params.to_types(),
         seed=seed,
@@ -182,17 +187,9 @@ def _operation(body: requests.Sample, sampler: Sampler, seed: int) -> tuple[cont
         topk_sample_logprobs=body.topk_sample_logprobs,
         target_prompt_logprobs=targets,
         prompt_alt_tokens=body.prompt_alt_tokens_k,
+        images=prompt.images,
     )
     return operation, layout
-
-
-def _prompt(prompt: requests.ModelInput) -> np.ndarray:
-    for i, chunk in enumerate(prompt.chunks):
-        if chunk.type != "encoded_text":
-            raise codec.text_only(f"prompt.chunks[{i}]", chunk.type)
-    if len(prompt.chunks) == 1:
-        return np.asarray(prompt.chunks[0].tokens, np.int32)
-    return np.concatenate([np.empty(0, np.int32), *(np.asarray(chunk.tokens, np.int32) for chunk in prompt.chunks)])
 
 
 def _only_last(result: SampleResult, count: int | None) -> SampleResult:

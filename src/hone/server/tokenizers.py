@@ -1,4 +1,4 @@
-"""Lets clients on this machine load the tokenizer of a served model by its name, with no hub.
+"""Lets clients on this machine load the tokenizer of a served model by its name, with no hub, and what cuts its images.
 
 Clients look a tokenizer up under the model's id in the local Hugging Face cache, `models--<org>--<name>/`:
 `refs/main` names a snapshot, `snapshots/<40 hex digits>/` holds its files, and `.no_exist/<40 hex digits>/` names those
@@ -36,6 +36,9 @@ FILES = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
 )
 
 

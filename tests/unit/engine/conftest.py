@@ -1,9 +1,13 @@
 """What the engine's tests share: one thread, and small models on disk as other software saves them."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():  # Triton's kernels run on a CPU then; it reads this when it is first imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from hone.engine.contract import ModelSource
 from hone.engine.models.load import LoadedModel, load_model

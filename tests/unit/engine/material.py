@@ -2,6 +2,8 @@
 
 import functools
 import os
+import queue
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ import transformers
 
 from hone.engine.batch import cut
 from hone.engine.contract import ForwardBackward
+from hone.engine.loop import EngineLoop, Limits
 from hone.engine.lora.state import AdapterState, new_adapter
 from hone.engine.models.config import ModelConfig
 from hone.engine.models.decoder import Decoder
+from hone.engine.models.load import LoadedModel
 from hone.engine.trainer import PieceResult, run_pieces
+from hone.engine.wire import CLOSE
 from hone.protocol.types import Datum, LoraConfig
 
 VOCAB = 199
@@ -126,3 +131,44 @@ def forward_backward(
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     """L2 distance over L2 size."""
     return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+def weight_gradient(model: Any, site: str) -> torch.Tensor:
+    """[O, I], or of experts [E, O, I]."""
+    path, _, last = site.rpartition(".")
+    if not path.endswith(".experts"):
+        module = model.get_submodule(site)
+        gradient: torch.Tensor = module.weight.grad
+        return gradient.t() if type(module).__name__ == "Conv1D" else gradient
+    experts = model.get_submodule(path)
+    gradient = (experts.down_proj if last == "w2" else experts.gate_up_proj).grad
+    if type(experts).__name__ == "GptOssExperts":
+        gradient = gradient.mT
+        return gradient if last == "w2" else gradient[:, {"w1": 0, "w3": 1}[last] :: 2]
+    return gradient if last == "w2" else gradient.chunk(2, dim=1)[{"w1": 0, "w3": 1}[last]]
+
+
+class Engine:
+    """An `EngineLoop` on a thread of its own."""
+
+    def __init__(self, models: dict[str, LoadedModel]) -> None:
+        self._replies: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._loop = EngineLoop(models, Limits(micro_batch_tokens=64), lambda *reply: self._replies.put(reply))
+        self._thread = threading.Thread(target=self._loop.run, daemon=True)
+
+    def __enter__(self) -> "Engine":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loop.put(0, CLOSE)
+        self._thread.join(30)
+
+    def ask(self, *operations: Any) -> list[Any]:
+        for ticket, operation in enumerate(operations):
+            self._loop.put(ticket, operation)
+        replies = dict(self._replies.get(timeout=30) for _ in operations)
+        for reply in replies.values():
+            if isinstance(reply, Exception):
+                raise reply
+        return [replies[ticket] for ticket in range(len(operations))]

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from hone.engine import head as head_module
-from hone.engine.head import Head, HeadAdapter
+from hone.engine.head import Head
+from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.lora.layout import GroupWeights
 from tests.unit.engine.material import relative_error
 
@@ -29,6 +30,10 @@ def group(a: Tensor, b: Tensor) -> GroupWeights:
     return GroupWeights(a, (b,))
 
 
+def lora(weights: GroupWeights, gradients: GroupWeights | None) -> LoraBatch:
+    return LoraBatch([LoraSpan(0, T, {"head": weights}, None if gradients is None else {"head": gradients}, SCALE)])
+
+
 @pytest.mark.parametrize("trailing", [(), (1,), (6,)], ids=["T", "T1", "TK"])
 @pytest.mark.parametrize("with_adapter", [True, False], ids=["adapter", "base"])
 def test_value_and_gradients(trailing: tuple[int, ...], with_adapter: bool, memory: str) -> None:
@@ -47,7 +52,7 @@ def test_value_and_gradients(trailing: tuple[int, ...], with_adapter: bool, memo
     wanted.backward(dlogprobs.double())
 
     gradients = group(torch.zeros_like(a), torch.zeros_like(b))
-    head = Head(weight, HeadAdapter(group(a, b), gradients, SCALE) if with_adapter else None)
+    head = Head(weight, lora(group(a, b), gradients) if with_adapter else LoraBatch([]))
     found, dhidden = head.logprobs(hidden, targets), torch.full_like(hidden, float("nan"))
     head.backward(hidden, targets, dlogprobs, dhidden)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=2e-5)
@@ -64,7 +69,7 @@ def test_gradients_are_added(memory: str) -> None:
     weight, hidden, a, b = torch.randn(V, H), torch.randn(T, H), torch.randn(R, H), torch.randn(V, R)
     targets, dlogprobs = torch.randint(0, V, (T,)), torch.randn(T)
     gradients = group(torch.zeros_like(a), torch.zeros_like(b))
-    head = Head(weight, HeadAdapter(group(a, b), gradients, SCALE))
+    head = Head(weight, lora(group(a, b), gradients))
     once = None
     for _ in range(2):
         head.logprobs(hidden, targets)
@@ -79,13 +84,13 @@ def test_forward_only_gathers_nothing_and_agrees() -> None:
     weight, hidden, a, b = torch.randn(V, H), torch.randn(T, H), torch.randn(R, H), torch.randn(V, R)
     targets = torch.randint(0, V, (T,))
     gradients = group(torch.zeros_like(a), torch.zeros_like(b))
-    training = Head(weight, HeadAdapter(group(a, b), gradients, SCALE)).logprobs(hidden, targets)
-    assert torch.equal(Head(weight, HeadAdapter(group(a, b), None, SCALE)).logprobs(hidden, targets), training)
+    training = Head(weight, lora(group(a, b), gradients)).logprobs(hidden, targets)
+    assert torch.equal(Head(weight, lora(group(a, b), None)).logprobs(hidden, targets), training)
 
 
 def test_all_probabilities_add_up_to_one() -> None:
     hidden = torch.randn(3, H) * 10
-    logprobs = Head(torch.randn(V, H), None).logprobs(hidden, torch.arange(V).expand(3, V))
+    logprobs = Head(torch.randn(V, H), LoraBatch([])).logprobs(hidden, torch.arange(V).expand(3, V))
     torch.testing.assert_close(logprobs.double().exp().sum(1), torch.ones(3, dtype=torch.float64), rtol=1e-5, atol=0)
 
 
@@ -102,5 +107,5 @@ def test_no_row_reads_past_its_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
         return logits
 
     monkeypatch.setattr(Head, "logits", watched)
-    Head(torch.randn(V, H), None).logprobs(torch.randn(T, H), torch.randint(0, V, (T,)))
+    Head(torch.randn(V, H), LoraBatch([])).logprobs(torch.randn(T, H), torch.randint(0, V, (T,)))
     assert largest == 4 * V

@@ -19,6 +19,8 @@ DATUM = t.Datum(
     (t.ProvenanceSpan("prompt", "sequence", 0, 2),),
     (t.ProvenanceSpan("sampled", "sequence", 2, 4),),
 )
+IMAGE = t.Image(bytes(range(256)), "png")
+PLACED = t.PlacedImage(2, 3, IMAGE)
 LORA, ADAM = t.LoraConfig(8, 2**63 - 1, train_mlp=False), t.AdamParams(1e-3, grad_clip_norm=1.0)
 PARAMS = t.SamplingParams(max_tokens=5, stop=("a", "é\n"), temperature=0.5)
 TOPK = t.TopkLogprobs(np.zeros((2, 3), np.int32), np.full((2, 3), -99999.0, np.float32))
@@ -35,6 +37,9 @@ MESSAGES: list[Any] = [
     c.ForwardBackward("a", (DATUM, DATUM), "ppo", {"clip_low_threshold": 0.5, "loss_id": "text"}, True),
     c.ForwardBackward("a", (DATUM,), "custom", {"loss_id": "s:custom:loss:0"}, False, LOSS),
     c.CheckLoss(LOSS),
+    c.CountImageTokens("m", (IMAGE, IMAGE)),
+    c.ForwardBackward("a", (t.Datum(ARRAY, {}, images=(PLACED,)),), "cross_entropy", {}),
+    c.Sample("m", None, ARRAY, 1, PARAMS, 1, images=(PLACED,)),
     c.OptimStep("a", ADAM),
     c.Snapshot("a", "/dir"),
     c.SaveAdapter("a", "/dir", False),
@@ -83,11 +88,12 @@ def test_every_class_of_the_contract_is_tried_above() -> None:
             return {type(value).__name__}.union(*(inside(p) for p in parts))
         return set().union(*(inside(p) for p in value)) if isinstance(value, tuple) else set()
 
+    as_text = (c.ModelSource, c.Device)
     wanted = {
         cls.__name__
         for module in (c, t)
         for cls in vars(module).values()
-        if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls is not c.ModelSource  # travels as text
+        if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls not in as_text
     }
     assert wanted - set().union(*(inside(m) for m in MESSAGES)) == set()
 

@@ -13,7 +13,15 @@ from tinker.types.forward_backward_request import ForwardBackwardRequest
 from hone.errors import UserError
 from hone.protocol import codec
 from hone.protocol.proto import tinker_public_pb2 as wire
-from hone.protocol.types import ForwardBackwardResult, ProvenanceSpan, SampledSequence, SampleResult, TopkLogprobs
+from hone.protocol.types import (
+    ForwardBackwardResult,
+    Image,
+    PlacedImage,
+    ProvenanceSpan,
+    SampledSequence,
+    SampleResult,
+    TopkLogprobs,
+)
 
 
 def encoded(data: list[tinker.Datum], loss_fn: str = "cross_entropy", config: dict | None = None) -> bytes:
@@ -132,13 +140,45 @@ def test_unreadable_content_is_named(body: bytes, says: str) -> None:
         decoded(body)
 
 
+def picture(data: bytes = b"x", format: str = "png", expected_tokens: int | None = 2) -> wire.Chunk:
+    return wire.Chunk(image=wire.ImageChunk(data=data, format=format, expected_tokens=expected_tokens))
+
+
 @pytest.mark.parametrize(
-    "chunk", [wire.Chunk(image=wire.ImageChunk(data=b"x", format="png")), wire.Chunk(dmel=wire.DmelChunk(dmel=b"x"))]
+    ("chunk", "says"),
+    [
+        (wire.Chunk(dmel=wire.DmelChunk(dmel=b"x")), "is of kind 'dmel'; models read encoded_text"),
+        (wire.Chunk(), "is of kind 'unknown'"),
+        (picture(format="gif"), "format is 'gif'; allowed are png and jpeg"),
+        (picture(b""), "data is empty"),
+        (picture(expected_tokens=None), "image without expected_tokens"),
+        (picture(expected_tokens=0), "expected_tokens is 0"),
+        (picture(expected_tokens=-5), "expected_tokens is -5"),
+        (picture(expected_tokens=2**31 - 1), "may take 1048576 together"),
+    ],
 )
-def test_what_is_not_text_is_refused_as_such(chunk: wire.Chunk) -> None:
+def test_what_no_model_reads_is_refused_as_such(chunk: wire.Chunk, says: str) -> None:
     message = wire.ForwardBackwardRequest(data=[wire.Datum(model_input=[chunk])])
-    with pytest.raises(UserError, match=r"data\[0\].model_input.chunks\[0\].*text only.*image"):
+    with pytest.raises(UserError, match=r"data\[0\].model_input.chunks\[0\].*" + says):
         codec.decode_forward_backward(message)
+
+
+def test_images_arrive_at_their_places_as_the_client_sent_them() -> None:
+    data = bytes(range(256))
+    chunks = [
+        tinker.EncodedTextChunk(tokens=[5, 6]),
+        tinker.types.ImageChunk(data=data, format="jpeg", expected_tokens=3),
+        tinker.types.ImageChunk(data=b"other", format="png", expected_tokens=1),
+        tinker.EncodedTextChunk(tokens=[7]),
+    ]
+    datum = tinker.Datum(
+        model_input=tinker.ModelInput(chunks=chunks),
+        loss_fn_inputs={"target_tokens": [6, 0, 0, 0, 0, 7, 8], "weights": [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]},
+    )
+    (got,) = decoded(encoded([datum])).data
+    assert got.tokens.dtype == np.int32
+    assert got.tokens.tolist() == [5, 6, -1, -1, -1, -1, 7]
+    assert got.images == (PlacedImage(2, 3, Image(data, "jpeg")), PlacedImage(5, 1, Image(b"other", "png")))
 
 
 def test_outputs_read_back_in_the_client_also_when_shapes_differ() -> None:

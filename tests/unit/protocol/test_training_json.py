@@ -1,5 +1,6 @@
 """A JSON body becomes the very message that later clients send, so everything behind it is the same."""
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from hone.errors import UserError
 from hone.protocol import codec
 from hone.protocol.proto import tinker_public_pb2 as wire
 from hone.protocol.training_json import parse_training
+from hone.protocol.types import Image, PlacedImage
 
 
 def body(key: str = "forward_backward_input", **changed: Any) -> dict[str, Any]:
@@ -51,6 +53,20 @@ def test_sparse_tensors_unfold_to_the_same_cells() -> None:
     assert datum.loss_inputs["target_tokens"].tolist() == [[0, 0, 7, 0], [0, 0, 0, 0], [8, 0, 0, 9]]
 
 
+def test_images_arrive_as_their_bytes() -> None:
+    asked, file = body(), bytes(range(200))
+    chunks = asked["forward_backward_input"]["data"][0]["model_input"]["chunks"]
+    chunks[1] = {
+        "type": "image",
+        "data": base64.b64encode(file).decode(),
+        "format": "jpeg",
+        "expected_tokens": 1,
+    }
+    (datum,) = codec.decode_forward_backward(parse_training(asked, forward_only=False)).data
+    assert datum.tokens.tolist() == [1, 2, -1]
+    assert datum.images == (PlacedImage(2, 1, Image(file, "jpeg")),)
+
+
 def chunk(**fields: Any) -> dict[str, Any]:
     return {"model_input": {"chunks": [fields]}, "loss_fn_inputs": {}}
 
@@ -60,7 +76,12 @@ def tensor(**fields: Any) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "image": (chunk(type="image", data="AAAA", format="png"), r"data\[0\].*chunks\[0\] is of kind 'image'.*text only"),
+    "audio": (chunk(type="dmel", dmel="AAAA"), r"data\[0\].*chunks\[0\] is of kind 'dmel'"),
+    "pointer": (
+        chunk(type="image_asset_pointer", location="x"),
+        r"data\[0\].*chunks\[0\].*this server fetches nothing",
+    ),
+    "image": (chunk(type="image", data="A,A", format="png"), r"data\[0\].*chunks\[0\].data is no base64"),
     "large token": (chunk(type="encoded_text", tokens=[2**31]), "no tokens of any model"),
     "huge token": (chunk(type="encoded_text", tokens=[2**70]), "tokens.0"),
     "fraction": (tensor(data=[1.5], dtype="int64"), "weights.int64.data.0"),

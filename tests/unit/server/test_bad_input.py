@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("any_database")
 
 def image(model: str) -> wire.ForwardBackwardRequest:
     message = forward_backward(model, 1)
-    message.data[0].model_input.add().image.format = "png"
+    message.data[0].model_input.add().image.format = "gif"
     return message
 
 
@@ -49,7 +49,7 @@ TRAINING = {
         training(datum_message([1, 2, 3], **POLICY), loss_fn="ppo", loss_fn_config={"clip": 1}),
         "loss_fn_config key 'clip' is unknown to 'ppo'; it has clip_low_threshold, clip_high_threshold",
     ),
-    "image": (image, r"chunks\[1\] is of kind 'image'.*text only"),
+    "image": (image, r"chunks\[1\].format is 'gif'; allowed are png and jpeg"),
     "odd bytes": (odd_bytes, r"tokens has 3 bytes, not a multiple of the 4"),
     "no provenance": (
         training(datum_message([1, 2, 3], **POLICY), loss_fn="stable_reinforce"),
@@ -147,7 +147,7 @@ SAMPLES = {
     "last n": ({"prompt_logprobs": True, "prompt_logprobs_last_n": 3}, r"prompt_logprobs_last_n is 3.*1\.\.2"),
     "alternatives": ({"prompt_alt_tokens_k": 2000}, "prompt_alt_tokens_k: .*less than or equal to 1024, found 2000"),
     "targets": ({"target_prompt_logprobs": {"data": [1], "dtype": "int64", "shape": [1, 1]}}, "target_prompt_logprobs"),
-    "image": ({"prompt": None}, r"prompt.chunks\[0\] is of kind 'image'.*text only"),
+    "image": ({"prompt": None}, r"prompt.chunks\[0\].data is empty; send the bytes of a png file"),
 }
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,13 @@ from hone.cli import main as cli
 from hone.server.usage import Filter, used
 from hone.storage.atomic import tree_size
 from tests.support.databases import Databases
-from tests.support.service import KEY, MODEL, Client, LiveServer, crash, forward_backward, make_service, serving
+from tests.support.service import KEY, MODEL, Client, LiveServer, crash, forward_backward, make_service, serving, window
 from tests.support.tenants import as_key, make_key
 from tests.support.uniform_engine import UniformEngine
 
 pytestmark = pytest.mark.usefixtures("any_database")
 
 PRICES = {"*": {"training": 2.0, "prefill": 1.0, "cached_prefill": 0.1, "sample": 4.0, "storage": 0.5}}
-
-
-def window() -> tuple[str, str]:
-    """The present hour and its neighbours, so that no test depends on the minute."""
-    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    return (hour - timedelta(hours=1)).isoformat(), (hour + timedelta(hours=2)).isoformat()
 
 
 def datum(*tokens: int) -> types.Datum:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from hone.algorithms.envs.message_env import Checkable
-from hone.algorithms.envs.rendering import Message
+from hone.algorithms.messages import Message
 
 LONGEST_EPISODE = 200
 """Turns after which an episode is taken to be endless."""

@@ -14,8 +14,9 @@ import numpy as np
 from hone.algorithms.data_order import DataOrder
 from hone.algorithms.envs.message_env import GroupBuilder, MessageEnv, TokenLimits
 from hone.algorithms.envs.problems import ProblemEnv
-from hone.algorithms.envs.rendering import Message, Renderer
 from hone.algorithms.graders.grade import Grader, Task
+from hone.algorithms.messages import Message
+from hone.algorithms.renderers import Renderer
 from hone.errors import UserError
 
 

@@ -25,7 +25,8 @@ from hone.algorithms.envs.message_env import (
     said,
     stopped,
 )
-from hone.algorithms.envs.rendering import Message, Renderer, text_of
+from hone.algorithms.messages import Message, text_of
+from hone.algorithms.renderers import Renderer
 from hone.algorithms.types import Env, EnvGroupBuilder
 from hone.errors import HoneError
 

@@ -6,7 +6,7 @@ import random
 import re
 
 from hone.algorithms.envs.message_env import Checkable, Dialogue, Turn, asked, said, stopped
-from hone.algorithms.envs.rendering import Message, text_of
+from hone.algorithms.messages import Message, text_of
 
 
 class GuessNumber(Dialogue, Checkable):

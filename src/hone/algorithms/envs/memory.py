@@ -11,7 +11,7 @@ import re
 from typing import Literal
 
 from hone.algorithms.envs.message_env import Checkable, Dialogue, Turn, asked, said
-from hone.algorithms.envs.rendering import Message, text_of
+from hone.algorithms.messages import Message, text_of
 
 
 class Memory(Dialogue, Checkable):

@@ -13,7 +13,8 @@ from typing import Literal
 
 import tinker
 
-from hone.algorithms.envs.rendering import Message, Renderer, ToolSpec
+from hone.algorithms.messages import Message, ToolSpec
+from hone.algorithms.renderers import Renderer
 from hone.algorithms.types import (
     ActionExtra,
     Env,

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from hone.algorithms.envs.message_env import Checkable, CutOff, Dialogue, MessageStep, Turn, asked, said
-from hone.algorithms.envs.rendering import Message, text_of
 from hone.algorithms.graders.grade import Grader, Task
+from hone.algorithms.messages import Message, text_of
 
 
 class ProblemEnv(Dialogue, Checkable):

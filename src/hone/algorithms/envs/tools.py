@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hone.algorithms.envs.message_env import Checkable, Dialogue, Turn, asked, said, stopped
-from hone.algorithms.envs.rendering import Message, MessageError, ToolCall, ToolSpec, arguments_of, text_of
 from hone.algorithms.graders.grade import Grader, Task
+from hone.algorithms.messages import Message, MessageError, ToolCall, ToolSpec, arguments_of, text_of
 from hone.algorithms.types import Metrics
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from hone.algorithms.envs.message_env import Checkable, Dialogue, Turn, asked, said, stopped
-from hone.algorithms.envs.rendering import Message, text_of
 from hone.algorithms.graders.judges import Judge, fenced
+from hone.algorithms.messages import Message, text_of
 from hone.errors import UserError
 
 Reply = Literal["yes", "no", "unknown"]

@@ -11,8 +11,9 @@ from typing import Protocol
 import httpx
 import tinker
 
-from hone.algorithms.envs.rendering import Message, Renderer, text_of
 from hone.algorithms.graders.grade import GradingError
+from hone.algorithms.messages import Message, text_of
+from hone.algorithms.renderers import Renderer
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 
@@ -41,7 +42,7 @@ class TinkerJudge:
             stop=self.renderer.get_stop_sequences(),
             seed=seed,
         )
-        answer = await self.sampler.sample_async(prompt, 1, params)
+        answer = await self.sampler.sample(prompt, 1, params)
         message, _ = self.renderer.parse_response(answer.sequences[0].tokens)
         return text_of(message)
 

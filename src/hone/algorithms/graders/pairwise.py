@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hone.algorithms.envs.rendering import Message
 from hone.algorithms.graders.grade import Grade, GradingError, Task
 from hone.algorithms.graders.judges import Judge, ask_for_line, criteria_of, fenced
+from hone.algorithms.messages import Message
 from hone.algorithms.types import Metrics
 
 VERDICT = re.compile(r"Verdict: (A|B|Tie)")

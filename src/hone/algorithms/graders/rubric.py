@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hone.algorithms.envs.rendering import Message
 from hone.algorithms.graders.grade import Grade, GradingError, Task
 from hone.algorithms.graders.judges import Judge, ask_for_line, criteria_of, fenced
+from hone.algorithms.messages import Message
 
 SCORE = re.compile(r"Score: (\d{1,3})")
 

@@ -75,7 +75,8 @@ class ChatTemplate:
 
     @cached_property
     def has_extension_property(self) -> bool:
-        """Tried on a conversation with reasoning and calls, as far as the template takes them."""
+        """Tried on a conversation with reasoning and calls, as far as the template takes them. A template that trims
+        what was sampled has it not."""
         for conversation in _PROBES:
             messages = read_messages(conversation)
             answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
@@ -84,7 +85,7 @@ class ChatTemplate:
                 ranges = [self._range(messages, (), i, whole) for i in answers]
             except RendererError:
                 continue
-            return all(one is not None for one in ranges)
+            return all(one is not None for one in ranges) and f" {PROBE} " in whole
         return False
 
     def build_generation_prompt(
@@ -178,8 +179,11 @@ class ChatTemplate:
 
     def _range(self, messages: Sequence[Message], tools: Sequence[ToolSpec], index: int, text: str) -> _Range | None:
         """Where message `index` is in the rendered `text`; none if prompt and answer do not stand there unchanged."""
-        prompt = self._render(messages[:index], tools, generation=True)[0]
-        told = self._render(messages[: index + 1], tools, generation=False)[0]
+        try:
+            prompt = self._render(messages[:index], tools, generation=True)[0]
+            told = self._render(messages[: index + 1], tools, generation=False)[0]
+        except RendererError:  # a template may want a user's message before it writes anything
+            return None
         stop = told.find(self._stop, len(prompt))
         end = stop + len(self._stop)
         unchanged = stop >= 0 and told.startswith(prompt) and text.startswith(told[:end])
@@ -227,7 +231,7 @@ def _remade(tokenizer: Any, image_processor: Any, template: Any, options: Any) -
 
 _ONE_TURN: list[dict[str, Any]] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE}]
 _CALL = {"type": "function", "id": "probe", "function": {"name": "probe", "arguments": '{"a": 1}'}}
-_ENDING: list[dict[str, Any]] = [{"role": "assistant", "content": "."}, {"role": "user", "content": "?"}]
+_ENDING: list[dict[str, Any]] = [{"role": "assistant", "content": f" {PROBE} "}, {"role": "user", "content": "?"}]
 _THOUGHT = {"role": "assistant", "content": [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "b"}]}
 _CALLED: list[dict[str, Any]] = [
     {"role": "assistant", "content": "", "tool_calls": [_CALL]},

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hone.engine.lora.layout import GroupWeights
-from hone.engine.lora.linear import Segment
+from hone.engine.lora.linear import Segment, project
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class LoraSpan:
     gradients: Mapping[str, GroupWeights] | None
     scale: float
 
+    def part(self, start: int, stop: int) -> "LoraSpan":
+        """Of the batch that consists of the rows `start:stop`."""
+        return replace(self, start=max(self.start, start) - start, stop=min(self.stop, stop) - start)
+
 
 class LoraBatch:
     """The spans of one pass, in row order; rows outside every span use the base model alone."""
@@ -28,15 +32,13 @@ class LoraBatch:
         self._spans = tuple(spans)
         self._segments: dict[str, list[Segment]] = {}
 
+    def project(self, group: str, x_TI: Tensor, weight_OI: Tensor) -> Tensor:
+        """x @ weight.T plus what the adapters add to this group of projections, [T, O]; differentiable in x."""
+        return project(x_TI, weight_OI, self.segments(group))
+
     def part(self, start: int, stop: int) -> "LoraBatch":
         """The batch that consists of the rows `start:stop` of this one."""
-        return LoraBatch(
-            [
-                replace(s, start=max(s.start, start) - start, stop=min(s.stop, stop) - start)
-                for s in self._spans
-                if s.start < stop and s.stop > start
-            ]
-        )
+        return LoraBatch([s.part(start, stop) for s in self._spans if s.start < stop and s.stop > start])
 
     def segments(self, group: str) -> list[Segment]:
         """Kept after the first call: a decoding batch asks again for every token."""

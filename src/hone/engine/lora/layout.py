@@ -11,6 +11,7 @@ Legend: R rank, E experts, I inputs and O outputs of a site, S sites of a group.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -116,44 +117,58 @@ class _Block:
     shape: tuple[int, ...]
 
     def of(self, flat: Tensor) -> Tensor:
-        return flat[self.offset : self.offset + math.prod(self.shape)].view(self.shape)
+        """In `flat` [..., size]"""
+        part = flat[..., self.offset : self.offset + math.prod(self.shape)]
+        return part.view(*flat.shape[:-1], *self.shape)
 
 
 class LoraLayout:
     """Maps an adapter's flat vector to matrices. Equal configurations have equal layouts."""
 
     def __init__(self, config: ModelConfig, lora: LoraConfig) -> None:
-        self.rank = lora.rank
-        self.scale = ALPHA / lora.rank
-        self.groups = {group.name: group for group in site_groups(config, lora)}
+        self.stacked_experts = all(module.stacked for module in config.modules if module.experts)
+        self._lay_out(site_groups(config, lora), lora.rank)
         self.inner = sum(
             len(group.sites) * lora.rank * (config.experts_per_token or 1 if group.a_experts or group.b_experts else 1)
             for group in self.groups.values()
             if group.name != "head"
         )
         """How many numbers the A matrices make of a token, which the backward pass wants again."""
-        self.stacked_experts = all(module.stacked for module in config.modules if module.experts)
+
+    @classmethod
+    def of_groups(cls, groups: Iterable[SiteGroup], rank: int) -> "LoraLayout":
+        """Of any groups, for vectors that are never saved."""
+        layout = cls.__new__(cls)
+        layout.stacked_experts, layout.inner = True, 0
+        layout._lay_out(groups, rank)
+        return layout
+
+    def _lay_out(self, groups: Iterable[SiteGroup], rank: int) -> None:
+        self.rank = rank
+        self.scale = ALPHA / rank
+        self.groups = {group.name: group for group in groups}
         self._a: dict[str, _Block] = {}
         self._b: dict[str, tuple[_Block, ...]] = {}
         offset = 0
         for group in self.groups.values():
             experts = (group.a_experts,) if group.a_experts else ()
-            block = _Block(offset, (*experts, len(group.sites) * lora.rank, group.inputs))
+            block = _Block(offset, (*experts, len(group.sites) * rank, group.inputs))
             offset += math.prod(block.shape)
             self._a[group.name], blocks = block, []
             for site in group.sites:
                 experts = (group.b_experts,) if group.b_experts else ()
-                blocks.append(_Block(offset, (*experts, site.outputs, lora.rank)))
+                blocks.append(_Block(offset, (*experts, site.outputs, rank)))
                 offset += math.prod(blocks[-1].shape)
             self._b[group.name] = tuple(blocks)
         self.size = offset
 
     def views(self, flat: Tensor) -> dict[str, GroupWeights]:
         """The matrices in `flat` [size], by group; they share its memory."""
-        return {
-            name: GroupWeights(self._a[name].of(flat), tuple(block.of(flat) for block in self._b[name]))
-            for name in self.groups
-        }
+        return {name: self.group(flat, name) for name in self.groups}
+
+    def group(self, flat: Tensor, name: str) -> GroupWeights:
+        """Those of one group, in `flat` [..., size], with its leading dimensions in front of theirs."""
+        return GroupWeights(self._a[name].of(flat), tuple(block.of(flat) for block in self._b[name]))
 
     def site_views(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """The matrices in `flat` by site name: A [R, I] or [E, R, I], and B [O, R] or [E, O, R]."""

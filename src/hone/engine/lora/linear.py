@@ -76,9 +76,9 @@ class _Projection(torch.autograd.Function):
                 part, columns = slice(i * rank, (i + 1) * rank), slice(column, column + b.shape[0])
                 dinner_TSR[:, part] = rowwise.matmul(dout[:, columns], b)
                 if s.gradients is not None:
-                    s.gradients.b[i].addmm_(dout[:, columns].t(), inner_TSR[:, part], alpha=s.scale)
+                    rowwise.accumulate(s.gradients.b[i], dout[:, columns], inner_TSR[:, part], s.scale)
                 column += b.shape[0]
             if s.gradients is not None:
-                s.gradients.a.addmm_(dinner_TSR.t(), x, alpha=s.scale)
+                rowwise.accumulate(s.gradients.a, dinner_TSR, x, s.scale)
             rowwise.add_matmul(dx_TI[s.start : s.stop], dinner_TSR, s.weights.a, s.scale)
         return dx_TI, None, None

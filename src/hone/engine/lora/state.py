@@ -36,7 +36,7 @@ class AdapterState:
     def gradient_views(self) -> dict[str, GroupWeights]:
         """The gradient by group, zeros if none was gathered yet."""
         if self.gradient is None:
-            self.gradient = torch.zeros(self.layout.size)
+            self.gradient = torch.zeros_like(self.weights)
             self._gradient_views = None
         if self._gradient_views is None:
             self._gradient_views = self.layout.views(self.gradient)
@@ -46,6 +46,21 @@ class AdapterState:
         self.gradient, self._gradient_views = gradient, None
         if gradient is None:  # at rest: of a small adapter the views take half as much as itself
             self.__dict__.pop("weight_views", None)
+
+    def move(self, device: torch.device) -> None:
+        """Keep everything on `device` from now on; what comes back from a GPU is pinned, so that it returns quickly."""
+        if self.weights.device == device:
+            return
+        self.weights, self.moment1, self.moment2 = (
+            _moved(x, device) for x in (self.weights, self.moment1, self.moment2)
+        )
+        self.set_gradient(None if self.gradient is None else _moved(self.gradient, device))
+        self.__dict__.pop("weight_views", None)
+
+
+def _moved(x: Tensor, device: torch.device) -> Tensor:
+    pinned = x.is_cuda and device.type == "cpu"
+    return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x) if pinned else x.to(device)
 
 
 def new_adapter(model_config: ModelConfig, lora: LoraConfig) -> AdapterState:

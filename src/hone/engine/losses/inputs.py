@@ -22,6 +22,10 @@ class LossInputs:
     data: int
     """How many data there are."""
 
+    def to(self, device: torch.device | str) -> "LossInputs":
+        values = {name: value.to(device) for name, value in self.values.items()}
+        return LossInputs(values, self.datum_T.to(device), self.data)
+
     def __getitem__(self, name: str) -> Tensor:
         return self.values[name]
 
@@ -33,5 +37,5 @@ def gather_inputs(loss_fn: str, data: Sequence[Datum]) -> LossInputs:
         name: torch.from_numpy(np.concatenate([d.loss_inputs[name] for d in data]).astype(np.float32, copy=False))
         for name in names
     }
-    lengths = torch.tensor([len(d.tokens) for d in data])
-    return LossInputs(values, torch.repeat_interleave(torch.arange(len(data)), lengths), len(data))
+    datum_T = np.repeat(np.arange(len(data)), [len(d.tokens) for d in data])
+    return LossInputs(values, torch.from_numpy(datum_T), len(data))

@@ -7,48 +7,49 @@ forward with different views.
 Legend: T tokens, h hidden size, H heads, K key-value heads, d head size, M intermediate size.
 """
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hone.engine import rowwise
-from hone.engine.attention_kinds import AttentionKind
+from hone.engine.attention import Attend
+from hone.engine.backends.backend import Backend
+from hone.engine.backends.cpu import CPU
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
 from hone.engine.models.config import ModelConfig
-from hone.engine.models.norm import rms_norm
+from hone.engine.models.pictures import Pictured
 from hone.engine.models.rope import rope_tables, rotate
 from hone.engine.models.weights import DenseMlp, LayerWeights, ModelWeights, MoeMlp
 from hone.engine.recompute import computed_again
 
 
-class Attend(Protocol):
-    def __call__(
-        self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None
-    ) -> Tensor:
-        """Causal attention of one layer, [T, H*d]; may also store keys and values. `kind` if it is no plain softmax of
-        q k^T / sqrt(d)."""
-        ...
-
-
 class Decoder:
     """A frozen base model."""
 
-    def __init__(self, config: ModelConfig, weights: ModelWeights) -> None:
+    def __init__(self, config: ModelConfig, weights: ModelWeights, backend: Backend = CPU) -> None:
         self.config = config
         self.weights = weights
+        self.backend = backend
         self.rope = rope_tables(config, weights.embedding.device)
         self.layers = config.layers
         """That can be computed again."""
 
     def forward(
-        self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch, recomputed: int = 0
+        self,
+        tokens_T: Tensor,
+        positions_T: Tensor,
+        attend: Attend,
+        lora: LoraBatch,
+        recomputed: int = 0,
+        pictured: Sequence[Pictured] = (),
     ) -> Tensor:
         """Final normalised hidden states, [T, h]. With gradients enabled the result can be differentiated down to the
-        adapters; the first `recomputed` layers then keep only their inputs, see `recompute.py`."""
+        adapters; the first `recomputed` layers then keep only their inputs, see `recompute.py`. It reads text only."""
+        assert not pictured
         x_Th = F.embedding(tokens_T, self.weights.embedding)
         if torch.is_grad_enabled():
             x_Th.requires_grad_()  # so that autograd visits the first layer's adapters too
@@ -73,7 +74,7 @@ class Decoder:
         return x_Th + self._mlp(i, layer.mlp, self._norm(x_Th, layer.mlp_norm), lora)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return rms_norm(x, weight, self.config.rms_norm_eps)
+        return self.backend.rms_norm(x, weight, self.config.rms_norm_eps)
 
     def _attention(
         self,
@@ -86,20 +87,20 @@ class Decoder:
         lora: LoraBatch,
     ) -> Tensor:
         heads, kv_heads = self.config.heads, self.config.kv_heads
-        qkv = project(x_Th, layer.qkv, lora.segments(f"model.layers.{i}.qkv"))
+        qkv = lora.project(f"model.layers.{i}.qkv", x_Th, layer.qkv)
         # queries and keys get the same treatment, so they stay one tensor until they part
         qk, v = qkv.view(x_Th.shape[0], -1, self.config.head_dim).split([heads + kv_heads, kv_heads], dim=1)
         if layer.qk_norm is not None:
             qk = self._norm(qk, layer.qk_norm)
         q, k = rotate(qk, cos_T1d, sin_T1d).split([heads, kv_heads], dim=1)
         mixed = attend(i, q, k, v)
-        return project(mixed, layer.o, lora.segments(f"model.layers.{i}.o"))
+        return lora.project(f"model.layers.{i}.o", mixed, layer.o)
 
     def _mlp(self, i: int, mlp: DenseMlp | MoeMlp, x_Th: Tensor, lora: LoraBatch) -> Tensor:
         if isinstance(mlp, MoeMlp):
             return self._experts(i, mlp, x_Th, lora)
-        gate_TM, up_TM = project(x_Th, mlp.gate_up, lora.segments(f"model.layers.{i}.gate_up")).chunk(2, dim=-1)
-        return project(F.silu(gate_TM) * up_TM, mlp.down, lora.segments(f"model.layers.{i}.down"))
+        gate_TM, up_TM = lora.project(f"model.layers.{i}.gate_up", x_Th, mlp.gate_up).chunk(2, dim=-1)
+        return lora.project(f"model.layers.{i}.down", F.silu(gate_TM) * up_TM, mlp.down)
 
     def _experts(self, i: int, mlp: MoeMlp, x_Th: Tensor, lora: LoraBatch) -> Tensor:
         """Top-k routing in fp32; every expert is a dense MLP over the tokens that chose it."""

@@ -10,7 +10,7 @@ Legend: T tokens, h hidden, V vocabulary.
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PackedAttention, PrefillAttention
+from hone.engine.attention import BLOCK, Attend, DecodeAttention, KeyValueCache, PackedAttention, PrefillAttention
+from hone.engine.backends.backend import Backend
+from hone.engine.backends.cpu import CPU
 from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.lora.state import new_adapter
 from hone.engine.models.config import ModelConfig, OtherArchitecture
-from hone.engine.models.decoder import Attend
-from hone.engine.models.hf_config import is_experts, is_linear, read_hf_config
+from hone.engine.models.hf_config import auto_class, is_experts, is_linear, read_hf_config
 from hone.engine.models.hf_plugs import (
     NAME,
     CannotPack,
@@ -36,8 +37,10 @@ from hone.engine.models.hf_plugs import (
     register,
     running,
 )
+from hone.engine.models.pictures import Pictured, rotary_positions, sight
+from hone.engine.models.vision import Vision, load_vision, probe_image
 from hone.errors import UserError
-from hone.protocol.types import LoraConfig
+from hone.protocol.types import LoraConfig, PlacedImage
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +71,18 @@ class HfDecoder:
 
     def __init__(self, config: ModelConfig, model: Any) -> None:
         self.config, self.model = config, model
+        self.backend: Backend = CPU
         below = (model.base_model, model.get_decoder(), getattr(model, "model", model))
         self._base = next((m for m in below if m is not model), model)
         embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
         self.weights = HfWeights(embedding.weight, head.weight)
         self.parameters: int = sum(p.numel() for p in model.parameters())
+        self._embedding = embedding
+        self.vision: Vision | str = "it reads text only"
+        """What sees images; text says why there is none."""
+        rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+        self._rotates_in_three = "mrope_section" in rope
+        """Whether rotary positions are time, height and width."""
         self._scale = 1.0
         """Of the hidden states, before the head."""
         modules = {m.name for m in config.modules}
@@ -86,36 +96,75 @@ class HfDecoder:
                 projected = ProjectedLinear(name if name in modules else None, weight, module.bias)
                 parent, _, last = name.rpartition(".")
                 setattr(model.get_submodule(parent), last, projected)
-        self.layers = prepare_layers(self._base)
+        self.layers = prepare_layers(getattr(self._base, "language_model", self._base))
         """That can be computed again."""
         # so that autograd visits the first layer's adapters too
         embedding.register_forward_hook(lambda _, __, out: out.requires_grad_() if torch.is_grad_enabled() else out)
 
+    def move(self, backend: Backend) -> None:
+        self.backend = backend
+        if backend is CPU:
+            return
+        if isinstance(self.vision, Vision):
+            self.vision = "images are computed on a CPU in float32 only (HONE_DEVICE=cpu, HONE_DTYPE=float32)"
+        self.model.to(backend.device, backend.dtype)
+        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        self.weights = HfWeights(embedding.weight, head.weight)
+
     def forward(
-        self, tokens_T: Tensor, positions_T: Tensor, attend: Attend, lora: LoraBatch, recomputed: int = 0
+        self,
+        tokens_T: Tensor,
+        positions_T: Tensor,
+        attend: Attend,
+        lora: LoraBatch,
+        recomputed: int = 0,
+        pictured: Sequence[Pictured] = (),
     ) -> Tensor:
         """Final hidden states as the head wants them, [T, h]. With gradients enabled the result can be differentiated
-        down to the adapters; the first `recomputed` layers then keep only their inputs, see `recompute.py`."""
+        down to the adapters; the first `recomputed` layers then keep only their inputs, see `recompute.py`. Where an
+        image is, tokens are negative."""
         grad = torch.is_grad_enabled()
         # models keep tensors from one pass to the next, which must not be ones that autograd refuses
         with torch.inference_mode(False), torch.set_grad_enabled(grad):
             if self.config.cached:
                 one = _packed(lora, tokens_T, attend, self.config.head_dim)
                 one.recomputed = recomputed
-                return self._run(tokens_T, positions_T, one) * self._scale
+                return self._run(tokens_T, positions_T, one, pictured) * self._scale
             parts = []
             for start, stop in _sequences(positions_T):
-                one = _alone(lora.part(start, stop), stop - start)
+                rows, one = slice(start, stop), _alone(lora.part(start, stop), stop - start)
                 one.recomputed = recomputed
-                parts.append(self._run(tokens_T[start:stop], positions_T[start:stop], one))
+                mine = [p.moved(-start) for p in pictured if p.start == start]
+                parts.append(self._run(tokens_T[rows], positions_T[rows], one, mine))
             return torch.cat(parts) * self._scale
 
-    def _run(self, tokens_T: Tensor, positions_T: Tensor, one: Pass) -> Tensor:
-        tokens, positions = (F.pad(x, (0, one.given - one.rows))[None] for x in (tokens_T, positions_T))
+    def _run(self, tokens_T: Tensor, positions_T: Tensor, one: Pass, pictured: Sequence[Pictured] = ()) -> Tensor:
+        padding = (0, one.given - one.rows)
         with running(one):
-            out = self._base(input_ids=tokens, position_ids=positions, use_cache=False)
+            if pictured:
+                out = self._look(F.pad(tokens_T, padding), F.pad(positions_T, padding), pictured)
+            else:
+                tokens, positions = (F.pad(x, padding)[None] for x in (tokens_T, positions_T))
+                out = self._base(input_ids=tokens, position_ids=positions, use_cache=False)
         hidden: Tensor = out[0][0, : one.rows]
         return hidden
+
+    def _look(self, tokens_T: Tensor, positions_T: Tensor, pictured: Sequence[Pictured]) -> Any:
+        """The text model with what the tower sees in the place of embeddings."""
+        assert isinstance(self.vision, Vision)
+        seen, more = sight(pictured, self.vision), {}
+        embeds_Th = self._embedding(tokens_T.clamp(min=0))
+        if seen is not None:
+            rows_n = seen.rows_n.to(tokens_T.device)
+            embeds_Th = embeds_Th.index_copy(0, rows_n, seen.features_nh.to(embeds_Th.dtype))
+            if seen.deeper:
+                there_T = torch.zeros(len(tokens_T), dtype=torch.bool, device=tokens_T.device)
+                there_T.index_fill_(0, rows_n, True)
+                more = {"visual_pos_masks": there_T[None], "deepstack_visual_embeds": list(seen.deeper)}
+        if self._rotates_in_three:
+            positions_T = rotary_positions(positions_T.cpu(), pictured, self.vision).to(tokens_T.device)
+        positions = positions_T.unsqueeze(-2)  # [1, T] or [3, 1, T]
+        return self._base.language_model(inputs_embeds=embeds_Th[None], position_ids=positions, use_cache=False, **more)
 
     # --- trying it out ----------------------------------------------------------------------------------------------
 
@@ -201,8 +250,10 @@ class HfDecoder:
 
     def _set_attention(self, name: str | None) -> bool:
         """None: transformers' own choice."""
+        config, name = self.model.config, name or self.model.hone_attention
+        text = [key for key in config.sub_configs if getattr(config, key) is config.get_text_config()]
         try:
-            self.model.set_attn_implementation(name or self.model.hone_attention)
+            self.model.set_attn_implementation({text[0]: name} if text else name)  # towers keep their own
         except ValueError:
             return False
         return True
@@ -235,6 +286,48 @@ class HfDecoder:
             return False
         return True
 
+    # --- images -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def open_eyes(self, directory: Path) -> None:
+        """Load what images need, and look at one: it must give what transformers' own pass gives."""
+        vision = load_vision(directory, self._base)
+        if isinstance(vision, Vision):
+            try:
+                self.vision = vision
+                found_Th, wanted_Th = self._glance(vision)
+                if not _close(found_Th, wanted_Th):
+                    vision = "its decoder does with images what this engine does not"
+            except (CannotPack, AttributeError, KeyError, RuntimeError, TypeError, ValueError, AssertionError) as error:
+                vision = f"transformers' model takes images in another way: {error}"
+        if isinstance(vision, str) and hasattr(self._base, "get_image_features"):
+            logger.warning("%s reads no images: %s", self.config.architecture, vision)
+        self.vision = vision
+
+    def _glance(self, vision: Vision) -> tuple[Tensor, Tensor]:
+        """Hidden states of a text with an image, ours and those of transformers with its own attention."""
+        image = probe_image()
+        placed = PlacedImage(3, vision.count(image, "probe"), image)
+        length = placed.stop + 4
+        tokens_T = torch.arange(length) % self.config.vocab_size
+        tokens_T[placed.start : placed.stop] = self.model.config.image_token_id
+        positions_T, lora = torch.arange(length), LoraBatch([])
+        found_Th = self.forward(
+            tokens_T, positions_T, PackedAttention([length]), lora, pictured=[Pictured(0, length, 0, (placed,))]
+        )
+        kinds_T = torch.zeros(length, dtype=torch.int32)
+        kinds_T[placed.start : placed.stop] = 1
+        packs = self.config.cached
+        self._set_attention(None)
+        try:
+            with running(_alone(lora, length)):
+                pixels = vision.pixels(image, "probe")
+                out = self._base(input_ids=tokens_T[None], mm_token_type_ids=kinds_T[None], **pixels, use_cache=False)
+        finally:
+            if packs:
+                self._set_attention(NAME)
+        return found_Th, out[0][0] * self._scale
+
 
 def _packed(lora: LoraBatch, tokens_T: Tensor, attend: Attend, head_dim: int = 0) -> Pass:
     return Pass(lora, len(tokens_T), -(-len(tokens_T) // ROWS) * ROWS, attend, head_dim)
@@ -254,16 +347,17 @@ def _close(found: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> bool:
     return bool((found - wanted).abs().max() <= tolerance * wanted.abs().max())
 
 
-def load_hf(directory: Path, dtype: torch.dtype, refused: OtherArchitecture) -> HfDecoder:
-    """The model in `directory`, which our own decoder has `refused`."""
+def load_hf(directory: Path, backend: Backend, refused: OtherArchitecture) -> HfDecoder:
+    """The model in `directory`, which our own decoder has `refused`. It is tried out in float32 on the CPU, and
+    moves to the device then."""
     transformers: Any = import_module("transformers")  # on use: it takes seconds
 
     register()
     config, raw = read_hf_config(directory, refused)
     transformers.utils.logging.disable_progress_bar()
     try:
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            directory, config=raw, dtype=dtype, output_loading_info=True, trust_remote_code=False
+        model, info = auto_class(raw).from_pretrained(
+            directory, config=raw, dtype=CPU.dtype, output_loading_info=True, trust_remote_code=False
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         said = str(error).strip().splitlines()[0]
@@ -276,6 +370,8 @@ def load_hf(directory: Path, dtype: torch.dtype, refused: OtherArchitecture) -> 
         model.set_experts_implementation(NAME)
     decoder = HfDecoder(config, model)
     decoder.settle(packs=_may_pack(model))
+    decoder.open_eyes(directory)
+    decoder.move(backend)
     return decoder
 
 

@@ -35,12 +35,12 @@ def read_hf_config(directory: Path, refused: OtherArchitecture | None = None) ->
     wanted = "transformers runs decoders with a causal language model head here"
     if getattr(raw, "is_encoder_decoder", False):
         raise UserError(f"{found} is an encoder with a decoder, which is not supported; {wanted}{why}")
-    if type(raw) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+    if auto_class(raw) is None:
         raise UserError(f"{found} has no causal language model head in transformers; {wanted}{why}")
     if getattr(raw, "quantization_config", None):
         raise UserError(f"{found} has quantised weights, which is not supported; save it as float32 or bfloat16 first")
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(raw)
+        model = auto_class(raw).from_config(raw)
     head: Any = model.get_output_embeddings()
     if type(head).__name__ != "Linear" or head.bias is not None:
         raise UserError(f"{found} has a head that is no plain projection of hidden states; {wanted}{why}")
@@ -58,12 +58,23 @@ def read_hf_config(directory: Path, refused: OtherArchitecture | None = None) ->
         rms_norm_eps=0.0,
         rope_theta=0.0,
         rope_scaling=None,
-        tie_embeddings=bool(text.tie_word_embeddings),
+        tie_embeddings=bool(getattr(text, "tie_word_embeddings", raw.tie_word_embeddings)),
         qk_norm=False,
         eos_token_ids=_eos(directory, text),
         modules=tuple(_modules(model)),
         logit_cap=float(getattr(text, "final_logit_softcapping", None) or 0.0),
     ), raw
+
+
+def auto_class(raw: Any) -> Any:
+    """Which of transformers' families of models has this one: those that read images too, if it is one of them; None if
+    it is no causal language model."""
+    transformers: Any = import_module("transformers")
+
+    plain, seeing = transformers.MODEL_FOR_CAUSAL_LM_MAPPING, transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    if type(raw) in seeing and (type(raw) not in plain or raw.architectures == [seeing[type(raw)].__name__]):
+        return transformers.AutoModelForImageTextToText
+    return transformers.AutoModelForCausalLM if type(raw) in plain else None
 
 
 def is_experts(module: nn.Module) -> bool:
@@ -100,7 +111,7 @@ def _modules(model: Any) -> list[ModuleShape]:
 def _eos(directory: Path, text: Any) -> tuple[int, ...]:
     transformers: Any = import_module("transformers")  # on use: it takes seconds
 
-    eos = text.eos_token_id
+    eos = getattr(text, "eos_token_id", None)
     if (directory / "generation_config.json").is_file():
         generation = transformers.GenerationConfig.from_pretrained(directory)
         eos = eos if generation.eos_token_id is None else generation.eos_token_id

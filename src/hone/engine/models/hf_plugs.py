@@ -7,7 +7,7 @@ Legend: T tokens, H heads, K key-value heads, d head size, I inputs, O outputs, 
 experts per token.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hone.engine.attention import Attend
 from hone.engine.attention_kinds import AttentionKind
 from hone.engine.lora.batch import LoraBatch
-from hone.engine.lora.linear import Segment, project
-from hone.engine.models.decoder import Attend
+from hone.engine.lora.linear import project
 from hone.engine.recompute import computed_again
 from hone.errors import UserError
 
@@ -77,13 +77,16 @@ class ProjectedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat_TI = x.reshape(-1, self.in_features)
-        out_TO = project(flat_TI, self.weight, _segments(self._group, len(flat_TI)) if self._group else [])
+        if self._group is None:
+            out_TO = project(flat_TI, self.weight, [])
+        else:
+            out_TO = _lora(self._group, len(flat_TI)).project(self._group, flat_TI, self.weight)
         if self.bias is not None:
             out_TO = out_TO + self.bias
         return out_TO.view(*x.shape[:-1], self.out_features)
 
 
-def _segments(group: str, rows: int) -> Sequence[Segment]:
+def _lora(group: str, rows: int) -> LoraBatch:
     one = _running.get()
     one.used.add(group)
     if rows != one.given:
@@ -91,7 +94,7 @@ def _segments(group: str, rows: int) -> Sequence[Segment]:
             f"the projection {group} is given {rows} rows for {one.given} tokens; adapters can only be trained on "
             "projections of tokens"
         )
-    return one.lora.segments(group)
+    return one.lora
 
 
 def attention(

@@ -9,14 +9,15 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from hone.engine.attention import PackedAttention
+from hone.engine.backends.backend import Backend
+from hone.engine.backends.cpu import CPU
 from hone.engine.contract import BaseModel, ModelSource
-from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.layout import LoraLayout
 from hone.engine.models.config import ModelConfig, OtherArchitecture, read_config
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.hf import HfDecoder, load_hf
 from hone.engine.models.hf_config import read_hf_config
+from hone.engine.models.vision import Vision
 from hone.engine.models.weights import count_parameters, load_weights
 from hone.engine.recompute import PassMemory, measure
 from hone.errors import UserError
@@ -35,6 +36,10 @@ class LoadedModel:
     config: ModelConfig
     decoder: Decoder | HfDecoder
 
+    @property
+    def backend(self) -> Backend:
+        return self.decoder.backend
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Only stop strings need it, so it is read on first use."""
@@ -44,6 +49,11 @@ class LoadedModel:
                 f"stop strings need a tokenizer, and {self.directory} has no tokenizer.json; give stop token ids"
             )
         return Tokenizer.from_file(str(file))
+
+    @property
+    def vision(self) -> Vision | str:
+        """What sees images, or why there is none."""
+        return self.decoder.vision if isinstance(self.decoder, HfDecoder) else "it reads text only"
 
     @property
     def parameters(self) -> int:
@@ -61,9 +71,9 @@ class LoadedModel:
 
         def forward(tokens: int, recomputed: int) -> Tensor:
             lengths = [PROBE_LENGTH] * (tokens // PROBE_LENGTH)
-            positions_T = torch.arange(PROBE_LENGTH).repeat(len(lengths))
-            attend = PackedAttention(lengths)
-            return self.decoder.forward(torch.zeros_like(positions_T), positions_T, attend, LoraBatch([]), recomputed)
+            positions_T = torch.arange(PROBE_LENGTH, device=self.backend.device).repeat(len(lengths))
+            attend, lora = self.backend.packed(lengths), self.backend.sampling_lora([None], [0, len(positions_T)])
+            return self.decoder.forward(torch.zeros_like(positions_T), positions_T, attend, lora, recomputed)
 
         return measure(forward, self.decoder.layers, self.config.vocab_size)
 
@@ -81,16 +91,17 @@ class LoadedModel:
         )
 
 
-def load_model(source: ModelSource, dtype: torch.dtype = torch.float32) -> LoadedModel:
+def load_model(source: ModelSource, backend: Backend = CPU) -> LoadedModel:
     directory = source.directory.resolve()
     if not directory.is_dir():
         raise UserError(f"model {source.name!r}: {source.directory} is not a directory")
     try:
         config = read_config(directory)
     except OtherArchitecture as refused:
-        other = load_hf(directory, dtype, refused)
+        other = load_hf(directory, backend, refused)
         return LoadedModel(directory, other.config, other)
-    return LoadedModel(directory, config, Decoder(config, load_weights(directory, config, dtype)))
+    weights = load_weights(directory, config, backend.device, backend.dtype)
+    return LoadedModel(directory, config, Decoder(config, weights, backend))
 
 
 def read_shape(directory: Path) -> ModelConfig:
@@ -101,13 +112,13 @@ def read_shape(directory: Path) -> ModelConfig:
         return read_hf_config(directory, refused)[0]
 
 
-def load_models(sources: Sequence[ModelSource]) -> dict[str, LoadedModel]:
+def load_models(sources: Sequence[ModelSource], backend: Backend = CPU) -> dict[str, LoadedModel]:
     """All of them by name; one directory under several names is loaded once."""
     by_directory: dict[Path, LoadedModel] = {}
     models = {}
     for source in sources:
         real = source.directory.resolve()
         if real not in by_directory:
-            by_directory[real] = load_model(source)
+            by_directory[real] = load_model(source, backend)
         models[source.name] = by_directory[real]
     return models

@@ -11,8 +11,8 @@ from torch import Tensor
 
 
 def fold(weight: Tensor) -> Tensor:
-    """The weight times sqrt(d), as `rms_norm` wants it."""
-    folded: Tensor = weight * float(weight.shape[-1]) ** 0.5
+    """The weight times sqrt(d), in float32, as `rms_norm` wants it."""
+    folded: Tensor = weight.float() * float(weight.shape[-1]) ** 0.5
     return folded
 
 

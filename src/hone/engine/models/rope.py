@@ -22,7 +22,8 @@ def rope_tables(config: ModelConfig, device: torch.device | str = "cpu") -> tupl
 def rotate(x_THd: Tensor, cos_T1d: Tensor, sin_T1d: Tensor) -> Tensor:
     """Turn every head of `x` by its token's angles; the pairs are (i, i + d/2), as in the Hugging Face checkpoints."""
     swapped = x_THd.roll(x_THd.shape[-1] // 2, dims=-1)
-    return torch.addcmul(x_THd * cos_T1d, swapped, sin_T1d)
+    # the angles are float32, whatever the numbers are
+    return torch.addcmul(x_THd * cos_T1d, swapped, sin_T1d).to(x_THd.dtype)
 
 
 def _llama3(frequencies: Tensor, rope: Llama3Rope) -> Tensor:

@@ -99,8 +99,14 @@ def _moe(config: ModelConfig, at: str, get: Callable[[str], Tensor], has: Callab
     return MoeMlp(router, torch.stack(gate_up), torch.stack([get(f"{e}.down_proj.weight") for e in each]))
 
 
-def load_weights(directory: Path, config: ModelConfig, dtype: torch.dtype = torch.float32) -> ModelWeights:
-    """Read every `*.safetensors` file of a Hugging Face directory; `UserError` names the first missing tensor."""
+def load_weights(
+    directory: Path,
+    config: ModelConfig,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> ModelWeights:
+    """Read every `*.safetensors` file of a Hugging Face directory, tensor by tensor to the device; `UserError` names
+    the first missing tensor."""
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         raise UserError(f"{directory} holds no *.safetensors file; convert the model with save_pretrained first")
@@ -111,7 +117,7 @@ def load_weights(directory: Path, config: ModelConfig, dtype: torch.dtype = torc
         if name not in home:
             raise UserError(f"{directory} lacks the tensor {name!r} that a {config.architecture} model needs")
         tensor: Tensor = home[name].get_tensor(name)
-        return tensor.to(dtype)
+        return tensor.to(device, dtype)
 
     return assemble(config, get, lambda name: name in home)
 

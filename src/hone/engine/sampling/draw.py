@@ -36,6 +36,12 @@ class DrawSettings:
     filters: dict[int, tuple[int, float]]
     """top_k and top_p of the rows that have any"""
 
+    def to(self, device: torch.device) -> "DrawSettings":
+        if self.temperature_B1.device == device:
+            return self
+        greedy_B1 = None if self.greedy_B1 is None else self.greedy_B1.to(device)
+        return DrawSettings(self.temperature_B1.to(device), greedy_B1, self.filters)
+
 
 def draw_settings(params: Sequence[SamplingParams]) -> DrawSettings:
     """One row for each."""
@@ -49,6 +55,7 @@ def draw_settings(params: Sequence[SamplingParams]) -> DrawSettings:
 
 def draw(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> Draws:
     """Sample by inversion: the first token whose cumulative probability passes the row's uniform number in [0, 1)."""
+    settings, uniforms_B = settings.to(logits_BV.device), uniforms_B.to(logits_BV.device)
     logprobs_BV = torch.log_softmax(logits_BV.float() / settings.temperature_B1, dim=-1)
     probabilities_BV = logprobs_BV.exp()
     for row, (top_k, top_p) in settings.filters.items():

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hone.engine.attention import BLOCK, Continuation, KeyValueCache, PrefillAttention
+from hone.engine.attention import BLOCK, Continuation, KeyValueCache
 from hone.engine.contract import Share
-from hone.engine.lora.batch import LoraBatch
 from hone.engine.models.load import LoadedModel
+from hone.engine.models.pictures import Pictured
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest
-from hone.engine.sampling.rows import adapter_spans
 
 
 @dataclass(eq=False)
@@ -110,9 +109,16 @@ def run_chunks(model: LoadedModel, cache: KeyValueCache, chunks: Sequence[Chunk]
         for c, row, length in zip(order, starts, lengths, strict=False)
         if c.start
     ]
-    lora = LoraBatch(adapter_spans([c.prefill.request.version for c in order], starts))
-    attend = PrefillAttention([c.stop for c in order if not c.start], cache, torch.from_numpy(slots_T), continued)
-    hidden_Th = model.decoder.forward(torch.from_numpy(tokens_T), torch.from_numpy(positions_T), attend, lora)
+    backend = model.backend
+    tokens, positions, slots = (torch.from_numpy(x).to(backend.device) for x in (tokens_T, positions_T, slots_T))
+    lora = backend.sampling_lora([c.prefill.request.version for c in order], starts)
+    attend = backend.prefill([c.stop for c in order if not c.start], cache, slots, continued)
+    pictured = [
+        Pictured(row, row + length, c.start, images)
+        for c, row, length in zip(order, starts, lengths, strict=False)
+        if (images := c.prefill.request.operation.images)
+    ]
+    hidden_Th = model.decoder.forward(tokens, positions, attend, lora, pictured=pictured)
     return list(zip(order, hidden_Th.split(lengths), strict=True))
 
 

@@ -42,22 +42,26 @@ class PromptScores:
     def add(self, start: int, logits_CV: Tensor) -> None:
         """Read the logits of rows `start`, `start + 1`, ...; the prompt's last row predicts nothing of it."""
         rows = slice(start, min(start + len(logits_CV), len(self._following)))
-        logits_CV = logits_CV[: rows.stop - rows.start].float()
+        logits_CV, device = logits_CV[: rows.stop - rows.start].float(), logits_CV.device
         if not len(logits_CV):
             return
         logprobs_CV = torch.log_softmax(logits_CV, dim=-1)
         later = slice(rows.start + 1, rows.stop + 1)  # the prompt tokens that these rows predict
         if self._scored is not None:
-            self._scored[later] = logprobs_CV.gather(1, self._following[rows, None]).squeeze(1).numpy()
+            following = self._following[rows].to(device)
+            scores = logprobs_CV.gather(1, following.clamp(min=0)[:, None]).squeeze(1)
+            scores = scores.masked_fill(following < 0, float("nan"))  # images are no tokens
+            self._scored[later] = scores.cpu().numpy()
         if self._topk is not None:
             best = logprobs_CV.topk(self._op.topk_prompt_logprobs, dim=-1)
-            self._topk.token_ids[later], self._topk.logprobs[later] = best.indices.numpy(), best.values.numpy()
+            self._topk.token_ids[later] = best.indices.cpu().numpy()
+            self._topk.logprobs[later] = best.values.cpu().numpy()
         if self._targets is not None:
             self._score_targets(self._targets, rows, logprobs_CV)
         if self._alt is not None:
             drawn_Ck = self._draw(logits_CV, self._uniforms[rows])
-            self._alt.tokens[rows] = drawn_Ck.numpy()
-            self._alt.logprobs[rows] = logprobs_CV.gather(1, drawn_Ck).numpy()
+            self._alt.tokens[rows] = drawn_Ck.cpu().numpy()
+            self._alt.logprobs[rows] = logprobs_CV.gather(1, drawn_Ck).cpu().numpy()
 
     def fields(self) -> dict[str, Any]:
         """Of a `SampleResult`."""
@@ -72,7 +76,9 @@ class PromptScores:
         targets = self._op.target_prompt_logprobs
         assert targets is not None
         cells = np.flatnonzero((targets.rows >= rows.start) & (targets.rows < rows.stop) & (targets.tokens >= 0))
-        scores[cells] = logprobs_CV.numpy()[targets.rows[cells] - rows.start, targets.tokens[cells]]
+        asked = (targets.rows[cells] - rows.start, targets.tokens[cells])
+        chosen = logprobs_CV[tuple(torch.from_numpy(x.astype(np.int64)).to(logprobs_CV.device) for x in asked)]
+        scores[cells] = chosen.cpu().numpy()
 
     def _draw(self, logits_CV: Tensor, uniforms_Ck: np.ndarray) -> Tensor:
         """By inversion, as samples are drawn."""
@@ -80,5 +86,5 @@ class PromptScores:
         if temperature < MIN_TEMPERATURE:
             return logits_CV.argmax(dim=-1, keepdim=True).expand(-1, uniforms_Ck.shape[1])
         cumulative_CV = torch.softmax(logits_CV / temperature, dim=-1).cumsum(dim=-1, dtype=torch.float64)
-        goals_Ck = torch.from_numpy(uniforms_Ck) * cumulative_CV[:, -1:]
+        goals_Ck = torch.from_numpy(uniforms_Ck).to(logits_CV.device) * cumulative_CV[:, -1:]
         return torch.searchsorted(cumulative_CV, goals_Ck, right=True).clamp_(max=logits_CV.shape[1] - 1)

@@ -7,10 +7,12 @@ from torch import Tensor
 
 from hone.engine.contract import Sample, SamplePart, Share
 from hone.engine.models.load import LoadedModel
+from hone.engine.models.vision import check_images
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.version import AdapterVersion
 from hone.errors import UserError
+from hone.protocol.model_input import text_of
 from hone.protocol.types import SampledSequence, SampleResult, StopReason, TopkLogprobs
 
 
@@ -123,9 +125,10 @@ def check_sample(op: Sample, model: LoadedModel, capacity: int) -> int:
     params, config = op.params, model.config
     if not len(op.prompt):
         raise UserError("prompt is empty; it needs at least one token")
-    if op.prompt.min() < 0 or op.prompt.max() >= config.vocab_size:
-        bad = op.prompt[(op.prompt < 0) | (op.prompt >= config.vocab_size)][0]
-        raise UserError(f"prompt holds token {bad}; this model's vocabulary is 0..{config.vocab_size - 1}")
+    text = text_of(op.prompt, op.images)
+    wrong = text[(text < 0) | (text >= config.vocab_size)]
+    if len(wrong):
+        raise UserError(f"prompt holds token {wrong[0]}; this model's vocabulary is 0..{config.vocab_size - 1}")
     if params.max_tokens is not None and params.max_tokens < 1:
         raise UserError(f"max_tokens must be at least 1, found {params.max_tokens}")
     found, limit = len(op.prompt), min(config.max_context, capacity)
@@ -165,4 +168,5 @@ def check_sample(op: Sample, model: LoadedModel, capacity: int) -> int:
                 f"target_prompt_logprobs holds token {wrong[0]}; this model's vocabulary is "
                 f"0..{config.vocab_size - 1}, and -1 asks for nothing"
             )
+    check_images(op.images, model.vision, "prompt")
     return max_tokens

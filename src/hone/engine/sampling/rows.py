@@ -9,32 +9,18 @@ from torch import Tensor
 from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PackedAttention, stable_blocks
 from hone.engine.head import capped
 from hone.engine.lora.batch import LoraBatch, LoraSpan
-from hone.engine.lora.linear import project
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
+from hone.engine.models.pictures import Pictured
 from hone.engine.models.weights import DenseMlp, LayerWeights
 from hone.engine.rowwise import MIN_COLUMNS, MIN_ROWS
 from hone.engine.sampling.draw import DrawSettings, draw_settings
 from hone.engine.sampling.request import RunningSequence
 from hone.engine.sampling.step import StepLayer, StepLora, StepRows, StepShape, compiled_dense_step
-from hone.engine.sampling.version import AdapterVersion
+from hone.engine.sampling.version import adapter_spans
 
 SPARE_BLOCKS = 16
 """Room for so many more per sequence, until the rows are laid out anew."""
-
-
-def adapter_spans(versions: Sequence[AdapterVersion | None], starts: Sequence[int]) -> list[LoraSpan]:
-    """Which rows are whose: part i is `starts[i]:starts[i + 1]`. Neighbouring parts of one adapter become one span;
-    parts of the base model none."""
-    spans: list[LoraSpan] = []
-    for i, version in enumerate(versions):
-        if version is None:
-            continue
-        start, stop = starts[i], starts[i + 1]
-        if spans and spans[-1].weights is version.weights and spans[-1].stop == start:
-            start = spans.pop().start
-        spans.append(LoraSpan(start, stop, version.weights, None, version.scale))
-    return spans
 
 
 class RunningRows:
@@ -84,25 +70,35 @@ class RunningRows:
             return self._step(tokens_T, positions_T, slots_B, blocks_BN, self._first_block)[:count]
         positions_B = positions_T[:count]
         attend = DecodeAttention(self._cache, blocks_BN, slots_B, positions_B)
-        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora)
+        pictured = [
+            Pictured(row, row + 1, position, s.request.operation.images)
+            for row, (s, position) in enumerate(zip(self.sequences, positions, strict=True))
+            if s.request.operation.images
+        ]
+        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, self._lora, pictured=pictured)
         return head_logits(self._model, hidden_Th, self._lora)[:count]
 
     def _logits_anew(self) -> Tensor:
         """The same for a model that cannot go on from a cache: one pass over everything so far."""
         count, tokens = len(self.sequences), [s.all_tokens() for s in self.sequences]
-        starts = np.cumsum([0, *(len(t) for t in tokens)])
-        spans = adapter_spans([s.request.version for s in self.sequences], starts.tolist())
+        starts = np.cumsum([0, *(len(t) for t in tokens)]).tolist()
+        spans = adapter_spans([s.request.version for s in self.sequences], starts)
         tokens_T = torch.from_numpy(np.concatenate(tokens).astype(np.int64))
         positions_T = torch.cat([torch.arange(len(t)) for t in tokens])
         attend = PackedAttention([len(t) for t in tokens])
-        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, LoraBatch(spans))
-        last = [*(starts[1:] - 1).tolist(), *[int(starts[-1]) - 1] * self._padding]
+        pictured = [
+            Pictured(start, stop, 0, s.request.operation.images)
+            for s, start, stop in zip(self.sequences, starts, starts[1:], strict=False)
+            if s.request.operation.images
+        ]
+        hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, LoraBatch(spans), pictured=pictured)
+        last = [*(stop - 1 for stop in starts[1:]), *[starts[-1] - 1] * self._padding]
         return head_logits(self._model, hidden_Th[last], self._lora)[:count]
 
 
 def head_logits(model: LoadedModel, hidden_Th: Tensor, lora: LoraBatch) -> Tensor:
     """[T, V]"""
-    logits_TV = project(hidden_Th, model.decoder.weights.head, lora.segments("head"))
+    logits_TV = lora.project("head", hidden_Th, model.decoder.weights.head)
     return capped(logits_TV, model.config.logit_cap)
 
 

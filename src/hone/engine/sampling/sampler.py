@@ -7,22 +7,24 @@ nor on how often it was preempted.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 
 import torch
 from torch import Tensor
 
 from hone.engine.attention import BLOCK, KeyValueCache
+from hone.engine.backends.backend import Rows
 from hone.engine.contract import Sample, SamplePart
 from hone.engine.head import CHUNK_ELEMENTS
-from hone.engine.lora.batch import LoraBatch
 from hone.engine.models.load import LoadedModel
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
+from hone.engine.sampling.image_names import ImageNames
 from hone.engine.sampling.prefill import Chunk, Prefill, run_chunks
 from hone.engine.sampling.prefixes import PrefixIndex
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
-from hone.engine.sampling.rows import RunningRows, adapter_spans, head_logits
+from hone.engine.sampling.rows import head_logits
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.streams import uniform_stream
 from hone.engine.sampling.turns import Standings, WaitingLine, divide, gets_tokens
@@ -36,11 +38,14 @@ class Sampler:
         computed between two tokens of theirs, so that they do not wait longer."""
         config = model.config
         self._model, self._max_rows, self._prefill_tokens = model, max_rows, prefill_tokens
-        blocks = 1 + cache_bytes // KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim)
+        per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim, model.backend.dtype)
+        blocks = 1 + cache_bytes // per_block
         self._prefixes = PrefixIndex(blocks)
+        self._images = ImageNames()
         self._pool = self._prefixes.pool
         shape = (config.kv_heads, config.head_dim) if config.cached else (0, 0)  # blocks are still counted
-        self._cache = KeyValueCache(config.layers, blocks, *shape)
+        self._cache = model.backend.cache(config.layers, blocks, *shape)
+        self._lay_out = model.backend.decoding(model, self._cache, max_rows)
         self._numbers = count()
         self._waiting: WaitingLine[Prefill] = WaitingLine()
         self._filling: list[Prefill] = []
@@ -48,7 +53,7 @@ class Sampler:
         self._ready: list[Prefill] = []
         """In the cache, until rows are free for all that comes out of them."""
         self._running: list[RunningSequence] = []
-        self._rows: RunningRows | None = None
+        self._rows: Rows | None = None
         self._parts: list[tuple[int, SamplePart]] = []
         self.prefilled_tokens = 0
         """Computed so far, other than by drawing them."""
@@ -62,6 +67,7 @@ class Sampler:
         max_tokens = check_sample(op, self._model, self._pool.size * BLOCK)
         strings = any(isinstance(s, str) for s in op.params.stop or ())
         stop = StopRule(op.params.stop, self._model.config.eos_token_ids, self._model.tokenizer if strings else None)
+        op = replace(op, prompt=self._images.fill(op.prompt, op.images))
         waiting = list(reversed(range(op.num_samples)))
         request = SampleRequest(ticket, next(self._numbers), op, version, stop, max_tokens, waiting)
         self._waiting.add(Prefill(request))
@@ -181,11 +187,11 @@ class Sampler:
         one, request = chunk.prefill, chunk.prefill.request
         if not one.is_read:
             return
-        lora = LoraBatch(adapter_spans([request.version], [0, len(hidden_Th)]))
+        lora = self._model.backend.sampling_lora([request.version], [0, len(hidden_Th)])
         if one.is_scored:
             if not chunk.start or request.scores is None:
                 request.scores = PromptScores(request.operation)
-            size = max(1, CHUNK_ELEMENTS // self._model.config.vocab_size)
+            size = max(1, CHUNK_ELEMENTS * self._model.backend.head_room // self._model.config.vocab_size)
             for start in range(0, len(hidden_Th), size):
                 logits_CV = head_logits(self._model, hidden_Th[start : start + size], lora)
                 request.scores.add(chunk.start + start, logits_CV)
@@ -262,7 +268,7 @@ class Sampler:
         self._grow()
         if not self._running:
             return
-        rows = self._rows = self._rows or RunningRows(self._model, self._cache, self._running)
+        rows = self._rows = self._rows or self._lay_out(self._running)
         yield from self._extend(rows.sequences, rows.logits(), rows.settings)
 
     def _grow(self) -> None:

@@ -1,23 +1,32 @@
 """An immutable copy of an adapter's weights, prepared for sampling."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from hone.engine.attention import SINGLE
+from hone.engine.lora.batch import LoraSpan
 from hone.engine.lora.layout import GroupWeights, LoraLayout
 
 
 @dataclass(frozen=True)
 class AdapterVersion:
+    layout: LoraLayout
+    flat: Tensor
     weights: dict[str, GroupWeights]
-    scale: float
+    """By group, as a CPU multiplies with them; a GPU gathers what it needs from `flat`."""
+
+    @property
+    def scale(self) -> float:
+        return self.layout.scale
 
     @property
     def bytes(self) -> int:
         """Of the matrices."""
-        return sum(x.nbytes for group in self.weights.values() for x in (group.a, *group.b))
+        matrices = [x for group in self.weights.values() for x in (group.a, *group.b)]
+        return sum(x.nbytes for x in matrices or [self.flat])
 
 
 def make_version(layout: LoraLayout, flat: Tensor) -> AdapterVersion:
@@ -29,7 +38,21 @@ def make_version(layout: LoraLayout, flat: Tensor) -> AdapterVersion:
     """
     views = layout.views(flat)
     fused = {name: g if layout.groups[name].b_experts else _fuse(g) for name, g in views.items()}
-    return AdapterVersion(fused, layout.scale)
+    return AdapterVersion(layout, flat, fused)
+
+
+def adapter_spans(versions: Sequence[AdapterVersion | None], starts: Sequence[int]) -> list[LoraSpan]:
+    """Which rows are whose: part i is `starts[i]:starts[i + 1]`. Neighbouring parts of one adapter become one span;
+    parts of the base model none."""
+    spans: list[LoraSpan] = []
+    for i, version in enumerate(versions):
+        if version is None:
+            continue
+        start, stop = starts[i], starts[i + 1]
+        if spans and spans[-1].weights is version.weights and spans[-1].stop == start:
+            start = spans.pop().start
+        spans.append(LoraSpan(start, stop, version.weights, None, version.scale))
+    return spans
 
 
 def _fuse(group: GroupWeights) -> GroupWeights:

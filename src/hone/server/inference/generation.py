@@ -6,20 +6,25 @@ An engine that ends meanwhile is waited for, and the same sample drawn again: it
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from hone.engine.contract import BaseModel, Sample, SamplePart
 from hone.errors import EngineLostError, ForbiddenError, NotFoundError, UserError
 from hone.observe import metrics
-from hone.protocol.types import SampleResult
+from hone.protocol.model_input import ImageChunk, ModelInput
+from hone.protocol.types import Image, SampleResult
 from hone.protocol.uris import SCHEME, parse_path
 from hone.server import usage
 from hone.server.bases import check_base
 from hone.server.budgets import Budgets
 from hone.server.inference.tokenizer import TextTokenizer
+from hone.server.prompts import Chunks, join_prompt
 from hone.server.recovery import ATTEMPTS, EngineKeeper
 from hone.server.shares import Shares
 from hone.server.store import Store
@@ -73,6 +78,18 @@ class Generation:
             loading = asyncio.create_task(asyncio.to_thread(TextTokenizer, Path(directory)))
             self._tokenizers[directory] = loading
         return await asyncio.shield(self._tokenizers[directory])
+
+    async def conversation(
+        self, base_model: str, messages: list[dict[str, Any]], images: Sequence[Image], *how: Any, **more: Any
+    ) -> ModelInput:
+        """The prompt, as `TextTokenizer.encode_chat` makes it, with the images in their places."""
+        tokenizer = await self.tokenizer(base_model)
+        if images and tokenizer.image_token is None:
+            raise UserError(f"messages hold {len(images)} images, and {base_model} reads text only")
+        tokens = await asyncio.to_thread(tokenizer.encode_chat, messages, *how, **more)
+        if tokenizer.image_token is None or not images:
+            return ModelInput(np.asarray(tokens, np.int32), ())
+        return await join_prompt(place_images(tokens, images, tokenizer.image_token), base_model, self._keeper)
 
     async def draw(self, operation: Sample, key_id: int) -> SampleResult:
         """The whole result, on this key's account; cancelling it stops the sampling."""
@@ -150,6 +167,21 @@ class Generation:
         if name not in self._models:
             raise NotFoundError(f"model {name!r} is not served here; this server has {', '.join(self._models)}")
         return name
+
+
+def place_images(tokens: list[int], images: Sequence[Image], image_token: int) -> Chunks:
+    places = [place for place, token in enumerate(tokens) if token == image_token]
+    if len(places) != len(images):
+        raise UserError(
+            f"the model's chat template leaves {len(places)} places for {len(images)} images; text must not hold the "
+            "token that stands for one"
+        )
+    chunks: list[np.ndarray | ImageChunk] = []
+    start = 0
+    for place, image in zip(places, images, strict=True):
+        chunks += [np.asarray(tokens[start:place], np.int32), ImageChunk(image, None)]
+        start = place + 1
+    return [*chunks, np.asarray(tokens[start:], np.int32)]
 
 
 def parts_of(index: int, result: SampleResult) -> list[SamplePart]:

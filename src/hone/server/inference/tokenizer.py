@@ -59,6 +59,12 @@ class TextTokenizer:
         return self.decode([token]).encode()
 
     @cached_property
+    def image_token(self) -> int | None:
+        """What the chat template writes where an image is; None for a model that reads text only."""
+        found = _read_json(self._directory / "config.json").get("image_token_id")
+        return found if isinstance(found, int) else None
+
+    @cached_property
     def template(self) -> ChatTemplate:
         config = _read_json(self._directory / "tokenizer_config.json")
         source = config.get("chat_template")

@@ -1,13 +1,11 @@
 """The Anthropic-compatible API, under `/anthropic/api`: messages, and what they would cost in tokens."""
 
-import asyncio
 import json
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -15,6 +13,7 @@ from starlette.routing import Route
 from hone.engine.contract import Sample, SamplePart
 from hone.errors import HoneError
 from hone.protocol import anthropic
+from hone.protocol.model_input import ModelInput
 from hone.protocol.types import SampleResult, SamplingParams
 from hone.server.access import caller_of
 from hone.server.bodies import read
@@ -22,7 +21,6 @@ from hone.server.failures import anthropic_error
 from hone.server.inference.events import EventStream, opened, while_connected
 from hone.server.inference.generation import Target, parts_of
 from hone.server.inference.reading import Piece, Reader, ToolCall
-from hone.server.inference.tokenizer import TextTokenizer
 from hone.server.service import Service
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_use": "tool_use"}
@@ -33,7 +31,7 @@ async def messages(request: Request) -> Response:
     body = await read(request, anthropic.Messages)
     target = await service.generation.target(body.model)
     tokenizer = await service.generation.tokenizer(target.base_model)
-    operation = _operation(body, target, await _prompt(body, tokenizer))
+    operation = _operation(body, target, await _prompt(body, target, service))
     reader = Reader(tokenizer, body.stop_sequences or (), with_tools=body.shown_tools is not None)
     if body.stream:
         parts = await while_connected(request, opened(service.generation.stream(operation, caller_of(request).key.id)))
@@ -54,21 +52,21 @@ async def count_tokens(request: Request) -> JSONResponse:
     service: Service = request.app.state.service
     body = await read(request, anthropic.CountTokens)
     target = await service.generation.target(body.model)
-    tokenizer = await service.generation.tokenizer(target.base_model)
-    return JSONResponse({"input_tokens": len(await _prompt(body, tokenizer))})
+    return JSONResponse({"input_tokens": len((await _prompt(body, target, service)).tokens)})
 
 
-async def _prompt(body: anthropic.CountTokens, tokenizer: TextTokenizer) -> list[int]:
-    return await asyncio.to_thread(
-        tokenizer.encode_chat, body.conversation(), body.shown_tools, continue_last=body.continues
+async def _prompt(body: anthropic.CountTokens, target: Target, service: Service) -> ModelInput:
+    return await service.generation.conversation(
+        target.base_model, body.conversation(), body.images, body.shown_tools, continue_last=body.continues
     )
 
 
-def _operation(body: anthropic.Messages, target: Target, prompt: list[int]) -> Sample:
+def _operation(body: anthropic.Messages, target: Target, prompt: ModelInput) -> Sample:
     return Sample(
         base_model=target.base_model,
         version=target.version,
-        prompt=np.asarray(prompt, np.int32),
+        prompt=prompt.tokens,
+        images=prompt.images,
         num_samples=1,
         params=SamplingParams(
             max_tokens=body.max_tokens,

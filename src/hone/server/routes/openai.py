@@ -19,6 +19,7 @@ from starlette.routing import Route
 from hone.engine.contract import Sample, SamplePart
 from hone.errors import HoneError
 from hone.protocol import openai
+from hone.protocol.model_input import ModelInput
 from hone.protocol.types import SampleResult, SamplingParams
 from hone.server.access import caller_of, visible_projects
 from hone.server.bodies import read
@@ -45,7 +46,8 @@ async def completions(request: Request) -> Response:
     for prompt in body.prompts:
         tokens = await asyncio.to_thread(tokenizer.encode, prompt) if isinstance(prompt, str) else prompt
         # the engine always draws one token, also where only the prompt was asked for
-        operation = _operation(body, target, tokens, max(1, max_tokens), body.logprobs, score_prompt=bool(body.echo))
+        given = ModelInput(np.asarray(tokens, np.int32), ())
+        operation = _operation(body, target, given, max(1, max_tokens), body.logprobs, score_prompt=bool(body.echo))
         if body.stream:
             return await _streamed(request, operation, "text_completion", body, CompletionWriter(tokenizer, body, None))
         result = await while_connected(request, service.generation.draw(operation, caller_of(request).key.id))
@@ -64,7 +66,9 @@ async def chat_completions(request: Request) -> Response:
     target = await service.generation.target(body.model)
     tokenizer = await service.generation.tokenizer(target.base_model)
     messages = [message.to_template() for message in body.messages]
-    prompt = await asyncio.to_thread(tokenizer.encode_chat, messages, body.shown_tools, body.chat_template_kwargs)
+    prompt = await service.generation.conversation(
+        target.base_model, messages, body.images, body.shown_tools, body.chat_template_kwargs
+    )
     operation = _operation(body, target, prompt, body.max_completion_tokens or body.max_tokens, body.top_logprobs)
     writer = ChatWriter(tokenizer, body)
     if body.stream:
@@ -102,7 +106,7 @@ def _model(name: str, created: int) -> dict[str, Any]:
 def _operation(
     body: openai.Completing,
     target: Target,
-    prompt: list[int],
+    prompt: ModelInput,
     max_tokens: int | None,
     top_logprobs: int | None,
     score_prompt: bool = False,
@@ -110,7 +114,8 @@ def _operation(
     return Sample(
         base_model=target.base_model,
         version=target.version,
-        prompt=np.asarray(prompt, np.int32),
+        prompt=prompt.tokens,
+        images=prompt.images,
         num_samples=body.n or 1,
         params=SamplingParams(
             max_tokens=max_tokens,

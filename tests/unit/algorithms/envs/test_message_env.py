@@ -2,29 +2,46 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import tinker
+from transformers import AutoTokenizer
 
+import hone
 from hone.algorithms.datums import policy_datums
 from hone.algorithms.envs.built_in import ENVIRONMENTS
 from hone.algorithms.envs.guess_number import GuessNumber
-from hone.algorithms.envs.message_env import Checkable, GroupBuilder, TokenEnv, TokenLimits
+from hone.algorithms.envs.message_env import Checkable, Dialogue, GroupBuilder, TokenEnv, TokenLimits
 from hone.algorithms.envs.problems import ProblemEnv
 from hone.algorithms.graders.exact import Exact
 from hone.algorithms.graders.grade import Task
+from hone.algorithms.messages import Message, ToolSpec
+from hone.algorithms.renderers import Renderer, get_renderer
 from hone.algorithms.types import Observation, PromptTooLong, SampledTokens, StepResult, Trajectory, Transition
 from tests.support.chatml import END, ByteChatMl
 
 RENDERER = ByteChatMl()
 
 
-async def rollout(env: TokenEnv, inner: Checkable) -> Trajectory:
+def sampled(renderer: Renderer, messages: list[Message], answer: Message, tools: Sequence[ToolSpec]) -> list[int]:
+    """The tokens with which a model says `answer`: what a training example has after the prompt."""
+    if isinstance(renderer, ByteChatMl):
+        return renderer.answer_tokens(answer)
+    prompt = renderer.build_generation_prompt(messages, tools=tools)
+    example = renderer.build_supervised_example([*messages, answer], tools=tools).model_input
+    return example.to_ints()[prompt.length :]
+
+
+async def rollout(renderer: Renderer, inner: Checkable) -> Trajectory:
+    env = TokenEnv(renderer, inner)
     found = await env.initial_observation()
     assert isinstance(found, Observation)
     prompt, transitions = found.prompt, []
     while True:
-        tokens = RENDERER.answer_tokens(await inner.gold_reply())
+        assert isinstance(inner, Dialogue)
+        tokens = sampled(renderer, inner.messages, await inner.gold_reply(), inner.tools)
         step = await env.step(tokens)
         action = SampledTokens(tokens, [-1.0] * len(tokens), "stop")
         transitions.append(Transition(prompt, action, step.reward, step.metrics, step.logs))
@@ -33,10 +50,18 @@ async def rollout(env: TokenEnv, inner: Checkable) -> Trajectory:
             return Trajectory(transitions, prompt)
 
 
+@pytest.fixture(scope="module")
+def tiny() -> Renderer:
+    """The embedded model's own format."""
+    folder = Path(hone.__file__).parent / "assets" / "tiny"
+    return get_renderer("qwen3_instruct", AutoTokenizer.from_pretrained(folder))
+
+
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_every_environment_runs_in_tokens_and_is_one_datum(name: str) -> None:
+@pytest.mark.parametrize("own", [True, False])
+def test_every_environment_runs_in_tokens_and_is_one_datum(name: str, own: bool, tiny: Renderer) -> None:
     inner = ENVIRONMENTS[name].make(3)
-    trajectory = asyncio.run(rollout(TokenEnv(RENDERER, inner), inner))
+    trajectory = asyncio.run(rollout(RENDERER if own else tiny, inner))
     total = sum(transition.reward for transition in trajectory.transitions)
     assert total == pytest.approx(inner.best_return)
     assert len(policy_datums(trajectory, 1.0)) == 1

@@ -95,6 +95,16 @@ def test_a_template_that_rewrites_history_trains_its_last_answer_only() -> None:
     assert "hm" not in renderer.encoder.decode(last.model_input.to_ints())
 
 
+def test_a_conversation_may_begin_with_an_answer() -> None:
+    first = "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}" + CHATML
+    assert learned(made(first), TALK[1:], TrainOnWhat.LAST_ASSISTANT_MESSAGE) == ["now<|im_end|>"]
+    assert made(first).build_generation_prompt(TALK[1:]).length > 0
+
+
+def test_a_template_that_trims_does_not_extend() -> None:
+    assert not made(CHATML.replace("m.content", "m.content | trim")).has_extension_property
+
+
 def test_a_template_that_is_not_stable_at_all_trains_nothing() -> None:
     with pytest.raises(RendererError, match="cannot be found"):
         made(COUNTS).build_supervised_example(TALK)
@@ -155,7 +165,7 @@ def test_templates_errors_are_said() -> None:
 
 SHARED = {
     # By template: a tokenizer, and whether prompts extend each other.
-    "llama3_1": ("llama3", True),
+    "llama3_1": ("llama3", False),
     "qwen2_5": ("qwen3", True),
     "qwen3": ("qwen3", False),
     "qwen3_instruct_2507": ("qwen3", True),

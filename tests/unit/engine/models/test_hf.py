@@ -3,8 +3,6 @@
 import copy
 import functools
 import json
-import queue
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +12,27 @@ import torch
 import transformers
 
 from hone.engine import contract as c
+from hone.engine.backends.cpu import CPU
 from hone.engine.batch import cut
 from hone.engine.checkpoints import capture, peft_tensors
 from hone.engine.exports import rewrite_for_peft, write_export
-from hone.engine.loop import EngineLoop, Limits
 from hone.engine.lora.state import AdapterState
 from hone.engine.models.config import OtherArchitecture
 from hone.engine.models.hf import HfDecoder, load_hf
 from hone.engine.models.load import LoadedModel, load_model, read_shape
 from hone.engine.parity import merge
 from hone.engine.trainer import run_pieces
-from hone.engine.wire import CLOSE
 from hone.errors import UserError
 from hone.protocol.types import AdamParams, Datum, LoraConfig, SamplingParams
 from tests.unit.engine.material import (
     VOCAB,
+    Engine,
     forward_backward,
     random_datum,
     reference_logprobs,
     relative_error,
     trained_adapter,
+    weight_gradient,
 )
 
 TOLERANCE = 1e-5
@@ -150,7 +149,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def as_hf(directory: Path) -> HfDecoder:
     """The hf path on a model that our own decoder runs."""
-    return load_hf(directory, torch.float32, OtherArchitecture("for the test"))
+    return load_hf(directory, CPU, OtherArchitecture("for the test"))
 
 
 def moved(model: LoadedModel, rank: int = 3) -> AdapterState:
@@ -245,21 +244,6 @@ def test_gradients_are_those_of_the_merged_weights(name: str, others: Any) -> No
         assert relative_error(da, (scale * b.mT @ dweight).sum_to_size(da.shape)) <= GRADIENTS, site
 
 
-def weight_gradient(model: Any, site: str) -> torch.Tensor:
-    """[O, I], or of experts [E, O, I]."""
-    path, _, last = site.rpartition(".")
-    if not path.endswith(".experts"):
-        module = model.get_submodule(site)
-        gradient: torch.Tensor = module.weight.grad
-        return gradient.t() if type(module).__name__ == "Conv1D" else gradient
-    experts = model.get_submodule(path)
-    gradient = (experts.down_proj if last == "w2" else experts.gate_up_proj).grad
-    if type(experts).__name__ == "GptOssExperts":
-        gradient = gradient.mT
-        return gradient if last == "w2" else gradient[:, {"w1": 0, "w3": 1}[last] :: 2]
-    return gradient if last == "w2" else gradient.chunk(2, dim=1)[{"w1": 0, "w3": 1}[last]]
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_computed_again_changes_no_bit(name: str, others: Any) -> None:
     model, state = others(name), moved(others(name))
@@ -288,32 +272,6 @@ def test_neighbours_change_no_bit(name: str, others: Any) -> None:
 
 
 # through the engine
-
-
-class Engine:
-    """An `EngineLoop` on a thread of its own."""
-
-    def __init__(self, models: dict[str, LoadedModel]) -> None:
-        self._replies: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self._loop = EngineLoop(models, Limits(micro_batch_tokens=64), lambda *reply: self._replies.put(reply))
-        self._thread = threading.Thread(target=self._loop.run, daemon=True)
-
-    def __enter__(self) -> "Engine":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._loop.put(0, CLOSE)
-        self._thread.join(30)
-
-    def ask(self, *operations: Any) -> list[Any]:
-        for ticket, operation in enumerate(operations):
-            self._loop.put(ticket, operation)
-        replies = dict(self._replies.get(timeout=30) for _ in operations)
-        for reply in replies.values():
-            if isinstance(reply, Exception):
-                raise reply
-        return [replies[ticket] for ticket in range(len(operations))]
 
 
 def scored(prompt: np.ndarray, sampled: np.ndarray, adapter: str) -> c.ForwardBackward:

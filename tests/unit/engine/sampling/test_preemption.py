@@ -1,6 +1,7 @@
 """A small cache under random load: every block accounted for, nobody waits forever, and the same bits as alone."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -77,9 +78,13 @@ class Uncached:
     """Computes every sequence from its beginning, as models of transformers do that cannot go on from a cache."""
 
     def __init__(self, model: LoadedModel) -> None:
-        self._forward, self.weights = model.decoder.forward, model.decoder.weights
+        decoder = model.decoder
+        self._forward, self.weights, self.backend = decoder.forward, decoder.weights, decoder.backend
 
-    def forward(self, tokens_T: Tensor, positions_T: Tensor, attend: Any, lora: LoraBatch) -> Tensor:
+    def forward(
+        self, tokens_T: Tensor, positions_T: Tensor, attend: Any, lora: LoraBatch, pictured: Sequence[Any]
+    ) -> Tensor:
+        assert not pictured
         starts = [*(positions_T == 0).nonzero()[:, 0].tolist(), len(positions_T)]
         lengths = [stop - start for start, stop in pairwise(starts)]
         return self._forward(tokens_T, positions_T, PackedAttention(lengths), lora)

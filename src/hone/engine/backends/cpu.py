@@ -1,0 +1,63 @@
+"""A CPU, in float32: adapters compute from their flat vectors, and no result depends on who else is served."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hone.engine.attention import Attend, Continuation, KeyValueCache, PackedAttention, PrefillAttention
+from hone.engine.backends.backend import Part, Rows
+from hone.engine.lora.batch import LoraBatch, LoraSpan
+from hone.engine.lora.layout import LoraLayout
+from hone.engine.models.norm import rms_norm
+from hone.engine.sampling.version import AdapterVersion, adapter_spans, make_version
+
+if TYPE_CHECKING:
+    from hone.engine.models.load import LoadedModel
+    from hone.engine.sampling.request import RunningSequence
+
+
+class CpuBackend:
+    device, dtype = torch.device("cpu"), torch.float32
+    head_room = 1
+    limits: Mapping[str, int] = {}
+    memory_bytes = None
+
+    def rms_norm(self, x: Tensor, folded: Tensor, eps: float) -> Tensor:
+        return rms_norm(x, folded, eps)
+
+    def packed(self, lengths: Sequence[int]) -> Attend:
+        return PackedAttention(lengths)
+
+    def cache(self, layers: int, blocks: int, kv_heads: int, head_dim: int) -> KeyValueCache:
+        return KeyValueCache(layers, blocks, kv_heads, head_dim)
+
+    def prefill(
+        self, lengths: Sequence[int], cache: KeyValueCache, slots_T: Tensor, continued: Sequence[Continuation]
+    ) -> Attend:
+        return PrefillAttention(lengths, cache, slots_T, continued)
+
+    def training_lora(self, parts: Sequence[Part], backward: bool) -> LoraBatch:
+        return LoraBatch(
+            [
+                LoraSpan(start, stop, a.weight_views, a.gradient_views() if backward else None, a.layout.scale)
+                for start, stop, a in parts
+            ]
+        )
+
+    def sampling_lora(self, versions: Sequence[AdapterVersion | None], starts: Sequence[int]) -> LoraBatch:
+        return LoraBatch(adapter_spans(versions, starts))
+
+    def version(self, layout: LoraLayout, flat: Tensor) -> AdapterVersion:
+        return make_version(layout, flat)
+
+    def decoding(
+        self, model: "LoadedModel", cache: KeyValueCache, max_rows: int
+    ) -> "Callable[[Sequence[RunningSequence]], Rows]":
+        from hone.engine.sampling.rows import RunningRows  # which knows decoders, and they their backend
+
+        return lambda sequences: RunningRows(model, cache, sequences)
+
+
+CPU = CpuBackend()
