@@ -248,9 +248,11 @@ async def _openings(
 
 async def _or_failure(work: Awaitable[T], config: RolloutConfig) -> T | RolloutFailure:
     try:
-        async with asyncio.timeout(config.timeout_seconds):
+        async with asyncio.timeout(config.timeout_seconds) as limit:
             return await work
     except Exception as error:
+        if limit.expired():
+            return RolloutFailure(type(error).__name__, f"not done after {config.timeout_seconds} s")
         return _failure(error)
 
 

@@ -113,12 +113,14 @@ def test_rewards_of_the_group_come_on_top() -> None:
 )
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_failed_episode_is_data_and_the_others_go_on(where: str, kind: str, shared: bool) -> None:
-    config = CONFIG.model_copy(update={"timeout_seconds": 0.1, "shared_prompts": shared})
-    group = Group(lambda: [question(), Broken(where, seconds=5), question()])
+    seconds = 0.4 if where == "hang" else None
+    config = CONFIG.model_copy(update={"timeout_seconds": seconds, "shared_prompts": shared})
+    group = Group(lambda: [question(), Broken(where, seconds=60), question()])
     result = run(group, config)
     assert len(result.trajectories_G) == len(result.group_rewards_G) == len(result.metrics_G) == 2
     (failure,) = result.failures
     assert failure.kind == kind
+    assert failure.message
     assert group.cleaned == 1
 
 
