@@ -1,0 +1,71 @@
+"""Environments in the loop of reinforcement learning, with a sampler that reads the prompt instead of a model."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import tinker
+
+from hone.algorithms.envs.built_in import ENVIRONMENTS
+from hone.algorithms.envs.datasets import EpisodeDataset
+from hone.algorithms.envs.games import SelfPlay
+from hone.algorithms.envs.tic_tac_toe import TicTacToe
+from hone.algorithms.rl.config import RolloutConfig
+from hone.algorithms.rl.policy import Policy
+from hone.algorithms.rl.rollouts import run_group, run_groups
+from hone.algorithms.types import TrajectoryGroup
+from tests.support.chatml import END, ByteChatMl
+
+RENDERER = ByteChatMl()
+
+
+class Reader:
+    """Answers with what a function makes of the last message."""
+
+    def __init__(self, answer: Callable[[str], str]) -> None:
+        self.answer = answer
+
+    async def sample(self, prompt: tinker.ModelInput, count: int, params: tinker.SamplingParams) -> Any:
+        text = bytes(token for token in prompt.to_ints() if token < 256).decode()
+        tokens = [*self.answer(text.rsplit("user\n", 1)[1]).encode(), END]
+        one = SimpleNamespace(tokens=tokens, logprobs=[-1.0] * len(tokens), stop_reason="stop", sequence_id=None)
+        return SimpleNamespace(sequences=[one] * count, prompt_cache_hit_tokens=0)
+
+
+def policy(answer: Callable[[str], str]) -> Policy:
+    sampler: Any = Reader(answer)
+    return Policy(sampler, max_tokens=8)
+
+
+def first_free_square(board: str) -> str:
+    found = re.findall(r"(?<![\d])[1-9](?![\d])", board.split("assistant")[0])
+    return found[0]
+
+
+def test_self_play_runs_in_the_loop() -> None:
+    async def run() -> TrajectoryGroup:
+        match = SelfPlay(TicTacToe, RENDERER, ("tic_tac_toe",), turn_timeout_seconds=20)
+        return await run_group(match, policy(first_free_square), (0,), RolloutConfig())
+
+    group = asyncio.run(run())
+    assert group.failures == ()
+    # Squares in their order: X has 1, 3, 5, 7 and with it a diagonal.
+    assert group.total_rewards_G() == [1.0, -1.0]
+    assert [len(trajectory.transitions) for trajectory in group.trajectories_G] == [4, 3]
+
+
+def test_problems_run_in_the_loop() -> None:
+    def subtract(question: str) -> str:
+        numbers = [int(number) for number in re.findall(r"\d+", question)]
+        return str(max(numbers) - min(numbers))
+
+    async def run() -> list[TrajectoryGroup]:
+        make = ENVIRONMENTS["subtract_two_digit"].make
+        dataset = EpisodeDataset(make, RENDERER, batches=1, batch_size=3, group_size=2, tags=("subtract",))
+        return await run_groups(dataset.get_batch(0), policy(subtract), (0,), RolloutConfig(shared_prompts=True))
+
+    groups = asyncio.run(run())
+    assert [group.total_rewards_G() for group in groups] == [[1.0, 1.0]] * 3
+    assert groups[0].tags == ("subtract",)
