@@ -39,12 +39,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' service and env
 from tests.support.fake_tinker import MODEL, FakeService, Latency
 from tests.support.rl_tasks import Dialogue, Group, Problems
 
-STEPS, GROUPS, MEMBERS = 10, 32, 2
+GROUPS, MEMBERS = 32, 2
 SHORT_TURNS, LONG_TURNS = (1, 4), (20, 40)
 TOKENS = 8
 
 
-def uneven(prompt: list[int], reply: list[int], wanted: int, scale: int = 1) -> Problems:
+def uneven(steps: int, prompt: list[int], reply: list[int], wanted: int, scale: int = 1) -> Problems:
     """Dialogues of a few turns, and one in eight of many; the lengths are drawn by the place in the dataset."""
 
     def turns(index: int, place: int) -> int:
@@ -59,7 +59,7 @@ def uneven(prompt: list[int], reply: list[int], wanted: int, scale: int = 1) -> 
     def batch(index: int) -> list[EnvGroupBuilder]:
         return [builder(index, place) for place in range(GROUPS)]
 
-    return Problems(STEPS, batch)
+    return Problems(steps, batch)
 
 
 LOOPS: Sequence[tuple[str, Callable[..., Any], type[RlConfig], dict[str, Any]]] = (
@@ -110,25 +110,27 @@ def measured(service: Any, model: str, dataset: Problems, context: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--embedded", action="store_true", help="the embedded model on this machine")
-    if parser.parse_args().embedded:
+    parser.add_argument("--steps", type=int, default=10)
+    arguments = parser.parse_args()
+    if arguments.embedded:
         with connect() as service:
-            embedded(service)
+            embedded(service, arguments.steps)
         return
     # Long enough that the processor time of the simulation itself does not count: a step's longest episode takes two
     # seconds and a half, its training one.
     latency = Latency(per_sampled_token=8e-3, per_trained_token=3e-4, per_step=5e-3)
     service = FakeService(context_length=2048, latency=latency)
-    measured(service, MODEL, uneven([1, 2], [3], wanted=5), context=2048)
+    measured(service, MODEL, uneven(arguments.steps, [1, 2], [3], wanted=5), context=2048)
 
 
-def embedded(service: tinker.ServiceClient) -> None:
+def embedded(service: tinker.ServiceClient, steps: int) -> None:
     training = service.create_lora_training_client("hone/tiny", rank=1).result()
     tokenizer = training.get_tokenizer()
     turn = [{"role": "user", "content": "Write a story about a cat."}]
     text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     prompt = tokenizer.encode(text, add_special_tokens=False)
     reply = tokenizer.encode(" and", add_special_tokens=False)
-    measured(service, "hone/tiny", uneven(prompt, reply, wanted=reply[0], scale=2), context=512)
+    measured(service, "hone/tiny", uneven(steps, prompt, reply, wanted=reply[0], scale=2), context=512)
 
 
 if __name__ == "__main__":

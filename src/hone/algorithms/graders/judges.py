@@ -42,7 +42,7 @@ class TinkerJudge:
             stop=self.renderer.get_stop_sequences(),
             seed=seed,
         )
-        answer = await self.sampler.sample_async(prompt, 1, params)
+        answer = await self.sampler.sample(prompt, 1, params)
         message, _ = self.renderer.parse_response(answer.sequences[0].tokens)
         return text_of(message)
 
