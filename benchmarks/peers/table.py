@@ -23,8 +23,8 @@ tests that runs no model.
 """
 
 
-GROWTH = """Against the first size. Tokens and lengths are compared within one chapter; tenants and ranks have chapters of
-their own, so on a busy machine their curves show its load too.
+GROWTH = """Against the first size. Tokens and lengths are compared within one chapter; tenants and ranks have chapters
+of their own, so on a busy machine their curves show its load too.
 """
 
 
