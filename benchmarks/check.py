@@ -1,6 +1,6 @@
 """Has the engine become slower? Compares ratios with the recorded ones; exit code 1 if one is worse.
 
-    python -m benchmarks.check [--record] [--tolerance 0.15]
+    python -m benchmarks.check [--record] [--tolerance 0.2]
 
 The ratios are those of `benchmarks.engine`: ours against Hugging Face + PEFT, and mixed tenants against the same ones
 apart, both in this run, so neither the machine nor its load moves them much. One that looks worse is measured again
@@ -31,7 +31,7 @@ class Verdict:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.check")
     parser.add_argument("--record", action="store_true")
-    parser.add_argument("--tolerance", type=float, default=0.15, help="how much of a ratio may be lost")
+    parser.add_argument("--tolerance", type=float, default=0.2, help="how much of a ratio may be lost")
     args = parser.parse_args()
     measured = measure_ratios()
     if args.record:
@@ -50,7 +50,10 @@ def measure_ratios() -> dict[str, float]:
     from benchmarks.engine import arguments, measure  # takes seconds, which comparing does not need
 
     rows = measure(arguments().parse_args(["--only", "train", "decode", "tenants", "--rounds", "7"]))
-    return {row["metric"]: row["ratio"] for row in rows if "ratio" in row}
+    # a single tenant mixed and apart is the same work twice
+    return {
+        row["metric"]: row["ratio"] for row in rows if "ratio" in row and not row["metric"].startswith("tenants_1_")
+    }
 
 
 def best(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
