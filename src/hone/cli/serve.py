@@ -58,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the key that clients must send (default: HONE_API_KEY, TINKER_API_KEY, or one made on first start)",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON on standard output when ready")
+    parser.add_argument(
+        "--until-stdin-closes",
+        action="store_true",
+        help="stop when standard input is closed too, as it is when the program that started this one ends",
+    )
 
 
 def _port(text: str) -> int:
@@ -84,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         _listening(args.host, args.port) as listener,
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
-        runner.run(_serve(sources, settings, data, held, listener, args.json))
+        runner.run(_serve(sources, settings, data, held, listener, args.json, args.until_stdin_closes))
     return 0
 
 
@@ -177,12 +182,15 @@ async def _serve(
     held: int,
     listener: socket.socket,
     as_json: bool,
+    until_stdin_closes: bool,
 ) -> None:
     """Serve until a signal comes, then stop cleanly."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for stop_signal in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(stop_signal, stopping.set)
+    if until_stdin_closes:
+        loop.add_reader(sys.stdin.fileno(), _end_of_input, sys.stdin.fileno(), stopping)
     if settings.otel:
         spans.enable()
     starting = asyncio.create_task(
@@ -222,6 +230,13 @@ def _import_server() -> None:
     import hone.server.service
     import hone.server.tokenizers
     import hone.server.web  # noqa: F401
+
+
+def _end_of_input(descriptor: int, stopping: asyncio.Event) -> None:
+    """Called whenever there is something to read; what is there does not matter, only that no more can come."""
+    if not os.read(descriptor, 4096):
+        asyncio.get_running_loop().remove_reader(descriptor)
+        stopping.set()
 
 
 def _announce(service: "Service", listener: socket.socket, as_json: bool) -> None:

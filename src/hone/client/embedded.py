@@ -56,6 +56,7 @@ def embedded_server(
         with log.open("a") as stderr:
             process = subprocess.Popen(
                 _command(data_dir or Path(scratch) / "data", models),
+                stdin=subprocess.PIPE,  # closed when this process ends, however it ends; then the server stops
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 # Its own session: Ctrl-C reaches us alone, and we stop it in order.
@@ -69,7 +70,8 @@ def embedded_server(
 
 
 def _command(data_dir: Path, models: Sequence[str]) -> list[str]:
-    command = [sys.executable, "-m", "hone.cli.main", "serve", "--json", "--port", "0", "--data-dir", str(data_dir)]
+    command = [sys.executable, "-m", "hone.cli.main", "serve", "--json", "--until-stdin-closes", "--port", "0"]
+    command += ["--data-dir", str(data_dir)]
     for model in models:
         command += ["--model", model]
     return command
@@ -124,5 +126,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    assert process.stdin is not None
     assert process.stdout is not None
+    process.stdin.close()
     process.stdout.close()

@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -94,3 +97,26 @@ def test_the_command_serves_on_a_free_port(tmp_path: Path) -> None:
     assert command[1:5] == ["-m", "hone.cli.main", "serve", "--json"]
     assert command[-2:] == ["--model", "a=b"]
     assert json.dumps(command)
+
+
+def test_the_server_ends_with_a_program_that_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from hone.client.embedded import embedded_server\n"
+        "with embedded_server(Path(sys.argv[1])) as server:\n"
+        "    print(server.pid, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path / "data")]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        server = int(parent.stdout.readline())
+        assert alive(server)
+        parent.kill()
+    for _ in range(200):
+        if not alive(server):
+            return
+        time.sleep(0.1)
+    os.kill(server, signal.SIGKILL)
+    raise AssertionError("the server outlived the program that it belonged to")
