@@ -23,7 +23,9 @@ pytestmark = [
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[ServerInfo]:
-    with embedded_server(tmp_path / "data", log=tmp_path / "server.log") as running:
+    # of one thread: further ones reserve addresses of their own, so that bounding these would bound nothing
+    settings = {"HONE_TRAINING_THREADS": "1"}
+    with embedded_server(tmp_path / "data", log=tmp_path / "server.log", settings=settings) as running:
         yield running
 
 

@@ -78,7 +78,7 @@ class Limits:
     """Key-value cache of one base model; memory is only used as it fills. When it is full, some sequences wait and are
     computed again later."""
     cache_tokens: int = 1 << 17
-    """The same in tokens, or one whole context, whichever is less: small models would otherwise keep far more than
+    """The same in tokens, but always room for one whole context: small models would otherwise keep far more than
     anybody asks for again."""
     checked_parameters: int = 2_000_000_000
     """Exports of larger base models are not compared with transformers, which loads the model once more."""
@@ -185,6 +185,7 @@ class EngineLoop:
             self.compute_seconds += time.perf_counter() - started
         for lane in (self._disk, self._exports, self._reads):
             lane.close()
+        self._passing.close()
 
     # --- taking in --------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from threading import Barrier
 
 import torch
 
@@ -32,6 +33,11 @@ class SideBySide:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "pass", partial(torch.set_num_threads, 1)) if threads > 1 else None
+        if self._pool is not None:
+            # All of them now: one that cannot be started in a pass, for want of memory, would leave others computing.
+            here = Barrier(threads, timeout=60)
+            for future in [self._pool.submit(here.wait) for _ in range(threads)]:
+                future.result()
 
     def run_pieces(
         self,

@@ -14,7 +14,7 @@ import torch
 
 from hone.engine import contract as c
 from hone.engine import loop as loop_module
-from hone.engine import trainer
+from hone.engine import side_by_side, trainer
 from hone.engine.loop import EngineLoop, Limits
 from hone.engine.models.load import LoadedModel
 from hone.engine.wire import CANCEL, CLOSE
@@ -199,7 +199,7 @@ def test_a_pass_that_fails_half_way_leaves_the_gradient_as_it_was(
             raise RuntimeError("the machine is on fire")
         return results
 
-    monkeypatch.setattr(loop_module, "run_pieces", failing)
+    monkeypatch.setattr(side_by_side, "run_pieces", failing)
     failed = engine.submit(train("a", 2))
     following = engine.submit(train("a", 3, forward_only=True))
     with pytest.raises(ServerError, match="on fire"):

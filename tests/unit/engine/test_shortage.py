@@ -10,6 +10,7 @@ import torch
 
 from hone.engine import contract as c
 from hone.engine import loop as loop_module
+from hone.engine import side_by_side
 from hone.engine.batch import Piece, cut
 from hone.engine.loop import Limits
 from hone.engine.models.load import LoadedModel
@@ -49,7 +50,7 @@ class Machine:
                 raise LACKS[lack]()
             return results
 
-        monkeypatch.setattr(loop_module, "run_pieces", run)
+        monkeypatch.setattr(side_by_side, "run_pieces", run)
 
 
 @pytest.mark.parametrize("lack", LACKS)

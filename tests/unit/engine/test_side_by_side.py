@@ -1,5 +1,6 @@
 """Passes on two threads: nothing depends on who else is served, nor on which thread is first."""
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from hone.engine import side_by_side
 from hone.engine.batch import Piece, cut
-from hone.engine.contract import ForwardBackward
+from hone.engine.contract import ForwardBackward, OptimStep
+from hone.engine.loop import Limits
 from hone.engine.models.load import LoadedModel
 from hone.engine.side_by_side import LEAST_TOKENS, SideBySide, deal
 from hone.engine.trainer import PieceResult, run_pieces
 from hone.protocol.types import LoraConfig
 from tests.unit.engine.material import random_datum, relative_error, trained_adapter
+from tests.unit.engine.test_loop import STEP, RunningLoop, create, train
 
 LENGTHS = {"large": (90, 17, 64, 5, 110, 40, 33), "small": (12, 30), "single": (256,), "gspo": (80, 90, 70, 60)}
 LOSSES = {"gspo": "gspo", "large": "ppo"}
@@ -112,3 +115,41 @@ def test_a_failure_is_told_when_everybody_has_stopped(
     with pytest.raises(RuntimeError, match="no memory"):
         two.run_pieces(model.decoder, [piece("large")], states)
     assert len(ended) == 1
+
+
+def computing_threads() -> int:
+    return sum(thread.name.startswith("pass") for thread in threading.enumerate())
+
+
+def test_the_threads_are_there_from_the_start_and_end_with_the_loop(models: dict[str, LoadedModel]) -> None:
+    before = computing_threads()
+    engine = RunningLoop({"qwen3": models["qwen3"]}, Limits(training_threads=2))
+    assert computing_threads() == before + 2, "none has to be started in a pass, which may find no memory for it"
+    engine.close()
+    assert computing_threads() == before
+
+
+def test_a_part_without_memory_makes_the_piece_smaller(
+    models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both parts compute at once; one finds no memory, and nothing of either stays in the gradient."""
+
+    def run(decoder: Any, pieces: Sequence[Piece], states: Any, recomputed: int) -> list[PieceResult]:
+        results = run_pieces(decoder, pieces, states, recomputed)
+        if len(pieces[0].data) == 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return results
+
+    engine = RunningLoop({"qwen3": models["qwen3"]}, Limits(training_threads=2))
+    op = train("a", 1, lengths=LENGTHS["large"])
+
+    def step() -> tuple[float, float]:
+        engine.ask(create("a"))
+        loss = engine.ask(op).metrics["loss:sum"]
+        return loss, engine.ask(OptimStep("a", STEP))["optimizer/grad_norm"]
+
+    wanted = step()
+    monkeypatch.setattr(side_by_side, "run_pieces", run)
+    found = step()
+    engine.close()
+    assert found == pytest.approx(wanted, rel=1e-5)
