@@ -38,9 +38,9 @@ class Settings:
     """Threads that the engine computes with. Unset: all cores but one. With one, results are equal to the bit under any
     load; with more, to rounding."""
     training_threads: int | None = variable("HONE_TRAINING_THREADS", None)
-    """Parts of a training pass on a CPU that are computed at the same time, each by a thread of its own. Unset: the
-    cores divided by HONE_THREADS, which is 2 on two cores and 1 on more; 1 leaves a core to others. Models that
-    transformers runs are not divided."""
+    """Parts of a training pass, and shares of many running samples, that a CPU computes at the same time, each by a
+    thread of its own. Unset: the cores divided by HONE_THREADS, which is 2 on two cores and 1 on more; 1 leaves a core
+    to others. Models that transformers runs are not divided."""
     device: str = variable("HONE_DEVICE", "cpu")
     """What the engine computes on: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU where there is one. GPUs have to be asked
     for, because none has run this yet."""
