@@ -40,7 +40,7 @@ class Settings:
     training_threads: int | None = variable("HONE_TRAINING_THREADS", None)
     """Parts of a training pass, and shares of many running samples, that a CPU computes at the same time, each by a
     thread of its own. Unset: the cores divided by HONE_THREADS, which is 2 on two cores and 1 on more; 1 leaves a core
-    to others. Models that transformers runs are not divided."""
+    to others. Another number gives gradients other last bits. Models that transformers runs are not divided."""
     device: str = variable("HONE_DEVICE", "cpu")
     """What the engine computes on: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU where there is one. GPUs have to be asked
     for, because none has run this yet."""
@@ -85,8 +85,8 @@ class Settings:
     cache_bytes: int | None = variable("HONE_CACHE_BYTES", None)
     """Keys and values of what is being sampled and of beginnings that may come again, for each base model. When it is
     full, the youngest samples wait and are computed again later; a prompt that is longer than all of it is refused.
-    Never more than 131,072 tokens take (1,048,576 on a GPU), or one whole context. Unset: its share of
-    HONE_MEMORY_BYTES."""
+    More than 131,072 tokens take (1,048,576 on a GPU), or one whole context if that is longer, is not used. Unset: its
+    share of HONE_MEMORY_BYTES."""
     silent_session_hours: float = variable("HONE_SILENT_SESSION_HOURS", 24.0 * 3)
     """A session whose client has not been heard from for this long is finished; its checkpoints stay."""
     max_waiting_samples: int = variable("HONE_MAX_WAITING_SAMPLES", 10_000)

@@ -77,7 +77,7 @@ class SideBySide:
 def deal(piece: Piece, hands: int) -> list[Piece]:
     """The piece in up to `hands` parts of about equal size: the longest sequence goes to whoever has least so far.
 
-    A custom loss may look at all of its data, so it stays whole.
+    A custom loss stays whole: results of parts are put together without metrics.
     """
     if piece.tokens < LEAST_TOKENS or len(piece.data) < 2 or piece.custom is not None:
         return [piece]
