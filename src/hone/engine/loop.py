@@ -177,11 +177,14 @@ class EngineLoop:
 
     def run(self) -> None:
         """Work until `CLOSE` arrives; returns when the disk lane is empty."""
+        owed = 0.0  # seconds that the sampler has before the next micro-batch
         while self._take_in():
             started = time.perf_counter()
-            trained = self._train()
-            spent = time.perf_counter() - started
-            self._sample(spent if trained else 0.0)
+            self._run_immediate()
+            if owed <= 0 and (batch := self._scheduler.next_micro_batch()):
+                self._micro_batch(batch)
+                owed = time.perf_counter() - started
+            owed = self._sample(owed)
             self.compute_seconds += time.perf_counter() - started
         for lane in (self._disk, self._exports, self._reads):
             lane.close()
@@ -237,17 +240,13 @@ class EngineLoop:
 
     # --- training ---------------------------------------------------------------------------------------------------
 
-    def _train(self) -> bool:
-        """Run what is ready besides passes, then one micro-batch; whether there was one."""
+    def _run_immediate(self) -> None:
+        """Run what is ready besides passes."""
         while (job := self._scheduler.next_immediate()) is not None:
             try:
                 self._immediate(job)
             except Exception as error:
                 self._fail(job.ticket, error)
-        batch = self._scheduler.next_micro_batch()
-        if batch:
-            self._micro_batch(batch)
-        return bool(batch)
 
     def _immediate(self, job: Job) -> None:
         op, ticket = job.operation, job.ticket
@@ -346,8 +345,9 @@ class EngineLoop:
 
     # --- sampling ---------------------------------------------------------------------------------------------------
 
-    def _sample(self, seconds: float) -> None:
-        """Advance every sampler by a token, and again until `seconds` have passed."""
+    def _sample(self, seconds: float) -> float:
+        """Advance every sampler by a token, and again until `seconds` have passed. Stops early for what arrives, and
+        says how many are left."""
         stop = time.perf_counter() + seconds
         while any(self._samplers.values()):
             for sampler in self._samplers.values():
@@ -355,8 +355,10 @@ class EngineLoop:
                     finished = sampler.step()
                     for ticket, result in [*sampler.take_parts(), *finished]:
                         self._reply(ticket, result)
-            if time.perf_counter() >= stop or not self._inbox.empty():
-                return
+            left = stop - time.perf_counter()
+            if left <= 0 or not self._inbox.empty():
+                return left
+        return 0.0
 
     def _sampler(self, base_model: str) -> Sampler:
         if base_model not in self._samplers:

@@ -17,6 +17,7 @@ from hone.engine import loop as loop_module
 from hone.engine import side_by_side, trainer
 from hone.engine.loop import EngineLoop, Limits
 from hone.engine.models.load import LoadedModel
+from hone.engine.sampling.sampler import Sampler
 from hone.engine.wire import CANCEL, CLOSE
 from hone.errors import ServerError, UserError
 from hone.protocol.types import AdamParams, Datum, LoraConfig, SamplingParams
@@ -504,3 +505,30 @@ def test_a_pass_says_how_it_went(engine: RunningLoop) -> None:
     assert 0 < first["engine/batch_fill:mean"] <= 1
     assert first["engine/device_seconds:sum"] > 0
     assert first["engine/queue_seconds:max"] >= 0
+
+
+def test_the_sampler_has_its_half_however_much_arrives(engine: RunningLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.ask(create("a"))
+    engine.ask(sample(None))  # what is compiled once is
+    between: list[int] = []
+    step, run = Sampler.step, side_by_side.run_pieces
+
+    def counted(sampler: Sampler) -> Any:
+        engine.loop.put(0, CANCEL)  # something arrives all the time
+        if between:
+            between[-1] += 1
+        return step(sampler)
+
+    def slow(*args: Any) -> Any:
+        between.append(0)
+        time.sleep(0.2)
+        return run(*args)
+
+    monkeypatch.setattr(Sampler, "step", counted)
+    monkeypatch.setattr(side_by_side, "run_pieces", slow)
+    drawn = engine.submit(sample(None, max_tokens=200))
+    passes = [engine.submit(train("a", seed, lengths=(60,))) for seed in range(2)]
+    for future in (*passes, drawn):
+        future.result(30)
+    assert len(between) == 2
+    assert between[0] >= 10, "tokens in the time of a pass"
