@@ -287,7 +287,8 @@ def test_every_copy_that_joins_gets_another_number(wire: httpx.Client, base_samp
 def test_images_are_refused_clearly(base_sampler: tinker.SamplingClient) -> None:
     image = tinker.types.ImageChunk(data=b"no image", format="png", expected_tokens=4)
     asset = tinker.types.ImageAssetPointerChunk(location="somewhere", format="png", expected_tokens=4)
-    for chunk in (image, asset, tinker.types.DmelChunk(dmel=b"123")):
-        with pytest.raises(tinker.RequestFailedError, match="text only") as refusal:
+    sound = tinker.types.DmelChunk(dmel=b"123")
+    for chunk, said in ((image, "reads text only"), (asset, "fetches nothing"), (sound, "dmel")):
+        with pytest.raises(tinker.RequestFailedError, match=said) as refusal:
             base_sampler.sample(tinker.ModelInput(chunks=[chunk]), 1, tinker.SamplingParams(max_tokens=1)).result()
         assert refusal.value.category == "user"
