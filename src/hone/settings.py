@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -135,7 +136,7 @@ def _check(settings: Settings) -> None:
             raise UserError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
     if settings.dtype not in ("auto", "float32", "bfloat16"):
         raise UserError(f"HONE_DTYPE is {settings.dtype!r}; it must be auto, float32 or bfloat16")
-    if settings.device not in ("auto", "cpu") and not settings.device.startswith("cuda"):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.device):
         raise UserError(f"HONE_DEVICE is {settings.device!r}; it must be auto, cpu, cuda or cuda:1")
     for name, least in (("adapter_bytes", 1), ("loaded_versions", 1)):
         if (found := getattr(settings, name)) is not None and found < least:

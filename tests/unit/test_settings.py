@@ -39,6 +39,8 @@ def test_the_clients_key_serves_too_but_ours_goes_first() -> None:
         ("HONE_SQLITE_SYNCHRONOUS", "FUL", "NORMAL, FULL, EXTRA"),
         ("HONE_LOG_LEVEL", "foo", "DEBUG, INFO, WARNING, ERROR"),
         ("HONE_DEVICE", "tpu", "auto, cpu, cuda"),
+        ("HONE_DEVICE", "cuda1", "auto, cpu, cuda"),
+        ("HONE_TRAINING_THREADS", "0", "at least 1"),
         ("HONE_DTYPE", "float16", "auto, float32 or bfloat16"),
         ("HONE_DATABASE_URL", "garbage", "a URL, such as postgresql:"),
     ],

@@ -19,6 +19,8 @@ def choose_backend(device: str = "cpu", dtype: str = "auto", invariant: bool = F
             f"HONE_DEVICE is {device!r}, and torch {torch.__version__} finds no GPU; "
             "install a build of torch for CUDA, check the driver, or use cpu"
         )
+    if found and device.startswith("cuda:") and int(device.removeprefix("cuda:")) >= torch.cuda.device_count():
+        raise UserError(f"HONE_DEVICE is {device!r}; this machine has {torch.cuda.device_count()} GPUs, from cuda:0 on")
     if dtype == "auto":
         dtype = "bfloat16" if device != "cpu" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device == "cpu" and dtype == "float32":

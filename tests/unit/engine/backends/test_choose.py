@@ -33,3 +33,10 @@ def test_the_invariant_mode_needs_kernels(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(UserError, match="needs Triton"):
         choose_backend("cpu", "bfloat16", invariant=True)
+
+
+def test_a_number_that_no_gpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=r"'cuda:2'; this machine has 2 GPUs, from cuda:0 on"):
+        choose_backend("cuda:2")
