@@ -96,8 +96,8 @@ async def train(
                 advance(f"nll {metrics['train_mean_nll']:.3f}")
             if saving:
                 await save(training, run, config.checkpoints, done)
-            if stop:
-                break
+                if stop:  # one that came while metrics were awaited is heard here after the next step, once it is saved
+                    break
         else:
             if evaluators and config.eval_every:
                 run.log(total_steps, await evaluate(training, evaluators))
