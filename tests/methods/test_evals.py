@@ -100,6 +100,22 @@ def test_answers_of_other_settings_are_not_mixed(
     evaluate(base, renderer, tmp_path, answers=1)
     with pytest.raises(UserError, match=r"other settings \(differing: temperature\)"):
         evaluate(base, renderer, tmp_path, answers=1, temperature=0.5)
+    with pytest.raises(UserError, match=r"other settings \(differing: model\)"):
+        evaluate(base, renderer, tmp_path, answers=1, model="tinker://another")
+
+
+def test_items_of_two_benchmarks_are_not_compared(
+    base: tinker.SamplingClient, renderer: Renderer, tmp_path: Path
+) -> None:
+    item = subtractions().items[0]
+    for name in ("one", "other"):
+        evaluate(base, renderer, tmp_path / name, Benchmark(name, [item], Numeric(), 8), answers=1)
+    with pytest.raises(UserError, match=r"results of one, and .* of other"):
+        compare_results(tmp_path / "one", tmp_path / "other")
+    with pytest.raises(UserError, match="holds no results"):
+        compare_results(tmp_path / "one", tmp_path / "none")
+    bounds = json.loads((tmp_path / "one" / "summary.json").read_text())["score"]
+    assert (bounds["low"], bounds["high"]) == (None, None), "one item bounds nothing, and JSON has no infinity"
 
 
 class Picky:
@@ -148,6 +164,10 @@ def test_the_command_runs_compares_and_lists(
         ]
         assert main([*argv, "--json"]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["items"] == 3
+    asked = json.loads((tmp_path / "b" / "settings.json").read_text())
+    assert asked["model"] == "hone/tiny"
+    assert main([*argv, "--renderer", "role_colon"]) == 2
+    assert "differing: renderer" in capsys.readouterr().err
     assert main(["eval", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     assert "not shown to differ" in capsys.readouterr().out
     assert main(["eval", "list"]) == 0

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hone.algorithms.evals.run import Answer, read_answers
+from hone.algorithms.evals.run import Answer, read_answers, read_settings
 from hone.algorithms.evals.statistics import Comparison, paired_comparison
 from hone.errors import UserError
 
 
 def compare_results(a: Path, b: Path) -> Comparison:
-    """How much better the results in `b` are than those in `a`, item by item."""
+    """How much better the results in `b` are than those in `a`, item by item.
+
+    Raises:
+        UserError: nothing in one of them, or they are of two benchmarks, whose items may share names.
+    """
+    asked_a, asked_b = (read_settings(out)["benchmark"] for out in (a, b))
+    if asked_a != asked_b:
+        raise UserError(f"{a} holds results of {asked_a}, and {b} of {asked_b}; compare results on the same benchmark")
     scores: list[dict[str, float]] = []
     for out in (a, b):
         answers = read_answers(out)

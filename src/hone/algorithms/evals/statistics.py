@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +112,17 @@ def paired_comparison(
         p_value = (as_large + 1) / (draws + 1)  # the pattern that was seen is one of them: never zero
     difference = clustered_interval(d.tolist(), shared, level)
     return Comparison(difference, p_value, len(shared), len(a) - len(shared), len(b) - len(shared))
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """A dataclass of results. JSON has no infinity: an interval without a bound has null there."""
+    return {key: _finite(value) for key, value in asdict(record).items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _values(values: Sequence[float]) -> Values:
