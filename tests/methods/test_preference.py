@@ -18,6 +18,7 @@ from hone.algorithms.preference.pairs import Pair, pair
 from hone.algorithms.preference.reference import answer_logprobs, score
 from hone.algorithms.preference.reward_model import RewardHead, RewardModel
 from hone.errors import UserError
+from tests.support.fake_tinker import MODEL, FakeService
 from tests.support.interruptions import Crash, CrashAt
 
 NOUNS = "apples birds boats cats chairs cows cups dogs doors eggs fish flags".split()
@@ -132,6 +133,16 @@ def test_a_reward_model_scores_answers_it_has_not_seen(
     assert rows(tmp_path)[0]["bradley_terry_loss"] > rows(tmp_path)[-1]["bradley_terry_loss"]
 
 
-def test_kto_needs_two_examples_in_a_step() -> None:
-    with pytest.raises(UserError, match="two examples or more"):
-        Kto().datums([Judged([1], [2], True)])
+@pytest.mark.parametrize(("count", "batch_size", "max_steps"), [(1, 4, None), (9, 4, None), (3, 1, None), (9, 4, 2)])
+def test_kto_needs_two_examples_in_every_step(
+    count: int, batch_size: int, max_steps: int | None, tmp_path: Path
+) -> None:
+    settings = config(MODEL, Kto()).model_copy(update={"batch_size": batch_size, "max_steps": max_steps})
+    examples = [Judged([1, 2 + number], [3, 0], number % 2 == 0) for number in range(count)]
+    if max_steps is not None:  # it ends before the batch that has one
+        assert asyncio.run(preference.train(settings, FakeService(), examples, tmp_path)).batch == max_steps  # type: ignore[arg-type]
+        return
+    service = FakeService()
+    with pytest.raises(UserError, match=f"'kto' needs 2 examples or more, and of {count} in .* one has 1"):
+        asyncio.run(preference.train(settings, service, examples, tmp_path))  # type: ignore[arg-type]
+    assert not service.requests, "before anything is trained"
