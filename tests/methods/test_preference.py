@@ -71,7 +71,7 @@ async def lead(sampler: tinker.SamplingClient, held_out: Sequence[Case]) -> floa
         for both in [pair(case.prompt, case.wanted, case.unwanted)]
         for datum in (both.chosen, both.rejected)
     ]
-    sums_D = answer_logprobs(data_D, await score(sampler, data_D))
+    sums_D = answer_logprobs(data_D, await score(sampler, data_D, asyncio.Semaphore(8)))
     return float((sums_D[0::2] - sums_D[1::2]).mean())
 
 
