@@ -264,6 +264,12 @@ def test_an_interrupt_while_a_step_is_awaited_loses_none(tmp_path: Path) -> None
     stopped = asyncio.run(sft.train(sft_config(), service, examples(), tmp_path / "cut", sinks=[InterruptAt(3)]))
     assert not stopped.final
     rows = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
+    lifetimes = [
+        request.facts["ttl_seconds"]
+        for request in service.requests
+        if request.client == "fake:train:1" and request.kind == "save_state"
+    ]
+    assert lifetimes == [CheckpointConfig().ttl_seconds, None], "nobody knows when it will go on"
     assert stopped.batch == len(rows) == service.kinds("fake:train:1").count("optim_step")
     assert asyncio.run(sft.train(sft_config(), service, examples(), tmp_path / "cut")).batch == whole.batch
     assert (tmp_path / "cut" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()

@@ -95,7 +95,7 @@ async def train(
                 run.log(finished.step, metrics)
                 advance(f"nll {metrics['train_mean_nll']:.3f}")
             if saving:
-                await save(training, run, config.checkpoints, done)
+                await save(training, run, config.checkpoints, done, keep=bool(stop))
                 if stop:  # one that came while metrics were awaited is heard here after the next step, once it is saved
                     break
         else:

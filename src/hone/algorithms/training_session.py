@@ -36,11 +36,20 @@ async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirec
 
 
 async def save(
-    training: tinker.TrainingClient, run: RunDirectory, config: CheckpointConfig, next_step: int, *, final: bool = False
+    training: tinker.TrainingClient,
+    run: RunDirectory,
+    config: CheckpointConfig,
+    next_step: int,
+    *,
+    final: bool = False,
+    keep: bool = False,
 ) -> Checkpoint:
-    """Everything submitted so far, for training (with the optimizer) and for sampling; recorded once both are safe."""
+    """Everything submitted so far, for training (with the optimizer) and for sampling; recorded once both are safe.
+
+    `keep` is for a run that stops here: nobody knows when it goes on, so this checkpoint does not expire.
+    """
     name = FINAL if final else f"{next_step:06d}"
-    ttl_seconds = None if final else config.ttl_seconds
+    ttl_seconds = None if final or keep else config.ttl_seconds
     state = training.save_state(name, ttl_seconds=ttl_seconds)
     weights = training.save_weights_for_sampler(name, ttl_seconds=ttl_seconds)
     checkpoint = Checkpoint(name, next_step, (await state).path, (await weights).path, final)

@@ -139,7 +139,7 @@ async def train(
 
             done = step + 1
             if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
-                await save(training, run, config.checkpoints, done)
+                await save(training, run, config.checkpoints, done, keep=bool(stop))
             if stop:
                 break
         else:

@@ -132,7 +132,7 @@ async def train(
             write_transcripts(run_dir, step, all_P, config.transcripts, decode, config.advantage)
             advance(f"reward {episodes['env/all/reward/total']:.3f}")
             if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
-                await save(training, run, config.checkpoints, done)
+                await save(training, run, config.checkpoints, done, keep=bool(stop))
             if stop:
                 break
         else:
