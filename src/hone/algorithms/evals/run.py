@@ -59,6 +59,11 @@ class Answer:
     """`cut_off`, `malformed`, `ungraded` or `error`; None if there was an answer that could be graded."""
     details: dict[str, Any] | None = None
 
+    @property
+    def unit(self) -> str:
+        """What it is not independent of."""
+        return self.cluster or self.item
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -82,10 +87,13 @@ async def run_benchmark(
     *,
     display: Display = silent,
 ) -> Summary:
-    """Ask, grade and summarise. On the directory of a run that was interrupted, only what is missing is asked."""
+    """Ask, grade and summarise. On the directory of a run that was interrupted, only what is missing is asked.
+
+    What could not be asked (`error`: the server was away) is missing too.
+    """
     out.mkdir(parents=True, exist_ok=True)
     _same_settings(out / SETTINGS, {"benchmark": benchmark.name, **asdict(settings)} | {"concurrency": None})
-    answers = read_answers(out)
+    answers = [answer for answer in read_answers(out) if answer.failure != "error"]
     done = {(answer.item, answer.number) for answer in answers}
     missing = [
         (item, number)
@@ -118,7 +126,8 @@ async def run_benchmark(
 
 
 def read_answers(out: Path) -> list[Answer]:
-    """What is there of a run; a last line that a crash cut off is dropped from the file."""
+    """What is there of a run, the last of several answers of one number; a last line that a crash cut off is dropped
+    from the file."""
     path = out / RESULTS
     if not path.exists():
         return []
@@ -126,7 +135,8 @@ def read_answers(out: Path) -> list[Answer]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_text(path, whole)
-    return [Answer(**json.loads(line)) for line in whole.splitlines()]
+    answers = [Answer(**json.loads(line)) for line in whole.splitlines()]
+    return list({(answer.item, answer.number): answer for answer in answers}.values())
 
 
 def summarise(name: str, answers: Sequence[Answer]) -> Summary:
@@ -143,7 +153,7 @@ def summarise(name: str, answers: Sequence[Answer]) -> Summary:
     }
     return Summary(
         benchmark=name,
-        score=clustered_interval([a.score for a in answers], [a.cluster or a.item for a in answers]),
+        score=clustered_interval([a.score for a in answers], [a.unit for a in answers]),
         pass_at=pass_at,
         items=len(by_item),
         answers=len(answers),
