@@ -12,6 +12,7 @@ import datetime
 import functools
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the clean-up: servers would outlive us
     pythons = {name: _python(name, args.environments) for name in dict.fromkeys([OURS, *args.systems])}
     if absent := [name for name, python in pythons.items() if not python.exists()]:
         parser.error(f"no environment for {', '.join(absent)}: run `make peers`, or choose others with --systems")

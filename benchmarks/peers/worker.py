@@ -30,8 +30,8 @@ def main() -> None:
     system: System = importlib.import_module(f"benchmarks.peers.systems.{SYSTEMS[name].module}").System(
         Path(model), Setting(**json.loads(setting))
     )
-    print(json.dumps({"ready": True}), file=answers)
     try:
+        print(json.dumps({"ready": True}), file=answers)
         for count, line in enumerate(sys.stdin):
             print(json.dumps(answer(system, line.strip(), count)), file=answers)
     finally:

@@ -38,8 +38,8 @@ class Settings:
     """Threads that the engine computes with. Unset: all cores but one. With one, results are equal to the bit under any
     load; with more, to rounding."""
     training_threads: int | None = variable("HONE_TRAINING_THREADS", None)
-    """Parts of a training pass on a CPU that are computed at the same time, each by a thread of its own. Unset: as many
-    as there are cores for, of HONE_THREADS each; 1 leaves a core to others."""
+    """Parts of a training pass, and shares of many running samples, that a CPU computes at the same time, each by a
+    thread of its own. Unset: as many as there are cores for, of HONE_THREADS each; 1 leaves a core to others."""
     device: str = variable("HONE_DEVICE", "cpu")
     """What the engine computes on: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU where there is one. GPUs have to be asked
     for, because none has run this yet."""

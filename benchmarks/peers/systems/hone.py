@@ -15,7 +15,11 @@ class System:
         self._stack = contextlib.ExitStack()
         server = self._stack.enter_context(embedded_server(models=[f"random={model}"]))
         self.pid = server.pid
-        self._client = Client(server.url, server.api_key, "random", setting)
+        try:
+            self._client = Client(server.url, server.api_key, "random", setting)
+        except BaseException:
+            self.close()
+            raise
 
     def train(self, work: Train) -> None:
         self._client.train(work)

@@ -34,8 +34,12 @@ class System:
         command += ["--database-url", f"sqlite:///{scratch}/tinker.db", "--checkpoints-base", f"{scratch}/saved"]
         self._server = subprocess.Popen(command, env=_environment(), start_new_session=True)
         self.pid = self._server.pid
-        _wait(url, self._server)
-        self._client = Client(url, "tml-none", str(model), setting)
+        try:
+            _wait(url, self._server)
+            self._client = Client(url, "tml-none", str(model), setting)
+        except BaseException:
+            self.close()
+            raise
 
     def train(self, work: Train) -> None:
         self._client.train(work)

@@ -364,7 +364,9 @@ class EngineLoop:
             per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim, model.backend.dtype)
             tokens = max(limits.cache_tokens, config.max_context)
             cache_bytes = min(limits.cache_bytes, -(-tokens // BLOCK) * per_block)
-            self._samplers[base_model] = Sampler(model, limits.sample_rows, cache_bytes, limits.prefill_tokens)
+            self._samplers[base_model] = Sampler(
+                model, limits.sample_rows, cache_bytes, limits.prefill_tokens, limits.training_threads
+            )
         return self._samplers[base_model]
 
     # --- reading ----------------------------------------------------------------------------------------------------

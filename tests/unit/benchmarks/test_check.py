@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks.check import RECORD, Verdict, best, compare, table
+from benchmarks.check import RECORD, Verdict, best, compare, table, worst
 
 
 def test_a_ratio_may_lose_the_tolerance_and_no_more() -> None:
@@ -15,8 +15,10 @@ def test_a_benchmark_that_vanished_is_worse_and_a_new_one_is_not() -> None:
     assert verdicts == [Verdict("gone", 1.0, None, True), Verdict("new", None, 0.1, False)]
 
 
-def test_the_better_of_two_measurements_counts() -> None:
-    assert best({"a": 1.0, "b": 3.0, "c": 5.0}, {"a": 2.0, "b": 1.0}) == {"a": 2.0, "b": 3.0, "c": 5.0}
+def test_the_better_of_two_measurements_counts_and_the_worse_is_recorded() -> None:
+    first, second = {"a": 1.0, "b": 3.0, "c": 5.0}, {"a": 2.0, "b": 1.0}
+    assert best(first, second) == {"a": 2.0, "b": 3.0, "c": 5.0}
+    assert worst(first, second) == {"a": 1.0, "b": 1.0, "c": 5.0}
 
 
 def test_the_table_names_what_is_worse() -> None:

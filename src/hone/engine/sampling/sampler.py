@@ -17,6 +17,7 @@ from hone.engine.attention import BLOCK, KeyValueCache
 from hone.engine.backends.backend import Rows
 from hone.engine.contract import Sample, SamplePart
 from hone.engine.head import CHUNK_ELEMENTS
+from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
 from hone.engine.sampling.image_names import ImageNames
@@ -25,6 +26,7 @@ from hone.engine.sampling.prefixes import PrefixIndex
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
 from hone.engine.sampling.rows import head_logits
+from hone.engine.sampling.shared_rows import sharing
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.streams import uniform_stream
 from hone.engine.sampling.turns import Standings, WaitingLine, divide, gets_tokens
@@ -33,9 +35,12 @@ from hone.protocol.types import SampleResult
 
 
 class Sampler:
-    def __init__(self, model: LoadedModel, max_rows: int, cache_bytes: int, prefill_tokens: int) -> None:
+    def __init__(
+        self, model: LoadedModel, max_rows: int, cache_bytes: int, prefill_tokens: int, threads: int = 1
+    ) -> None:
         """`max_rows` sequences run at once, in `cache_bytes` of keys and values; `prefill_tokens` of prompts are
-        computed between two tokens of theirs, so that they do not wait longer."""
+        computed between two tokens of theirs, so that they do not wait longer. Where there are rows enough, `threads`
+        of a CPU decode them."""
         config = model.config
         self._model, self._max_rows, self._prefill_tokens = model, max_rows, prefill_tokens
         per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim, model.backend.dtype)
@@ -45,7 +50,8 @@ class Sampler:
         self._pool = self._prefixes.pool
         shape = (config.kv_heads, config.head_dim) if config.cached else (0, 0)  # blocks are still counted
         self._cache = model.backend.cache(config.layers, blocks, *shape)
-        self._lay_out = model.backend.decoding(model, self._cache, max_rows)
+        own = isinstance(model.decoder, Decoder) and model.backend.device.type == "cpu"
+        self._lay_out = sharing(model.backend.decoding(model, self._cache, max_rows), threads if own else 1)
         self._numbers = count()
         self._waiting: WaitingLine[Prefill] = WaitingLine()
         self._filling: list[Prefill] = []

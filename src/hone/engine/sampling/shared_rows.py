@@ -1,0 +1,67 @@
+"""Many running sequences on several cores: each thread feeds its share of the rows.
+
+A row's bits do not depend on its neighbours, so neither on whose share it is in. The compiled step runs without
+Python's lock; a step of few rows costs less than it would to share it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from hone.engine.backends.backend import Rows
+from hone.engine.sampling.draw import DrawSettings, draw_settings
+from hone.engine.sampling.request import RunningSequence
+
+LEAST_ROWS = 16
+"""Of a share."""
+
+LayOut = Callable[[Sequence[RunningSequence]], Rows]
+
+
+class SharedRows:
+    """Rows in shares, side by side; otherwise what `RunningRows` is."""
+
+    def __init__(self, sequences: Sequence[RunningSequence], lay_out: LayOut, shares: int, pool: ThreadPoolExecutor):
+        by_adapter = sorted(sequences, key=lambda s: s.request.operation.version or "")
+        edges = [len(by_adapter) * share // shares for share in range(shares + 1)]
+        self._parts = [lay_out(by_adapter[start:stop]) for start, stop in pairwise(edges)]
+        self._pool = pool
+        self.sequences = [sequence for part in self._parts for sequence in part.sequences]
+        self.settings: DrawSettings = draw_settings([s.request.operation.params for s in self.sequences])
+
+    def grow(self, sequence: RunningSequence) -> bool:
+        return next(part for part in self._parts if sequence in part.sequences).grow(sequence)
+
+    def logits(self) -> Tensor:
+        here, *others = self._parts
+        computing = [self._pool.submit(_logits, part) for part in others]
+        try:
+            own = here.logits()
+        finally:
+            found = [future.exception() for future in computing]  # waits: they write to the cache
+        for error in filter(None, found):
+            raise error
+        return torch.cat([own, *(future.result() for future in computing)])
+
+
+def sharing(lay_out: LayOut, threads: int) -> LayOut:
+    """`lay_out`, for as many threads as there are rows for."""
+    if threads < 2:
+        return lay_out
+    pool = ThreadPoolExecutor(threads - 1, "decode", torch.set_num_threads, (1,))
+
+    def shared(sequences: Sequence[RunningSequence]) -> Rows:
+        shares = min(threads, len(sequences) // LEAST_ROWS)
+        return SharedRows(sequences, lay_out, shares, pool) if shares > 1 else lay_out(sequences)
+
+    return shared
+
+
+@torch.inference_mode()
+def _logits(rows: Rows) -> Tensor:
+    return rows.logits()
