@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from hone.algorithms.preference.pairs import Pair, pair
 from hone.algorithms.preference.reference import answer_logprobs, score
 from hone.algorithms.preference.reward_model import RewardHead, RewardModel
 from hone.errors import UserError
-from tests.support.fake_tinker import MODEL, FakeService
+from tests.support.fake_tinker import MODEL, FakeService, crash_at
+from tests.support.fake_tinker import Crash as FakeCrash
 from tests.support.interruptions import Crash, CrashAt
 
 NOUNS = "apples birds boats cats chairs cows cups dogs doors eggs fish flags".split()
@@ -146,3 +148,13 @@ def test_kto_needs_two_examples_in_every_step(
     with pytest.raises(UserError, match=f"'kto' needs 2 examples or more, and of {count} in .* one has 1"):
         asyncio.run(preference.train(settings, service, examples, tmp_path))  # type: ignore[arg-type]
     assert not service.requests, "before anything is trained"
+
+
+def test_a_beginning_that_was_lost_leaves_no_reference(tmp_path: Path) -> None:
+    service = FakeService(on_request=crash_at("optim_step", 1))
+    examples = [pair([1], [2 + number, 0], [3 + number, 0]) for number in range(4)]
+    for crash in (True, False):
+        with pytest.raises(FakeCrash) if crash else nullcontext():
+            asyncio.run(preference.train(config(MODEL, Dpo()), service, examples, tmp_path))  # type: ignore[arg-type]
+    frozen = json.loads((tmp_path / "frozen_weights.json").read_text())
+    assert frozen == {"reference": "tinker://fake:train:2/sampler_weights/reference"}, "that of the second beginning"

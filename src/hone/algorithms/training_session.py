@@ -11,6 +11,7 @@ from types import FrameType
 import tinker
 
 from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfig
+from hone.algorithms.frozen_weights import FROZEN_WEIGHTS
 from hone.algorithms.learning_rate import recommended_lr
 from hone.algorithms.run_directory import FINAL, Checkpoint, RunDirectory
 from hone.errors import UserError
@@ -19,6 +20,9 @@ from hone.errors import UserError
 async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirectory) -> tinker.TrainingClient:
     """The adapter as the run left it, weights and optimizer; at its start, as the configuration says."""
     training: tinker.TrainingClient
+    if run.newest is None:
+        # What a beginning that was lost has frozen is of other first weights, unless a seed draws the same.
+        (run.path / FROZEN_WEIGHTS).unlink(missing_ok=True)
     if run.newest is not None:
         training = await service.create_training_client_from_state_with_optimizer(run.newest.state_path)
     elif model.init_from_checkpoint is not None:
