@@ -25,8 +25,8 @@ from hone.algorithms.run_directory import Checkpoint, read_metrics
 from hone.algorithms.types import RLDataset
 from recipes.recipe import Curve, RecipeConfig, Setting
 
-HELD_OUT_SEEDS = 10**9
-"""Episodes from here on are for measuring."""
+HELD_OUT_SEEDS = 2**31
+"""Episodes from here on are for measuring: `EpisodeDataset` draws those to train on below."""
 Stage = TypeVar("Stage", sft.SftConfig, grpo.GrpoConfig)
 
 

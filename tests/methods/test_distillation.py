@@ -18,6 +18,7 @@ from hone.algorithms.distill.lessons import ONLY, Lesson
 from hone.algorithms.distill.prompt import answer_lessons, student_datums
 from hone.algorithms.distill.teachers import answer_logprobs
 from hone.errors import UserError
+from tests.support.fake_tinker import MODEL, FakeService
 from tests.support.interruptions import Crash, CrashAt
 
 WORDS = "apples birds boats cats chairs cows cups dogs doors eggs fish flags".split()
@@ -197,3 +198,11 @@ def test_who_teaches_must_be_said(
                     stop_condition=[2],
                 )
             )
+
+
+@pytest.mark.parametrize(("lessons", "problem"), [([], "`lessons` is empty"), ([Lesson(())], "empty prompt")])
+def test_a_student_that_teaches_itself_needs_lessons_too(lessons: list[Lesson], problem: str, tmp_path: Path) -> None:
+    settings = config(MODEL, teach_self_every=5)
+    with pytest.raises(UserError, match=problem):
+        asyncio.run(on_policy.train(settings, FakeService(), lessons, {}, tmp_path / "run", stop_condition=[0]))  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from hone.algorithms.preference.pairs import Pair, pair
 from hone.algorithms.preference.reference import answer_logprobs, score
 from hone.algorithms.preference.reward_model import RewardHead, RewardModel
 from hone.errors import UserError
+from tests.support.fake_tinker import MODEL, FakeService, crash_at
+from tests.support.fake_tinker import Crash as FakeCrash
 from tests.support.interruptions import Crash, CrashAt
 
 NOUNS = "apples birds boats cats chairs cows cups dogs doors eggs fish flags".split()
@@ -70,7 +73,7 @@ async def lead(sampler: tinker.SamplingClient, held_out: Sequence[Case]) -> floa
         for both in [pair(case.prompt, case.wanted, case.unwanted)]
         for datum in (both.chosen, both.rejected)
     ]
-    sums_D = answer_logprobs(data_D, await score(sampler, data_D))
+    sums_D = answer_logprobs(data_D, await score(sampler, data_D, asyncio.Semaphore(8)))
     return float((sums_D[0::2] - sums_D[1::2]).mean())
 
 
@@ -132,6 +135,26 @@ def test_a_reward_model_scores_answers_it_has_not_seen(
     assert rows(tmp_path)[0]["bradley_terry_loss"] > rows(tmp_path)[-1]["bradley_terry_loss"]
 
 
-def test_kto_needs_two_examples_in_a_step() -> None:
-    with pytest.raises(UserError, match="two examples or more"):
-        Kto().datums([Judged([1], [2], True)])
+@pytest.mark.parametrize(("count", "batch_size", "max_steps"), [(1, 4, None), (9, 4, None), (3, 1, None), (9, 4, 2)])
+def test_kto_needs_two_examples_in_every_step(
+    count: int, batch_size: int, max_steps: int | None, tmp_path: Path
+) -> None:
+    settings = config(MODEL, Kto()).model_copy(update={"batch_size": batch_size, "max_steps": max_steps})
+    examples = [Judged([1, 2 + number], [3, 0], number % 2 == 0) for number in range(count)]
+    if max_steps is not None:  # it ends before the batch that has one
+        assert asyncio.run(preference.train(settings, FakeService(), examples, tmp_path)).batch == max_steps  # type: ignore[arg-type]
+        return
+    service = FakeService()
+    with pytest.raises(UserError, match=f"'kto' needs 2 examples or more, and of {count} in .* one has 1"):
+        asyncio.run(preference.train(settings, service, examples, tmp_path))  # type: ignore[arg-type]
+    assert not service.requests, "before anything is trained"
+
+
+def test_a_beginning_that_was_lost_leaves_no_reference(tmp_path: Path) -> None:
+    service = FakeService(on_request=crash_at("optim_step", 1))
+    examples = [pair([1], [2 + number, 0], [3 + number, 0]) for number in range(4)]
+    for crash in (True, False):
+        with pytest.raises(FakeCrash) if crash else nullcontext():
+            asyncio.run(preference.train(config(MODEL, Dpo()), service, examples, tmp_path))  # type: ignore[arg-type]
+    frozen = json.loads((tmp_path / "frozen_weights.json").read_text())
+    assert frozen == {"reference": "tinker://fake:train:2/sampler_weights/reference"}, "that of the second beginning"

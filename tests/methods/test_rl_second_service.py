@@ -322,6 +322,7 @@ def test_the_first_interrupt_saves_and_the_run_goes_on_later(kind: type[RlConfig
     service = FakeService(on_request=interrupt)
     stopped = run(config, successors(8), tmp_path / "cut", service)
     assert [row["step"] for row in stopped] == [0, 1, 2, 3]  # the step under way was finished
+    assert [saved.facts["ttl_seconds"] for saved in service.requests if saved.kind == "save_state"] == [None]
     service.on_request = None
     found = run(config, successors(8), tmp_path / "cut", service)
     assert len(found) == 8

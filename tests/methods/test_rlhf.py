@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,21 @@ def rewards(run: Path) -> list[float]:
     return [row["env/all/reward/total"] for row in rows]
 
 
+class Noted:
+    """A place for metrics that takes none once it is closed, as W&B does."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.closed = False
+
+    def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
+        assert not self.closed
+        self.steps.append(step)
+
+    def close(self) -> None:
+        self.closed = True
+
+
 def test_the_policy_comes_to_say_what_people_prefer(
     service: tinker.ServiceClient,
     model: str,
@@ -85,12 +101,32 @@ def test_the_policy_comes_to_say_what_people_prefer(
     comparisons = [head.pair(prompt, answers[0], answers[1]) for prompt in prompts]
     stop = [tokenizer.eos_token_id]
 
+    noted: dict[str, Noted] = {}
+
+    def sinks(stage: Path) -> list[Noted]:
+        return [noted.setdefault(stage.name, Noted())]
+
     def run() -> object:
         return asyncio.run(
-            train(configuration(model), service, demonstrations, comparisons, prompts, head, tmp_path, stop=stop)
+            train(
+                configuration(model),
+                service,
+                demonstrations,
+                comparisons,
+                prompts,
+                head,
+                tmp_path,
+                stop=stop,
+                sinks=sinks,
+            )
         )
 
     result = run()
+    assert {name: (len(stage.steps), stage.closed) for name, stage in noted.items()} == {
+        "sft": (20, True),
+        "reward_model": (12, True),
+        "policy": (8, True),
+    }
     found = rewards(tmp_path / "policy")
     assert found[-1] > found[0] + 1.0
     sampler = service.create_sampling_client(model_path=result.policy.sampler_path).result()  # type: ignore[attr-defined]

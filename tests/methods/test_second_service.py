@@ -2,7 +2,8 @@
 checked first."""
 
 import asyncio
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,34 @@ def test_supervised_fine_tuning_learns_there_and_resumes_to_the_same_numbers(tmp
     assert (cut / "metrics.jsonl").read_text() == rows
     nll = [float(row.split('"train_mean_nll": ')[1].rstrip("}")) for row in rows.splitlines() if "train_mean" in row]
     assert nll[-1] < 0.2 * nll[0]
+
+
+class InterruptAt:
+    """A place for metrics that is interrupted while a step is logged, when the step after it is under way."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
+        if step == self._step:
+            signal.raise_signal(signal.SIGINT)
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_interrupt_while_a_step_is_awaited_loses_none(tmp_path: Path) -> None:
+    service = FakeService()
+    whole = asyncio.run(sft.train(sft_config(), service, examples(), tmp_path / "whole"))
+    stopped = asyncio.run(sft.train(sft_config(), service, examples(), tmp_path / "cut", sinks=[InterruptAt(3)]))
+    assert not stopped.final
+    rows = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
+    lifetimes = [
+        request.facts["ttl_seconds"]
+        for request in service.requests
+        if request.client == "fake:train:1" and request.kind == "save_state"
+    ]
+    assert lifetimes == [CheckpointConfig().ttl_seconds, None], "nobody knows when it will go on"
+    assert stopped.batch == len(rows) == service.kinds("fake:train:1").count("optim_step")
+    assert asyncio.run(sft.train(sft_config(), service, examples(), tmp_path / "cut")).batch == whole.batch
+    assert (tmp_path / "cut" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()

@@ -341,7 +341,7 @@ class FakeTrainingClient:
         return self._after(0.0, compute)
 
     def _save(self, request: str, kind: str, name: str, ttl: int | None, overwrite: bool) -> Any:
-        self._note(request, name=name)
+        self._note(request, name=name, ttl_seconds=ttl)
 
         def compute() -> Any:
             self._check_no_gradient()

@@ -53,4 +53,5 @@ class CheckpointConfig(Config):
     every: NonNegativeInt = 20
     """Steps between saves; 0 saves at the end only."""
     ttl_seconds: PositiveInt | None = 604_800
-    """Lifetime of all but the final checkpoint."""
+    """Lifetime of all but the final checkpoint and that of an interrupt (Ctrl-C): a run that was killed has to be
+    started again within it."""

@@ -39,6 +39,11 @@ def shift(sequence: tinker.ModelInput) -> tuple[tinker.ModelInput, npt.NDArray[n
     return tinker.ModelInput(chunks=[*before, *kept]), targets_T[1:]
 
 
+def unshifted(datum: tinker.Datum) -> tinker.ModelInput:
+    """Input and last target together again: what another model is asked to score."""
+    return datum.model_input.append_int(int(datum.loss_fn_inputs["target_tokens"].data[-1]))
+
+
 def supervised_datum(
     sequence: tinker.ModelInput,
     weights: Sequence[float] | Floats,
@@ -107,10 +112,6 @@ class PolicyDatum:
     def with_advantages(self, advantages_T: Floats) -> PolicyDatum:
         inputs = {**self.datum.loss_fn_inputs, "advantages": tinker.TensorData.from_numpy(advantages_T)}
         return replace(self, datum=replace(self.datum, loss_fn_inputs=inputs))
-
-    def sequence(self) -> tinker.ModelInput:
-        """Input and last target together again: what another model is asked to score."""
-        return self.datum.model_input.append_int(int(self.datum.loss_fn_inputs["target_tokens"].data[-1]))
 
 
 def policy_datums(trajectory: Trajectory, advantage: float, *, provenance: bool = False) -> list[PolicyDatum]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import tinker
 
-from hone.algorithms.datums import Floats, floats
+from hone.algorithms.datums import floats
+from hone.algorithms.scoring import target_logprobs
 from hone.algorithms.steps import mean_nll
 
 
@@ -24,7 +24,11 @@ async def evaluate(training: tinker.TrainingClient, evaluators: Sequence[Evaluat
     """Every measure on the weights as they are after all steps submitted so far, under `test/`."""
     if not evaluators:
         return {}
-    sampler = await training.save_weights_and_get_sampling_client()
+    return await measure(await training.save_weights_and_get_sampling_client(), evaluators)
+
+
+async def measure(sampler: tinker.SamplingClient, evaluators: Sequence[Evaluator]) -> dict[str, float]:
+    """Every measure of the sampler's weights, under `test/`."""
     found = await asyncio.gather(*(evaluator(sampler) for evaluator in evaluators))
     return {f"test/{name}": value for measures in found for name, value in measures.items()}
 
@@ -37,13 +41,5 @@ class HeldOutNll:
     concurrency: int = 64
 
     async def __call__(self, sampler: tinker.SamplingClient) -> Mapping[str, float]:
-        slots = asyncio.Semaphore(self.concurrency)
-
-        async def score(example: tinker.Datum) -> Floats:
-            sequence = example.model_input.append_int(int(example.loss_fn_inputs["target_tokens"].data[-1]))
-            async with slots:
-                logprobs = await sampler.compute_logprobs(sequence)
-            return np.array(logprobs[1:], dtype=np.float32)
-
-        logprobs_D = await asyncio.gather(*(score(example) for example in self.examples_D))
+        logprobs_D = await target_logprobs(sampler, self.examples_D, asyncio.Semaphore(self.concurrency))
         return {"nll": mean_nll(logprobs_D, [floats(example.loss_fn_inputs["weights"]) for example in self.examples_D])}

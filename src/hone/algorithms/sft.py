@@ -95,9 +95,9 @@ async def train(
                 run.log(finished.step, metrics)
                 advance(f"nll {metrics['train_mean_nll']:.3f}")
             if saving:
-                await save(training, run, config.checkpoints, done)
-            if stop:
-                break
+                await save(training, run, config.checkpoints, done, keep=bool(stop))
+                if stop:  # one that came while metrics were awaited is heard here after the next step, once it is saved
+                    break
         else:
             if evaluators and config.eval_every:
                 run.log(total_steps, await evaluate(training, evaluators))

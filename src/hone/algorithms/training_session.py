@@ -11,6 +11,7 @@ from types import FrameType
 import tinker
 
 from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfig
+from hone.algorithms.frozen_weights import FROZEN_WEIGHTS
 from hone.algorithms.learning_rate import recommended_lr
 from hone.algorithms.run_directory import FINAL, Checkpoint, RunDirectory
 from hone.errors import UserError
@@ -19,6 +20,9 @@ from hone.errors import UserError
 async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirectory) -> tinker.TrainingClient:
     """The adapter as the run left it, weights and optimizer; at its start, as the configuration says."""
     training: tinker.TrainingClient
+    if run.newest is None:
+        # What a beginning that was lost has frozen is of other first weights, unless a seed draws the same.
+        (run.path / FROZEN_WEIGHTS).unlink(missing_ok=True)
     if run.newest is not None:
         training = await service.create_training_client_from_state_with_optimizer(run.newest.state_path)
     elif model.init_from_checkpoint is not None:
@@ -36,11 +40,20 @@ async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirec
 
 
 async def save(
-    training: tinker.TrainingClient, run: RunDirectory, config: CheckpointConfig, next_step: int, *, final: bool = False
+    training: tinker.TrainingClient,
+    run: RunDirectory,
+    config: CheckpointConfig,
+    next_step: int,
+    *,
+    final: bool = False,
+    keep: bool = False,
 ) -> Checkpoint:
-    """Everything submitted so far, for training (with the optimizer) and for sampling; recorded once both are safe."""
+    """Everything submitted so far, for training (with the optimizer) and for sampling; recorded once both are safe.
+
+    `keep` is for a run that stops here: nobody knows when it goes on, so this checkpoint does not expire.
+    """
     name = FINAL if final else f"{next_step:06d}"
-    ttl_seconds = None if final else config.ttl_seconds
+    ttl_seconds = None if final or keep else config.ttl_seconds
     state = training.save_state(name, ttl_seconds=ttl_seconds)
     weights = training.save_weights_for_sampler(name, ttl_seconds=ttl_seconds)
     checkpoint = Checkpoint(name, next_step, (await state).path, (await weights).path, final)

@@ -5,12 +5,10 @@
 
 import argparse
 import asyncio
-import dataclasses
 import json
-import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hone.errors import UserError
 
@@ -66,6 +64,7 @@ def _run(args: argparse.Namespace) -> int:
     from hone.algorithms.evals.benchmark import load_benchmark
     from hone.algorithms.evals.benchmarks import BENCHMARKS
     from hone.algorithms.evals.run import EvalSettings, run_benchmark
+    from hone.algorithms.evals.statistics import as_json
     from hone.algorithms.renderers import get_renderer, recommended_renderer
     from hone.client.connect import EMBEDDED, connect, served_models
     from hone.observe.progress import display, silent
@@ -73,20 +72,24 @@ def _run(args: argparse.Namespace) -> int:
     if args.benchmark not in BENCHMARKS:
         raise UserError(f"there is no benchmark {args.benchmark!r}; there are {', '.join(BENCHMARKS)}")
     benchmark = load_benchmark(args.benchmark, BENCHMARKS[args.benchmark], args.file, args.limit)
-    settings = EvalSettings(args.answers, args.temperature, args.max_tokens, args.seed)
     target = args.base_url or os.environ.get("TINKER_BASE_URL") or EMBEDDED
     with connect(target) as service:
-        model = args.model or served_models(service)[0]
-        chosen = {"model_path": args.checkpoint} if args.checkpoint else {"base_model": model}
-        sampler = service.create_sampling_client(**chosen).result()
-        tokenizer = sampler.get_tokenizer()
-        renderer = get_renderer(args.renderer or recommended_renderer(model, tokenizer), tokenizer)
+        if args.checkpoint:
+            sampler = service.create_sampling_client(model_path=args.checkpoint).result()
+        else:
+            sampler = service.create_sampling_client(base_model=args.model or served_models(service)[0]).result()
+        model, tokenizer = sampler.get_base_model(), sampler.get_tokenizer()
+        name = args.renderer or recommended_renderer(model, tokenizer)
+        renderer = get_renderer(name, tokenizer)
+        settings = EvalSettings(
+            args.answers, args.temperature, args.max_tokens, args.checkpoint or model, name, seed=args.seed
+        )
         if args.json:
             summary = asyncio.run(run_benchmark(benchmark, sampler, renderer, args.out, settings, display=silent))
         else:
             with display(Console(stderr=True)) as shown:
                 summary = asyncio.run(run_benchmark(benchmark, sampler, renderer, args.out, settings, display=shown))
-    print(json.dumps(_finite(dataclasses.asdict(summary))) if args.json else _told(summary, args.out))
+    print(json.dumps(as_json(summary)) if args.json else _told(summary, args.out))
     return 0
 
 
@@ -106,10 +109,11 @@ def _told(summary: "Summary", out: Path) -> str:
 
 def _compare(args: argparse.Namespace) -> int:
     from hone.algorithms.evals.compare import compare_results
+    from hone.algorithms.evals.statistics import as_json
 
     found = compare_results(args.a, args.b)
     if args.json:
-        print(json.dumps(_finite(dataclasses.asdict(found))))
+        print(json.dumps(as_json(found)))
         return 0
     difference = found.difference
     better = (
@@ -122,10 +126,3 @@ def _compare(args: argparse.Namespace) -> int:
     if found.only_a or found.only_b:
         print(f"left out: {found.only_a} items that only the first answered, {found.only_b} that only the second did")
     return 0
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: an interval without a bound has null there."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

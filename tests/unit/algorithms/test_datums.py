@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tinker
 
-from hone.algorithms.datums import floats, policy_datums, shift, supervised_datum, truncate
+from hone.algorithms.datums import floats, policy_datums, shift, supervised_datum, truncate, unshifted
 from hone.algorithms.types import SampledTokens, Trajectory, Transition
 from hone.errors import UserError
 
@@ -81,12 +81,15 @@ def test_turns_that_extend_each_other_are_one_datum() -> None:
     assert merged.sampled_logprobs_T.tolist() == [0, -3, -4, 0, -6]
     assert merged.advantages_T.tolist() == [0, 0.5, 0.5, 0, 0.5]
     assert merged.mask_T.tolist() == [0, 1, 1, 0, 1]
-    assert merged.sequence().to_ints() == [1, 2, 3, 4, 5, 6]
+    assert unshifted(merged.datum).to_ints() == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_rewritten_history_begins_another_datum() -> None:
     turns = ((text(1, 2), said(3)), (text(1, 9), said(4)))
-    assert [datum.sequence().to_ints() for datum in policy_datums(trajectory(*turns), 1.0)] == [[1, 2, 3], [1, 9, 4]]
+    assert [unshifted(item.datum).to_ints() for item in policy_datums(trajectory(*turns), 1.0)] == [
+        [1, 2, 3],
+        [1, 9, 4],
+    ]
 
 
 def test_a_masked_turn_is_context_only() -> None:

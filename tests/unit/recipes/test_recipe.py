@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from hone.algorithms.envs.datasets import EpisodeDataset
 from hone.errors import UserError
 from recipes import results
+from recipes.episodes import HELD_OUT_SEEDS
 from recipes.recipe import FOLDER, Curve, Measure, Outcome, load_recipe, names
 
 
@@ -72,3 +74,13 @@ def test_the_table_gives_the_gain_over_seeds(tmp_path: Path, monkeypatch: pytest
     assert "old" not in readme
     assert "<svg" in (folder / "plot.svg").read_text()
     assert "maths_rl" in (tmp_path / "recipes.md").read_text()
+
+
+def test_no_episode_to_train_on_is_one_to_measure_on() -> None:
+    drawn: list[int] = []
+    dataset = EpisodeDataset(drawn.append, None, 50, 20, 1)  # type: ignore[arg-type]
+    for index in range(len(dataset)):
+        for builder in dataset.get_batch(index):
+            builder.make()
+    assert len(drawn) == 1000
+    assert max(drawn) < HELD_OUT_SEEDS

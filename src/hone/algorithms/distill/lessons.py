@@ -35,8 +35,8 @@ Teachers = Mapping[str, tinker.SamplingClient]
 """Sampling clients by the name that lessons use."""
 
 
-def check_lessons(lessons: Sequence[Lesson], teachers: Teachers, *, answered: bool) -> None:
-    """Before anything is trained.
+def check_lessons(lessons: Sequence[Lesson], teachers: Teachers | None, *, answered: bool) -> None:
+    """Before anything is trained. Without `teachers` the student teaches itself, whatever a lesson says.
 
     Raises:
         UserError: nothing to learn, an empty prompt, an unknown teacher, or no answer where one is needed.
@@ -46,7 +46,7 @@ def check_lessons(lessons: Sequence[Lesson], teachers: Teachers, *, answered: bo
     for number, lesson in enumerate(lessons):
         if not lesson.prompt:
             raise UserError(f"lesson {number} has an empty prompt")
-        if lesson.teacher not in teachers:
+        if teachers is not None and lesson.teacher not in teachers:
             raise UserError(
                 f"lesson {number} names the teacher {lesson.teacher!r}; there are {', '.join(sorted(teachers))}"
             )

@@ -79,8 +79,7 @@ async def train(
     """
     if bool(teachers) == bool(config.teach_self_every):
         raise UserError("give either `teachers` or `teach_self_every`: the student learns from others or from itself")
-    if teachers:
-        check_lessons(lessons, teachers, answered=False)
+    check_lessons(lessons, teachers or None, answered=False)
     order = DataOrder(len(lessons), config.batch_size, config.epochs, config.seed)
     total_steps = min(order.steps, config.max_steps or order.steps)
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
@@ -140,7 +139,7 @@ async def train(
 
             done = step + 1
             if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
-                await save(training, run, config.checkpoints, done)
+                await save(training, run, config.checkpoints, done, keep=bool(stop))
             if stop:
                 break
         else:

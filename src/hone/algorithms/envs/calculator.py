@@ -24,6 +24,15 @@ BINARY: dict[type[ast.operator], Callable[[Any, Any], Number]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
+
+
+def _rounded(number: Number, digits: int = 0) -> Number:
+    """Python rounds 5 to minus a billion digits by way of ten to that power."""
+    if abs(digits) > LARGEST_BITS:
+        raise ValueError(f"{digits} digits are too many to round to")
+    return round(number, digits) if digits else round(number)
+
+
 FUNCTIONS: dict[str, Callable[..., Number]] = {
     "abs": abs,
     "ceil": math.ceil,
@@ -32,7 +41,7 @@ FUNCTIONS: dict[str, Callable[..., Number]] = {
     "log": math.log,
     "max": max,
     "min": min,
-    "round": round,
+    "round": _rounded,
     "sqrt": math.sqrt,
 }
 CONSTANTS: dict[str, Number] = {"pi": math.pi, "e": math.e}
@@ -53,7 +62,7 @@ def calculate(expression: str) -> Number:
         raise ToolError("division by zero") from None
     except (SyntaxError, ValueError, OverflowError, TypeError, MemoryError, RecursionError) as error:
         raise ToolError(f"cannot calculate {expression!r}: {error}") from None
-    if isinstance(value, complex) or not math.isfinite(value):
+    if isinstance(value, complex) or (isinstance(value, float) and not math.isfinite(value)):
         raise ToolError(f"the value of {expression!r} is not a finite real number")
     return value
 

@@ -85,12 +85,12 @@ def _task(line: bytes, question: str, gold: str, gold_after: str | None, longest
         raise ValueError("has an empty question")
     if longest is not None and len(asked) > longest:
         raise ValueError(f"has a question of {len(asked)} characters; {longest} are allowed")
-    if gold and not answer.strip():
-        raise ValueError("has an empty gold answer")
-    if gold_after is not None:
+    if gold_after is not None and answer.strip():
         if gold_after not in answer:
             raise ValueError(f"has no {gold_after!r} in its gold answer")
         answer = answer.rsplit(gold_after, 1)[1].strip()
+    if gold and not answer.strip():
+        raise ValueError("has an empty gold answer")
     return Task(asked, answer, row)
 
 

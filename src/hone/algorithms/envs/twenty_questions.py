@@ -33,7 +33,9 @@ WORDS: dict[str, Sequence[str]] = {
 def read_words(path: Path) -> dict[str, list[str]]:
     """Words from a JSONL file with `word` and `category` on each line."""
     words: dict[str, list[str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             words.setdefault(row["category"].casefold(), []).append(row["word"].casefold())

@@ -76,7 +76,8 @@ def question(text: str) -> tuple[Message, ...]:
 
 def _file_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: to it the line separators that JSON allows within a text are ends of lines too.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     for number, line in enumerate(lines, start=1):

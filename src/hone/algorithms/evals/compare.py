@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hone.algorithms.evals.run import Answer, read_answers
+from hone.algorithms.evals.run import Answer, read_answers, read_settings
 from hone.algorithms.evals.statistics import Comparison, paired_comparison
 from hone.errors import UserError
 
 
 def compare_results(a: Path, b: Path) -> Comparison:
-    """How much better the results in `b` are than those in `a`, item by item."""
-    scores: list[dict[str, float]] = []
-    for out in (a, b):
-        answers = read_answers(out)
+    """How much better the results in `b` are than those in `a`, item by item.
+
+    Raises:
+        UserError: nothing in one of them, or they are of two benchmarks, whose items may share names.
+    """
+    asked_a, asked_b = (read_settings(out)["benchmark"] for out in (a, b))
+    if asked_a != asked_b:
+        raise UserError(f"{a} holds results of {asked_a}, and {b} of {asked_b}; compare results on the same benchmark")
+    answers_a, answers_b = read_answers(a), read_answers(b)
+    for out, answers in ((a, answers_a), (b, answers_b)):
         if not answers:
             raise UserError(f"{out} holds no results; run a benchmark there first")
-        scores.append(_by_item(answers))
-    before, after = scores
-    return paired_comparison(before, after)
+    clusters = {answer.item: answer.unit for answer in answers_a}
+    return paired_comparison(_by_item(answers_a), _by_item(answers_b), clusters)
 
 
 def _by_item(answers: Sequence[Answer]) -> dict[str, float]:

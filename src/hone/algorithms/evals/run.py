@@ -17,7 +17,7 @@ from typing import Any
 import tinker
 
 from hone.algorithms.evals.benchmark import Benchmark, Item
-from hone.algorithms.evals.statistics import Estimate, clustered_interval, pass_at_k
+from hone.algorithms.evals.statistics import Estimate, as_json, clustered_interval, pass_at_k
 from hone.algorithms.graders.grade import GradingError
 from hone.algorithms.messages import text_of
 from hone.algorithms.renderers import Renderer
@@ -37,6 +37,10 @@ class EvalSettings:
     temperature: float = 1.0
     max_tokens: int | None = None
     """Of one answer; the benchmark's own if none is given."""
+    model: str = ""
+    """Who answers: a base model's name or a checkpoint's path. Answers of one are never taken for another's."""
+    renderer: str = ""
+    """The name of the chat format; for the same purpose."""
     seed: int = 0
     concurrency: int = 64
 
@@ -54,6 +58,11 @@ class Answer:
     failure: str | None = None
     """`cut_off`, `malformed`, `ungraded` or `error`; None if there was an answer that could be graded."""
     details: dict[str, Any] | None = None
+
+    @property
+    def unit(self) -> str:
+        """What it is not independent of."""
+        return self.cluster or self.item
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,13 @@ async def run_benchmark(
     *,
     display: Display = silent,
 ) -> Summary:
-    """Ask, grade and summarise. On the directory of a run that was interrupted, only what is missing is asked."""
+    """Ask, grade and summarise. On the directory of a run that was interrupted, only what is missing is asked.
+
+    What could not be asked (`error`: the server was away) is missing too.
+    """
     out.mkdir(parents=True, exist_ok=True)
     _same_settings(out / SETTINGS, {"benchmark": benchmark.name, **asdict(settings)} | {"concurrency": None})
-    answers = read_answers(out)
+    answers = [answer for answer in read_answers(out) if answer.failure != "error"]
     done = {(answer.item, answer.number) for answer in answers}
     missing = [
         (item, number)
@@ -105,14 +117,17 @@ async def run_benchmark(
             return answer
 
         answers += await asyncio.gather(*(one(item, number) for item, number in missing))
-    wanted = {item.id for item in benchmark.items}
-    summary = summarise(benchmark.name, [answer for answer in answers if answer.item in wanted])
-    write_text(out / SUMMARY, json.dumps(asdict(summary), indent=2) + "\n")
+    # In the benchmark's order, whichever was answered first: sums of floats depend on theirs.
+    place = {item.id: index for index, item in enumerate(benchmark.items)}
+    wanted = [answer for answer in answers if answer.item in place]
+    summary = summarise(benchmark.name, sorted(wanted, key=lambda answer: (place[answer.item], answer.number)))
+    write_text(out / SUMMARY, json.dumps(as_json(summary), indent=2) + "\n")
     return summary
 
 
 def read_answers(out: Path) -> list[Answer]:
-    """What is there of a run; a last line that a crash cut off is dropped from the file."""
+    """What is there of a run, the last of several answers of one number; a last line that a crash cut off is dropped
+    from the file."""
     path = out / RESULTS
     if not path.exists():
         return []
@@ -120,7 +135,8 @@ def read_answers(out: Path) -> list[Answer]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_text(path, whole)
-    return [Answer(**json.loads(line)) for line in whole.splitlines()]
+    answers = [Answer(**json.loads(line)) for line in whole.splitlines()]
+    return list({(answer.item, answer.number): answer for answer in answers}.values())
 
 
 def summarise(name: str, answers: Sequence[Answer]) -> Summary:
@@ -137,7 +153,7 @@ def summarise(name: str, answers: Sequence[Answer]) -> Summary:
     }
     return Summary(
         benchmark=name,
-        score=clustered_interval([a.score for a in answers], [a.cluster or a.item for a in answers]),
+        score=clustered_interval([a.score for a in answers], [a.unit for a in answers]),
         pass_at=pass_at,
         items=len(by_item),
         answers=len(answers),
@@ -174,11 +190,20 @@ async def _answer(
     return Answer(item.id, item.cluster, number, grade.score, len(sampled.tokens), text, None, dict(grade.details))
 
 
+def read_settings(out: Path) -> dict[str, Any]:
+    """What was asked of whom."""
+    file = out / SETTINGS
+    if not file.exists():
+        raise UserError(f"{out} holds no results; run a benchmark there first")
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
 def _same_settings(file: Path, wanted: dict[str, Any]) -> None:
     if not file.exists():
         write_text(file, json.dumps(wanted, indent=2) + "\n")
         return
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = read_settings(file.parent)
     differing = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
     if differing:
         raise UserError(

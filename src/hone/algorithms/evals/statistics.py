@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -85,33 +85,56 @@ class Comparison:
 
     difference: Estimate
     p_value: float
-    """How often a difference as large would come about if which is `a` and which is `b` were drawn item by item."""
+    """How often a difference as large would come about if which is `a` and which is `b` were drawn for each cluster."""
     shared_items: int
     only_a: int
     only_b: int
 
 
 EXACT_UP_TO = 12
-"""Items for which all sign patterns are tried; beyond, a sample of them."""
+"""Clusters for which all sign patterns are tried; beyond, a sample of them."""
 
 
 def paired_comparison(
-    a: Mapping[Item, float], b: Mapping[Item, float], level: float = 0.95, *, draws: int = 10_000, seed: int = 0
+    a: Mapping[Item, float],
+    b: Mapping[Item, float],
+    clusters: Mapping[Item, Hashable] | None = None,
+    level: float = 0.95,
+    *,
+    draws: int = 10_000,
+    seed: int = 0,
 ) -> Comparison:
-    """Scores by item, mean over an item's answers; differences are tested by flipping their signs (Fisher 1935)."""
+    """Scores by item, mean over an item's answers; differences are tested by flipping their signs (Fisher 1935).
+
+    Items of one of `clusters` flip together; without them every item stands alone.
+    """
     shared = [item for item in a if item in b]
     if not shared:
         raise UserError("the two have no item in common; compare results on the same benchmark")
     d = _values([b[item] - a[item] for item in shared])
-    if len(d) <= EXACT_UP_TO:
-        signs = np.array([[1.0 if mask >> bit & 1 else -1.0 for bit in range(len(d))] for mask in range(2 ** len(d))])
-        p_value = float((np.abs(signs @ d) >= abs(d.sum()) - 1e-12).mean())
+    names = [clusters[item] if clusters else item for item in shared]
+    sums = _cluster_sums(d, names)
+    if len(sums) <= EXACT_UP_TO:
+        patterns = range(2 ** len(sums))
+        signs = np.array([[1.0 if mask >> bit & 1 else -1.0 for bit in range(len(sums))] for mask in patterns])
+        p_value = float((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12).mean())
     else:
-        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(d)))
-        as_large = int((np.abs(signs @ d) >= abs(d.sum()) - 1e-12).sum())
+        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(sums)))
+        as_large = int((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12).sum())
         p_value = (as_large + 1) / (draws + 1)  # the pattern that was seen is one of them: never zero
-    difference = clustered_interval(d.tolist(), shared, level)
+    difference = clustered_interval(d.tolist(), names, level)
     return Comparison(difference, p_value, len(shared), len(a) - len(shared), len(b) - len(shared))
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """A dataclass of results. JSON has no infinity: an interval without a bound has null there."""
+    return {key: _finite(value) for key, value in asdict(record).items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _values(values: Sequence[float]) -> Values:

@@ -25,6 +25,10 @@ NUMBER = re.compile(
 )
 
 
+LONGEST = 1000
+"""Characters of a number. Models that repeat themselves write more, and Python refuses to read thousands of digits."""
+
+
 @dataclass(frozen=True)
 class Number:
     value: Fraction
@@ -50,7 +54,7 @@ class Numeric:
         found = find_number(answer)
         if found is None:
             return verdict(False, found="no number")
-        return verdict(self._same(found, gold), found=float(found.value))
+        return verdict(self._same(found, gold), found=_shown(found.value))
 
     def _same(self, found: Number, gold: Number) -> bool:
         readings = {found.value}
@@ -74,6 +78,8 @@ def _plain(text: str) -> str:
 
 
 def _read(match: re.Match[str]) -> Number | None:
+    if len(match.group()) > LONGEST:
+        return None
     part = match.groupdict()
     if part["digits"] is not None:
         value = _value(part["digits"])
@@ -88,3 +94,10 @@ def _read(match: re.Match[str]) -> Number | None:
 
 def _value(digits: str) -> Fraction:
     return Fraction(digits.replace(",", ""))
+
+
+def _shown(value: Fraction) -> str | float:
+    try:
+        return float(value)
+    except OverflowError:
+        return "a number beyond 1e308"

@@ -20,13 +20,14 @@ from hone.algorithms.preference import losses
 from hone.algorithms.preference.losses import Metrics
 from hone.algorithms.preference.pairs import Pair, answer_datum
 from hone.algorithms.preference.reference import answer_logprobs
-from hone.errors import UserError
 
 
 class Objective(Config, ABC):
     """Chosen in a configuration by its `kind`."""
 
     needs_reference: ClassVar[bool] = True
+    fewest_examples: ClassVar[int] = 1
+    """In a step."""
 
     @abstractmethod
     def datums(self, examples: Sequence[Any]) -> list[tinker.Datum]:
@@ -119,6 +120,7 @@ class Judged:
 class Kto(Objective):
     """Over single answers, so data need no pairs."""
 
+    fewest_examples = 2
     kind: Literal["kto"] = "kto"
     beta: float = Field(default=0.1, gt=0)
     """How strongly the model is held to the reference."""
@@ -128,8 +130,7 @@ class Kto(Objective):
 
     def datums(self, examples: Sequence[Judged]) -> list[tinker.Datum]:
         """The answers; then each prompt with the next one's answer, by which the model's drift is measured."""
-        if len(examples) < 2:
-            raise UserError("KTO compares every prompt with another one's answer: a step needs two examples or more")
+        assert len(examples) >= self.fewest_examples, "every prompt is compared with another one's answer"
         following = [*examples[1:], examples[0]]
         answers_D = [_labelled(example.prompt, example.answer, example.desirable) for example in examples]
         mismatched_D = [answer_datum(a.prompt, b.answer) for a, b in zip(examples, following, strict=True)]

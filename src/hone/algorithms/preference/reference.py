@@ -9,15 +9,14 @@ import tinker
 import torch
 from torch import Tensor
 
+from hone.algorithms.scoring import target_logprobs
 
-async def score(sampler: tinker.SamplingClient, data_D: Sequence[tinker.Datum]) -> list[Tensor]:
+
+async def score(
+    sampler: tinker.SamplingClient, data_D: Sequence[tinker.Datum], slots: asyncio.Semaphore
+) -> list[Tensor]:
     """The log-probability of every target `[T]` of every datum under `sampler`."""
-
-    async def one(datum: tinker.Datum) -> Tensor:
-        sequence = datum.model_input.append_int(int(datum.loss_fn_inputs["target_tokens"].data[-1]))
-        return torch.tensor((await sampler.compute_logprobs(sequence))[1:])
-
-    return list(await asyncio.gather(*(one(datum) for datum in data_D)))
+    return [torch.from_numpy(logprobs) for logprobs in await target_logprobs(sampler, data_D, slots)]
 
 
 def answer_logprobs(data_D: Sequence[tinker.Datum], logprobs_D: Sequence[Tensor]) -> Tensor:

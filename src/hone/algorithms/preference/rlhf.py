@@ -10,7 +10,7 @@ on where it stopped:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,10 +63,13 @@ async def train(
     *,
     stop: StopCondition,
     hidden_size: int | None = None,
-    sinks: Sequence[MetricSink] = (),
+    sinks: Callable[[Path], Sequence[MetricSink]] = lambda stage_dir: (),
     display: Display = silent,
 ) -> RlhfResult:
-    """`comparisons` are made by `head.pair`; `prompts` are what the last stage answers, in tokens."""
+    """`comparisons` are made by `head.pair`; `prompts` are what the last stage answers, in tokens.
+
+    `sinks` opens those of one stage, by its directory: each stage closes its own, and counts its steps from 0.
+    """
     if config.reward_model.objective.kind != "bradley_terry":
         raise UserError(
             f"reward_model.objective.kind is {config.reward_model.objective.kind!r}; a reward model learns by "
@@ -74,14 +77,17 @@ async def train(
         )
     if not prompts:
         raise UserError("there is nothing to answer: `prompts` is empty")
-    shared: dict[str, Any] = {"hidden_size": hidden_size, "sinks": sinks, "display": display}
 
-    first = await sft.train(config.sft, service, demonstrations, run_dir / "sft", **shared)
+    def stage(name: str) -> dict[str, Any]:
+        folder = run_dir / name
+        return {"run_dir": folder, "sinks": sinks(folder), "hidden_size": hidden_size, "display": display}
+
+    first = await sft.train(config.sft, service, demonstrations, **stage("sft"))
     if not first.final:
         raise UserError("the first stage was stopped; run again to go on with it")
 
     rewarding = _begun_from(config.reward_model, first)
-    second = await preference.train(rewarding, service, comparisons, run_dir / "reward_model", **shared)
+    second = await preference.train(rewarding, service, comparisons, **stage("reward_model"))
     if not second.final:
         raise UserError("the reward model was stopped; run again to go on with it")
     reward_sampler: tinker.SamplingClient = await service.create_sampling_client(model_path=second.sampler_path)
@@ -92,7 +98,7 @@ async def train(
         near = KlPenaltyConfig(coefficient=config.kl_coefficient, reference=first.sampler_path)
         acting = acting.model_copy(update={"kl_penalty": near})
     dataset = JudgedPrompts(prompts, ByRewardModel(reward_model), stop, config.group_size, config.prompts_per_step)
-    third = await grpo.train(acting, service, dataset, run_dir / "policy", **shared)
+    third = await grpo.train(acting, service, dataset, **stage("policy"))
     return RlhfResult(first, second, third)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ class PreferenceConfig(Config):
     max_steps: PositiveInt | None = None
     seed: int = 0
     """Draws the order of the examples."""
+    concurrency: PositiveInt = 256
+    """Requests to the reference under way at once."""
     eval_every: NonNegativeInt = 10
     """Steps between evaluations, which see the weights before the step; 0 for none."""
 
@@ -60,7 +63,14 @@ async def train(
     objective = config.objective
     order = DataOrder(len(examples), config.batch_size, config.epochs, config.seed)
     total_steps = min(order.steps, config.max_steps or order.steps)
+    smallest = order.smallest_batch(total_steps)
+    if smallest < objective.fewest_examples:
+        raise UserError(
+            f"a step of {objective.kind!r} needs {objective.fewest_examples} examples or more, and of {len(examples)} "
+            f"in batches of {config.batch_size} one has {smallest}; change `batch_size` or leave an example out"
+        )
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
+    slots = asyncio.Semaphore(config.concurrency)
 
     with (
         open_run(run_dir, config, sinks) as run,
@@ -78,7 +88,7 @@ async def train(
             data_D = objective.datums([examples[row] for row in order.batch(step)])
             reference_D = None
             if reference is not None:
-                reference_D = answer_logprobs(data_D, await score(reference, data_D))
+                reference_D = answer_logprobs(data_D, await score(reference, data_D, slots))
             rate = rate_at(config.optimizer, highest, step, total_steps)
             loss = StepLoss(objective, reference_D)
             gradient = training.forward_backward_custom(data_D, loss)
@@ -99,7 +109,7 @@ async def train(
 
             done = step + 1
             if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
-                await save(training, run, config.checkpoints, done)
+                await save(training, run, config.checkpoints, done, keep=bool(stop))
             if stop:
                 break
         else:

@@ -24,7 +24,7 @@ from pathlib import Path
 import tinker
 from pydantic import NonNegativeInt
 
-from hone.algorithms.evaluation import Evaluator
+from hone.algorithms.evaluation import Evaluator, measure
 from hone.algorithms.learning_rate import rate_at
 from hone.algorithms.rl.advantages import training_data
 from hone.algorithms.rl.ahead import Ahead, staleness_metrics, trained_problems
@@ -35,7 +35,7 @@ from hone.algorithms.rl.losses import Loss, StableReinforce
 from hone.algorithms.rl.metrics import episode_metrics
 from hone.algorithms.rl.rollouts import check_lost, run_group
 from hone.algorithms.rl.transcripts import Decode, write_transcripts
-from hone.algorithms.rl.updates import Stopwatch, acting, measure, publish, submit_update
+from hone.algorithms.rl.updates import Stopwatch, acting, publish, submit_update
 from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
 from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
 from hone.algorithms.types import RLDataset, TrajectoryGroup
@@ -127,7 +127,7 @@ async def train(
                 write_transcripts(run_dir, step, groups_P, config.transcripts, decode, config.advantage)
                 advance(f"reward {episodes['env/all/reward/total']:.3f}")
                 if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
-                    await save(training, run, config.checkpoints, done)
+                    await save(training, run, config.checkpoints, done, keep=bool(stop))
                 if stop:
                     break
             else:

@@ -15,6 +15,7 @@ import tinker
 
 from hone.algorithms.datums import Floats, PolicyDatum
 from hone.algorithms.rl.config import KlPenaltyConfig
+from hone.algorithms.scoring import target_logprobs
 
 
 def estimates(drifts: Floats) -> dict[str, float]:
@@ -41,7 +42,7 @@ async def pre_post_kl(
     data_D: Sequence[PolicyDatum], sampler: tinker.SamplingClient, slots: asyncio.Semaphore
 ) -> dict[str, float]:
     """Of the policy that sampled from that of `sampler`, the one after the step."""
-    after_D = await score(data_D, sampler, slots)
+    after_D = await target_logprobs(sampler, [item.datum for item in data_D], slots)
     drifts = _of_sampled(data_D, [item.sampled_logprobs_T for item in data_D]) - _of_sampled(data_D, after_D)
     return {f"kl_pre_post_{name}": value for name, value in estimates(drifts).items()}
 
@@ -73,7 +74,7 @@ async def with_penalty(
     """
     if config is None or reference is None or not data_D:
         return list(data_D), {}
-    reference_D = await score(data_D, reference, slots)
+    reference_D = await target_logprobs(reference, [item.datum for item in data_D], slots)
     drift_D = [
         (item.sampled_logprobs_T - logprobs_T) * item.mask_T
         for item, logprobs_T in zip(data_D, reference_D, strict=True)
@@ -98,19 +99,6 @@ def discounted_sums(values_T: Floats, discount: float) -> Floats:
         running = float(values_T[t]) + discount * running
         sums_T[t] = running
     return sums_T
-
-
-async def score(
-    data_D: Sequence[PolicyDatum], sampler: tinker.SamplingClient, slots: asyncio.Semaphore
-) -> list[Floats]:
-    """Log-probabilities of each datum's targets under another model, 0 where there is none (images)."""
-
-    async def one(item: PolicyDatum) -> Floats:
-        async with slots:
-            logprobs = await sampler.compute_logprobs(item.sequence())
-        return np.array([logprob or 0.0 for logprob in logprobs[1:]], dtype=np.float32)
-
-    return await asyncio.gather(*(one(item) for item in data_D))
 
 
 def _of_sampled(data_D: Sequence[PolicyDatum], values_D: Sequence[Floats]) -> Floats:

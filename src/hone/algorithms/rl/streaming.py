@@ -19,7 +19,7 @@ from typing import Literal
 import tinker
 from pydantic import PositiveInt
 
-from hone.algorithms.evaluation import Evaluator
+from hone.algorithms.evaluation import Evaluator, measure
 from hone.algorithms.learning_rate import rate_at
 from hone.algorithms.rl.advantages import training_data
 from hone.algorithms.rl.compaction import Compactor
@@ -32,7 +32,6 @@ from hone.algorithms.rl.updates import (
     Stopwatch,
     SubmittedUpdate,
     acting,
-    measure,
     publish,
     submit_gradient,
     submit_optimizer_step,
@@ -133,7 +132,7 @@ async def train(
             write_transcripts(run_dir, step, all_P, config.transcripts, decode, config.advantage)
             advance(f"reward {episodes['env/all/reward/total']:.3f}")
             if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
-                await save(training, run, config.checkpoints, done)
+                await save(training, run, config.checkpoints, done, keep=bool(stop))
             if stop:
                 break
         else:

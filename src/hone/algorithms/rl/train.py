@@ -16,7 +16,7 @@ from pathlib import Path
 import tinker
 from pydantic import PositiveInt
 
-from hone.algorithms.evaluation import Evaluator
+from hone.algorithms.evaluation import Evaluator, measure
 from hone.algorithms.learning_rate import rate_at
 from hone.algorithms.rl.advantages import training_data
 from hone.algorithms.rl.compaction import Compactor
@@ -25,7 +25,7 @@ from hone.algorithms.rl.kl import pre_post_kl, reference_sampler, with_penalty
 from hone.algorithms.rl.metrics import episode_metrics
 from hone.algorithms.rl.rollouts import run_groups
 from hone.algorithms.rl.transcripts import Decode, write_transcripts
-from hone.algorithms.rl.updates import Stopwatch, acting, measure, publish, submit_update
+from hone.algorithms.rl.updates import Stopwatch, acting, publish, submit_update
 from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
 from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
 from hone.algorithms.types import RLDataset
@@ -108,7 +108,7 @@ async def train(
             write_transcripts(run_dir, step, groups_P, config.transcripts, decode, config.advantage)
             advance(f"reward {episodes['env/all/reward/total']:.3f}")
             if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
-                await save(training, run, config.checkpoints, done)
+                await save(training, run, config.checkpoints, done, keep=bool(stop))
             if stop:
                 break
         else:

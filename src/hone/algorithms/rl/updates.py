@@ -12,7 +12,6 @@ import tinker
 
 from hone.algorithms.config import OptimizerConfig
 from hone.algorithms.datums import Floats, PolicyDatum
-from hone.algorithms.evaluation import Evaluator
 from hone.algorithms.rl.config import RolloutConfig
 from hone.algorithms.rl.kl import sample_train_kl
 from hone.algorithms.rl.losses import Loss
@@ -27,12 +26,6 @@ def publish(training: tinker.TrainingClient, loss: Loss) -> Awaitable[tinker.Sam
 
 def acting(sampler: tinker.SamplingClient, config: RolloutConfig, slots: asyncio.Semaphore) -> Policy:
     return Policy(sampler, config.max_tokens, config.temperature, config.context_limit, slots)
-
-
-async def measure(sampler: tinker.SamplingClient, evaluators: Sequence[Evaluator]) -> dict[str, float]:
-    """Every measure of the sampler's weights, under `test/`."""
-    found = await asyncio.gather(*(evaluator(sampler) for evaluator in evaluators))
-    return {f"test/{name}": value for measures in found for name, value in measures.items()}
 
 
 @dataclass(frozen=True)

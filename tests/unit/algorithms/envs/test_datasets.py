@@ -110,6 +110,7 @@ def test_problems_are_read(tmp_path: Path) -> None:
         ('{"question": "1 + 1?"}', "has no answer; it has question"),
         ('{"question": null, "answer": "#### 2"}', "has no question"),
         ('{"question": " ", "answer": "#### 2"}', "has an empty question"),
+        ('{"question": "1 + 1?", "answer": "Two. ####"}', "has an empty gold answer"),
         ('{"question": "1 + 1?", "answer": ""}', "has an empty gold answer"),
         ('{"question": "1 + 1?", "answer": "2"}', "has no '####' in its gold answer"),
         ('{"question": "1 + 1 + 1 + 1 + 1?", "answer": "#### 5"}', "has a question of 18 characters; 10 are allowed"),

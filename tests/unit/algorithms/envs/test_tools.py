@@ -27,6 +27,8 @@ from hone.algorithms.messages import Message, text_of
         ("max(1, 2, 3) - min(1, 2)", 2),
         ("2 * pi", 2 * math.pi),
         (" 12345678901234567890 * 10", 123456789012345678900),
+        ("10 ** 400", 10**400),
+        ("round(7 / 2) + round(2.345, 2) + round(1234, -2)", 4 + 2.35 + 1200),
     ],
 )
 def test_calculate(expression: str, value: float) -> None:
@@ -58,6 +60,7 @@ def test_calculate(expression: str, value: float) -> None:
         "sqrt(-1)",
         "unknown + 1",
         "round(2, 1 << 60)",
+        "round(5, -10000000000)",
     ],
 )
 def test_what_is_not_arithmetic_is_refused(expression: str) -> None:

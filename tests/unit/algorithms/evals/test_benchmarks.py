@@ -118,6 +118,14 @@ def test_a_row_that_is_none_is_named(tmp_path: Path, change: dict[str, Any], mes
         load_benchmark("mmlu", BENCHMARKS["mmlu"], file)
 
 
+def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
+    """A text may hold U+2028 and U+0085, which Python's `splitlines` takes for ends of lines."""
+    file = tmp_path / "rows.jsonl"
+    row = ROWS["gsm8k"] | {"question": "One\u2028two\u0085three?"}
+    file.write_text(json.dumps(row, ensure_ascii=False) + "\r\n" + json.dumps(ROWS["gsm8k"]), encoding="utf-8")
+    assert len(load_benchmark("gsm8k", BENCHMARKS["gsm8k"], file).items) == 2
+
+
 FOLLOWED: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "change_case:capital_word_frequency",

@@ -80,6 +80,15 @@ def test_the_exact_test_counts_all_sign_patterns() -> None:
     assert (comparison.shared_items, comparison.only_a, comparison.only_b) == (3, 0, 1)
 
 
+def test_items_of_a_cluster_differ_together() -> None:
+    """Four items of two passages are two facts, not four."""
+    a, b = dict.fromkeys(range(4), 0.0), dict.fromkeys(range(4), 1.0)
+    together = paired_comparison(a, b, {0: "x", 1: "x", 2: "y", 3: "y"})
+    assert together.p_value == pytest.approx(2 / 4)
+    assert together.difference.items == 2
+    assert paired_comparison(a, b).p_value == pytest.approx(2 / 16)
+
+
 def test_equal_models_are_called_different_as_rarely_as_asked() -> None:
     draw = np.random.default_rng(3)
     p_values = [

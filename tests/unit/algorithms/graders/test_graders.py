@@ -135,6 +135,9 @@ def test_what_is_no_number(text: str) -> None:
         ("1/3", "0.333", False),
         ("18", "18 or 19", False),
         ("18", "no idea", False),
+        ("18", "1e999", False),
+        ("18", "1" * 500, False),
+        ("18", "1" * 5000, False),
     ],
 )
 def test_numeric(gold: str, answer: str, right: bool) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hone.algorithms.datums import policy_datums
+from hone.algorithms.datums import policy_datums, unshifted
 from hone.algorithms.rl.compaction import Compactor, DropMiddle, Summarise
 from hone.algorithms.rl.policy import Policy
 from hone.algorithms.rl.rollouts import run_rollout
@@ -64,7 +64,7 @@ def test_a_summary_is_an_action_of_its_own_that_is_learned_from() -> None:
     data = policy_datums(trajectory, 1.0, provenance=True)
     # The summary ends the datum of the turns that it sums up.
     assert len(data) == len(summaries) + 1
-    assert data[0].sequence().to_ints()[-2:] == summaries[0].action.tokens
+    assert unshifted(data[0].datum).to_ints()[-2:] == summaries[0].action.tokens
 
 
 def test_an_environment_that_rewrites_its_history_is_shown_as_it_is() -> None:

@@ -9,7 +9,8 @@ import tinker
 
 from hone.algorithms.datums import Floats, PolicyDatum
 from hone.algorithms.rl.config import KlPenaltyConfig
-from hone.algorithms.rl.kl import discounted_sums, estimates, pre_post_kl, sample_train_kl, score, with_penalty
+from hone.algorithms.rl.kl import discounted_sums, estimates, pre_post_kl, sample_train_kl, with_penalty
+from hone.algorithms.scoring import target_logprobs
 from tests.support.cookbook_types import their_datum
 from tests.support.fake_tinker import MODEL, FakeService
 
@@ -109,7 +110,7 @@ def test_without_a_discount_the_penalty_adds_nothing_on_the_whole() -> None:
     assert sum(float(terms.sum()) for terms in added) == pytest.approx(0.0, abs=1e-4)
     assert max(float(np.abs(terms).max()) for terms in added) > 0.1
     # Tokens the reference finds likelier than the sampler did gain, the others lose.
-    scores = asyncio.run(score(items, sampler(), slots()))
+    scores = asyncio.run(target_logprobs(sampler(), [item.datum for item in items], slots()))
     drift = np.concatenate([i.sampled_logprobs_T - s for i, s in zip(items, scores, strict=True)])
     sampled = np.concatenate([item.mask_T for item in items]) > 0
     correlation = np.corrcoef(drift[sampled], np.concatenate(added)[sampled])[0, 1]
