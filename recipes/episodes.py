@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
 
 import tinker
 
@@ -24,10 +24,10 @@ from hone.algorithms.rl.held_out import HeldOutRewards
 from hone.algorithms.run_directory import Checkpoint, read_metrics
 from hone.algorithms.types import RLDataset
 from recipes.recipe import Curve, RecipeConfig, Setting
+from recipes.runs import named
 
 HELD_OUT_SEEDS = 2**31
 """Episodes from here on are for measuring: `EpisodeDataset` draws those to train on below."""
-Stage = TypeVar("Stage", sft.SftConfig, grpo.GrpoConfig)
 
 
 class Shown(Config):
@@ -42,15 +42,18 @@ class Shown(Config):
 @dataclass(frozen=True)
 class Reinforced:
     last: Checkpoint
-    rows: list[dict[str, float]]
+    run: Path
 
-    def before_and_after(self, metric: str) -> tuple[float, float]:
-        values = [row[f"test/env/all/{metric}"] for row in self.rows if f"test/env/all/{metric}" in row]
-        return values[0], values[-1]
+    def before_and_after(self, metric: str, tag: str = "all") -> tuple[float, float]:
+        """Of the held-out episodes. What none of them reported is 0, for it happened to none."""
+        key = f"test/env/{tag}/"
+        found = [row.get(key + metric, 0.0) for row in read_metrics(self.run) if key + "total_episodes" in row]
+        return found[0], found[-1]
 
     def curve(self, metric: str, name: str) -> Curve:
         key = f"env/all/{metric}"
-        return Curve(name, [(float(row["step"]), row[key]) for row in self.rows if key in row])
+        rows = [row for row in read_metrics(self.run) if "env/all/total_episodes" in row]
+        return Curve(name, [(float(row["step"]), row.get(key, 0.0)) for row in rows])
 
 
 async def show(config: Shown, recipe: RecipeConfig, make: Callable[[int], Checkable], setting: Setting) -> Checkpoint:
@@ -69,7 +72,7 @@ async def show(config: Shown, recipe: RecipeConfig, make: Callable[[int], Checka
             messages[: last + 1], TrainOnWhat.ALL_ASSISTANT_MESSAGES, tools=env.tools
         )
         examples += [supervised_datum(*example) for example in played]
-    settings = _named(config.sft, recipe)
+    settings = named(config.sft, recipe)
     return await sft.train(settings, setting.service, examples, setting.out / "shown", display=setting.display)
 
 
@@ -82,7 +85,7 @@ async def reinforce(
     begin_from: Checkpoint | None = None,
 ) -> Reinforced:
     """Measured on `held_out` before the first step and after the last."""
-    config = _named(config, recipe, begin_from).model_copy(update={"seed": recipe.seed, "eval_every": len(problems)})
+    config = named(config, recipe, begin_from).model_copy(update={"eval_every": len(problems)})
     run = setting.out / "reinforced"
     last = await grpo.train(
         config,
@@ -93,15 +96,7 @@ async def reinforce(
         decode=setting.tokenizer.decode,
         display=setting.display,
     )
-    return Reinforced(last, read_metrics(run))
-
-
-def _named(config: Stage, recipe: RecipeConfig, begin_from: Checkpoint | None = None) -> Stage:
-    """For the recipe's model and seed."""
-    changes: dict[str, object] = {"name": recipe.model, "seed": recipe.seed}
-    if begin_from is not None:
-        changes["init_from_checkpoint"] = begin_from.state_path
-    return config.model_copy(update={"model": config.model.model_copy(update=changes)})
+    return Reinforced(last, run)
 
 
 def episodes(
@@ -110,6 +105,8 @@ def episodes(
     return EpisodeDataset(make, setting.renderer, steps, per_step, group_size, seed)
 
 
-def held_out_episodes(make: Callable[[int], MessageEnv], setting: Setting, count: int) -> EpisodeDataset:
+def held_out_episodes(
+    make: Callable[[int], MessageEnv], setting: Setting, count: int, tags: tuple[str, ...] = ()
+) -> EpisodeDataset:
     """The same ones whatever the recipe's seed, one attempt at each."""
-    return EpisodeDataset(lambda seed: make(HELD_OUT_SEEDS + seed), setting.renderer, 1, count, 1)
+    return EpisodeDataset(lambda seed: make(HELD_OUT_SEEDS + seed), setting.renderer, 1, count, 1, tags=tags)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Curve:
     name: str
     points: list[tuple[float, float]]
     x: str = "step"
+    log_x: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Outcome:
     checkpoint: str
     """Sampler weights of the trained model."""
     facts: dict[str, Any] = field(default_factory=dict)
+    """What else was found, by name; the tables give each seed's."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Setting:
     display: Display
 
 
-Run = Callable[[Any, Setting], Awaitable[Outcome]]
+Run = Callable[[Any, Setting], Coroutine[Any, Any, Outcome]]
 
 
 @dataclass(frozen=True)

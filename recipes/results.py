@@ -49,6 +49,8 @@ def table(results: Path) -> str:
             f"| {measure['name']} | {sum(before) / len(runs):.3g} | {sum(after) / len(runs):.3g} "
             f"| {gain.mean:+.3g} ({gain.low:+.3g} to {gain.high:+.3g}) |"
         )
+    lines += [""] if runs[0]["facts"] else []
+    lines += [f"{name}: {', '.join(str(run['facts'][name]) for run in runs)}  " for name in runs[0]["facts"]]
     seconds = sum(run["seconds"] for run in runs) / len(runs)
     model = found["config"]["model"]
     return "\n".join([*lines, "", f"`{model}`, {len(runs)} seeds, {seconds:.0f} s each on two cores."]) + "\n"
@@ -74,6 +76,8 @@ def draw(outcomes: Sequence[Outcome], file: Path) -> None:
     for seed, outcome in enumerate(outcomes):
         axes.plot(*zip(*outcome.curve.points, strict=True), label=f"seed {seed}", linewidth=1.2)
     axes.set_xlabel(outcomes[0].curve.x)
+    if outcomes[0].curve.log_x:
+        axes.set_xscale("log")
     axes.set_ylabel(outcomes[0].curve.name)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

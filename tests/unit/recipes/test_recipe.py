@@ -59,6 +59,7 @@ def test_the_table_gives_the_gain_over_seeds(tmp_path: Path, monkeypatch: pytest
                 [Measure("right", 0.5, after), Measure("nll", 2.0, 1.0, higher_is_better=False)],
                 Curve("reward", [(0.0, 0.1), (1.0, after)]),
                 "tinker://x",
+                {"best": after},
             ),
             30.0,
         )
@@ -69,6 +70,7 @@ def test_the_table_gives_the_gain_over_seeds(tmp_path: Path, monkeypatch: pytest
     # Student's t with two degrees of freedom: 4.303 * 0.1 / sqrt(3) = 0.248
     assert "| right | 0.5 | 0.7 | +0.2 (-0.0484 to +0.448) |" in readme
     assert "| nll | 2 | 1 | +1 (+1 to +1) |" in readme
+    assert "\nbest: 0.6, 0.7, 0.8  \n" in readme
     assert readme.startswith("Before.\n")
     assert readme.endswith("\nAfter.\n")
     assert "old" not in readme

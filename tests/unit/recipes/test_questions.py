@@ -1,0 +1,41 @@
+"""Problems of recipes: drawn by name, known from the seed, and the held-out ones never trained on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hone.errors import UserError
+from recipes.questions import draw
+from recipes.runs import before_and_after, curve
+
+
+@pytest.mark.parametrize("kind", ["tickets", "subtract_two_digit"])
+def test_what_is_held_out_is_never_trained_on(kind: str) -> None:
+    trained, held_out = draw(kind, "train", 300, 0), draw(kind, "held_out", 100, 0)
+    assert len(trained) == 300
+    assert len(held_out) == 100
+    assert {task.question for task in trained}.isdisjoint(task.question for task in held_out)
+    assert draw(kind, "train", 300, 0) == trained
+    assert draw(kind, "train", 300, 1) != trained
+
+
+def test_an_unknown_kind_of_problem_is_named() -> None:
+    with pytest.raises(UserError, match=r"there are no problems 'sums'; there are .*subtract_two_digit.*tickets"):
+        draw("sums", "train", 1, 0)
+
+
+def test_measures_are_those_of_the_first_and_the_last_evaluation(tmp_path: Path) -> None:
+    rows = [{"step": 0, "test/nll": 2.0, "loss": 3.0}, {"step": 1, "loss": 1.0}, {"step": 2, "test/nll": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert before_and_after(tmp_path, "nll") == (2.0, 0.5)
+    assert curve(tmp_path, "loss", "loss").points == [(0.0, 3.0), (1.0, 1.0)]
+    with pytest.raises(UserError, match="has no test/correct at its end"):
+        before_and_after(tmp_path, "correct")
+
+
+def test_a_run_that_diverged_has_no_measure(tmp_path: Path) -> None:
+    rows = [{"step": 0, "test/nll": 2.0}, {"step": 1, "test/nll": None}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="did it diverge"):
+        before_and_after(tmp_path, "nll")
