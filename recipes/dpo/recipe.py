@@ -83,6 +83,6 @@ class Lead:
 
     async def __call__(self, sampler: tinker.SamplingClient) -> Mapping[str, float]:
         data_D = [datum for one in self.pairs_P for datum in (one.chosen, one.rejected)]
-        sums_D = answer_logprobs(data_D, await score(sampler, data_D))
+        sums_D = answer_logprobs(data_D, await score(sampler, data_D, asyncio.Semaphore(64)))
         lead_P = sums_D[0::2] - sums_D[1::2]
         return {"lead/accuracy": float((lead_P > 0).float().mean()), "lead/margin": float(lead_P.mean())}
