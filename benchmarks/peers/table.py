@@ -16,7 +16,8 @@ filled when it is first needed does not count, except in the chapter about start
 
 Hone and SkyRL tx are measured as servers, through the official SDK over HTTP, with their journals on disk; the others
 are called within their own process, which has no server, no journal and no queue. Each takes the threads that it takes
-by default: Hone all cores but one, the others all.
+by default. Chapters are measured one by one; where a chapter does not say when, it is of 2026-11-21 on a busy machine,
+before Hone used more than one core for a training pass.
 
 Not here: TuFT 0.2.2. It requires torch 2.11 with vLLM 0.24 built for GPUs; what it offers without one is a stand-in for
 tests that runs no model.

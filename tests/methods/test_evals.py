@@ -165,6 +165,18 @@ def test_failures_are_counted_as_failures(base: tinker.SamplingClient, renderer:
     assert summary.score.mean == pytest.approx((5 - sum(summary.failures.values())) / 5)
 
 
+def test_a_grader_that_breaks_costs_its_answers_alone(
+    base: tinker.SamplingClient, renderer: Renderer, tmp_path: Path
+) -> None:
+    async def broken(task: Task, answer: str) -> Grade:
+        raise ZeroDivisionError("a grader's own fault")
+
+    items = [Item("sum", question("What is 3 + 4?"), Task("3 + 4", "7"))]
+    summary = evaluate(base, renderer, tmp_path, Benchmark("odd", items, broken, 8), answers=1)
+    assert summary.failures == {"ungraded": 1}
+    assert "ZeroDivisionError" in (tmp_path / "results.jsonl").read_text()
+
+
 def test_the_command_runs_compares_and_lists(
     server: ServerInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,3 +79,18 @@ def test_no_data_is_an_error_before_anything_is_created(
     with pytest.raises(UserError, match="nothing to train on"):
         asyncio.run(sft.train(config(model), service, [], tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_without_a_seed_a_lost_beginning_begins_with_the_same_weights(
+    service: tinker.ServiceClient, model: str, examples: Sequence[tinker.Datum], tmp_path: Path
+) -> None:
+    unsaved = config(model).model_copy(
+        update={"model": ModelConfig(name=model, lora_rank=4), "checkpoints": CheckpointConfig(every=0)}
+    )
+    with pytest.raises(Crash):
+        asyncio.run(sft.train(unsaved, service, examples, tmp_path, evaluators=[CrashAt(2)]))
+    first = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(first) > 1
+    asyncio.run(sft.train(unsaved, service, examples, tmp_path))
+    again = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert again[1 : len(first)] == first[1:]

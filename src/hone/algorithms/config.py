@@ -21,7 +21,7 @@ class ModelConfig(Config):
     lora_rank: PositiveInt = 32
     """Size of the adapter; more learns more and costs more memory."""
     seed: int | None = None
-    """Draws the adapter's first weights; without it the server chooses."""
+    """Draws the adapter's first weights; without it one is drawn, and noted in the run's directory."""
     train_attn: bool = True
     train_mlp: bool = True
     train_unembed: bool = True

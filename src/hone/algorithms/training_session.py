@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ from hone.algorithms.frozen_weights import FROZEN_WEIGHTS
 from hone.algorithms.learning_rate import recommended_lr
 from hone.algorithms.run_directory import FINAL, Checkpoint, RunDirectory
 from hone.errors import UserError
+from hone.storage.atomic import write_text
+
+SEED = "adapter_seed"
+"""In the run's directory: the seed of the adapter's first weights, if the configuration names none."""
 
 
 async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirectory) -> tinker.TrainingClient:
@@ -31,12 +36,20 @@ async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirec
         training = await service.create_lora_training_client(
             model.name,
             rank=model.lora_rank,
-            seed=model.seed,
+            seed=model.seed if model.seed is not None else _noted_seed(run),
             train_attn=model.train_attn,
             train_mlp=model.train_mlp,
             train_unembed=model.train_unembed,
         )
     return training
+
+
+def _noted_seed(run: RunDirectory) -> int:
+    """Drawn once for a run: one that is lost before its first checkpoint begins with the same weights again."""
+    file = run.path / SEED
+    if not file.exists():
+        write_text(file, f"{secrets.randbelow(2**31)}\n")
+    return int(file.read_text(encoding="utf-8"))
 
 
 async def save(

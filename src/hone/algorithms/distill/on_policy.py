@@ -118,13 +118,12 @@ async def train(
             )
             rate = rate_at(config.optimizer, highest, step, total_steps)
             data_D = [scored.policy_datum for scored in scored_D]
-            submitted = submit_step(
-                training,
-                [item.datum for item in data_D],
-                "importance_sampling",
-                adam_params(config.optimizer, rate),
-            )
-            output = await submitted.result()
+            logprobs_D: list[Floats] = []
+            if data_D:  # else every answer was empty, and there is nothing to learn from
+                training_D = [item.datum for item in data_D]
+                adam = adam_params(config.optimizer, rate)
+                submitted = submit_step(training, training_D, "importance_sampling", adam)
+                logprobs_D = (await submitted.result()).logprobs_D
             metrics = measures | {
                 "epoch": order.epoch(step),
                 "progress": (step + 1) / total_steps,
@@ -132,7 +131,7 @@ async def train(
                 "num_sequences": len(data_D),
                 "num_tokens": sum(item.datum.model_input.length for item in data_D),
                 **_divergence(scored_D),
-                **sample_train_kl(data_D, output.logprobs_D),
+                **sample_train_kl(data_D, logprobs_D),
             }
             run.log(step, metrics)
             advance(f"teacher kl {metrics['teacher_kl']:.3f}")

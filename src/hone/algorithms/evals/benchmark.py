@@ -52,6 +52,8 @@ def load_benchmark(name: str, source: Source, path: Path | None = None, limit: i
     Raises:
         UserError: a row that cannot be asked, named by its place; or two rows with one name.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f"the limit is {limit}; ask one item or more")
     rows = _file_rows(path) if path else _hub_rows(*source.hub)
     items: dict[str, Item] = {}
     for number, (place, row) in enumerate(itertools.islice(rows, limit)):

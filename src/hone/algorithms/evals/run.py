@@ -187,6 +187,8 @@ async def _answer(
         grade = await benchmark.grader(item.task, text)
     except GradingError as error:
         return failed("ungraded", error, sampled, text)
+    except Exception as error:  # a grader's own fault: the other answers go on, and this one says what happened
+        return failed("ungraded", f"{type(error).__name__}: {error}", sampled, text)
     return Answer(item.id, item.cluster, number, grade.score, len(sampled.tokens), text, None, dict(grade.details))
 
 

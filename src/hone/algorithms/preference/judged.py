@@ -103,6 +103,9 @@ class JudgedGroup(EnvGroupBuilder):
     async def compute_group_rewards(
         self, trajectory_group: list[Trajectory], env_group: Sequence[Env]
     ) -> list[tuple[float, Metrics]]:
+        if not all(trajectory.transitions for trajectory in trajectory_group):
+            # A prompt that leaves no room for an answer: the same for all members, and nothing to judge.
+            return [(-self.dataset.unfinished_penalty, {"judged": 0.0, "finished": 0.0}) for _ in trajectory_group]
         actions_G = [trajectory.transitions[0].action for trajectory in trajectory_group]
         judged_G = await self.dataset.jury(self.prompt, [action.tokens for action in actions_G])
         rewarded: list[tuple[float, Metrics]] = []

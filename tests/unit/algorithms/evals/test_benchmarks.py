@@ -126,6 +126,11 @@ def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
     assert len(load_benchmark("gsm8k", BENCHMARKS["gsm8k"], file).items) == 2
 
 
+def test_a_limit_below_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the limit is -1"):
+        load_benchmark("mmlu", BENCHMARKS["mmlu"], tmp_path / "rows.jsonl", limit=-1)
+
+
 FOLLOWED: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "change_case:capital_word_frequency",

@@ -53,3 +53,11 @@ def test_a_group_is_rewarded_together_and_unfinished_answers_pay() -> None:
         (0.0, {"judged": 1.0, "finished": 0.0}),
         (-1.0, {"judged": -1.0, "finished": 1.0}),
     ]
+
+
+def test_a_prompt_without_room_for_an_answer_costs_its_members_alone() -> None:
+    dataset = JudgedPrompts([[1, 2]], Tournament(longer_is_better), [0], group_size=2, batch_size=1)
+    (builder,) = dataset.get_batch(0)
+    empty = Trajectory([], tinker.ModelInput.from_ints([1, 2]), "context_overflow")
+    rewards = asyncio.run(builder.compute_group_rewards([empty, empty], []))
+    assert [reward for reward, _ in rewards] == [-1.0, -1.0]
