@@ -69,7 +69,7 @@ clean:
 
 .venv/dev.stamp: .venv/runtime.stamp
 	$(PIP) -e '.[dev]'
-	# Without its requirements: the tests compare with the few of its functions that need none beyond ours.
+	# Without its requirements, one of which cannot be had; those that the tests' comparisons need are in the dev extra.
 	$(PIP) --no-deps tinker-cookbook==0.6.1
 	@touch $@
 
