@@ -1,1 +1,1 @@
-"""Complete runs to learn from: each a configuration, a few dozen lines, and the numbers that it reached."""
+"""Complete runs to learn from: each a configuration, a few dozen lines, and its results once they are measured."""

@@ -53,7 +53,7 @@ def table(results: Path) -> str:
     lines += [f"{name}: {', '.join(str(run['facts'][name]) for run in runs)}  " for name in runs[0]["facts"]]
     seconds = sum(run["seconds"] for run in runs) / len(runs)
     model = found["config"]["model"]
-    return "\n".join([*lines, "", f"`{model}`, {len(runs)} seeds, {seconds:.0f} s each on two cores."]) + "\n"
+    return "\n".join([*lines, "", f"`{model}`, {len(runs)} seeds, {seconds:.0f} s each."]) + "\n"
 
 
 def write_overview() -> None:

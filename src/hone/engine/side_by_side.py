@@ -60,7 +60,6 @@ class SideBySide:
         results = dict(found for future in computing for found in future.result())
         for (number, part), state in states.items():
             if part and state.gradient is not None:  # in the order of the parts, after the first one's own
-                adapters[pieces[number].adapter].gradient_views()
                 gathered = adapters[pieces[number].adapter].gradient
                 assert gathered is not None
                 gathered += state.gradient
