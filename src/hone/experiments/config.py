@@ -46,7 +46,7 @@ class ModelConfig(Config):
     def _one_beginning(self) -> ModelConfig:
         if self.init_from_checkpoint and self.load_checkpoint:
             raise ValueError(
-                "init_from_checkpoint begins with a fresh optimizer, load_checkpoint goes on with the saved one; keep one"
+                "init_from_checkpoint begins with a fresh optimizer, load_checkpoint with the saved one; keep one"
             )
         return self
 
