@@ -46,7 +46,7 @@ class ModelConfig(Config):
     def _one_beginning(self) -> ModelConfig:
         if self.init_from_checkpoint and self.load_checkpoint:
             raise ValueError(
-                "init_from_checkpoint begins with a fresh optimizer, load_checkpoint goes on with the saved one; keep one"
+                "init_from_checkpoint begins with a fresh optimizer, load_checkpoint with the saved one; keep one"
             )
         return self
 
@@ -266,7 +266,7 @@ class OverlapConfig(Config):
     share: float = Field(default=0.5, gt=0, le=1)
     """The share of a test row's n-grams found in one training row from which it counts as leaked."""
     near: float = Field(default=0.8, gt=0, le=1)
-    """The likeness (Jaccard, of sets of words) to a training row's question from which a test question counts as leaked,
+    """The likeness (Jaccard, of word sets) to a training row's question from which a test question counts as leaked,
     in whatever order, case and punctuation its words are."""
     waiver: str | None = None
     """Why overlap is right here; recorded with every result."""

@@ -197,7 +197,7 @@ class Store(Plugin[ParamsT]):
     def open(self, experiment: str, arm: str, run_dir: Path, config: Mapping[str, Any]) -> MetricSink:
         """A place for one arm's metrics."""
 
-    def conclude(self, experiment: str, conclusion: Mapping[str, Any]) -> None:  # noqa: B027 - most keep metrics only
+    def conclude(self, experiment: str, conclusion: Mapping[str, Any]) -> None:
         """The end of the experiment."""
 
 
