@@ -1,9 +1,9 @@
 """The four kinds of standard rows. They carry data only: how it is learned belongs to the algorithm.
 
-    chat        messages that end with an answer
-    preference  two ways on from a prompt, the better one first
-    task        a prompt, and what is known of its right answers
-    trajectory  a recorded episode with its reward
+chat        messages that end with an answer
+preference  two ways on from a prompt, the better one first
+task        a prompt, and what is known of its right answers
+trajectory  a recorded episode with its reward
 """
 
 from __future__ import annotations
