@@ -46,7 +46,7 @@ class ModelConfig(Config):
     def _one_beginning(self) -> ModelConfig:
         if self.init_from_checkpoint and self.load_checkpoint:
             raise ValueError(
-                "init_from_checkpoint begins with a fresh optimizer, load_checkpoint goes on with the saved one; keep one"
+                "init_from_checkpoint begins with a fresh optimizer, load_checkpoint with the saved one; keep one"
             )
         return self
 
@@ -56,7 +56,8 @@ class SplitConfig(Config):
     data that grows moves none of the rows that were there."""
 
     by: Literal["hash", "group"] = "hash"
-    """`hash`: by the row's content. `group`: by the value of `key`, so that a group never lies on two sides."""
+    """`hash`: by the row's content as its source has it, so that arms with other transforms divide alike. `group`: by
+    the value of `key`, so that a group never lies on two sides."""
     key: str | None = None
     """The column that names a row's group (dots go into objects)."""
     validation: float = Field(default=0.1, ge=0, lt=1)
@@ -264,6 +265,9 @@ class OverlapConfig(Config):
     """Words in a row that both have."""
     share: float = Field(default=0.5, gt=0, le=1)
     """The share of a test row's n-grams found in one training row from which it counts as leaked."""
+    near: float = Field(default=0.8, gt=0, le=1)
+    """The likeness (Jaccard, of word sets) to a training row's question from which a test question counts as leaked,
+    in whatever order, case and punctuation its words are."""
     waiver: str | None = None
     """Why overlap is right here; recorded with every result."""
 
