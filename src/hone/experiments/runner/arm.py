@@ -1,6 +1,7 @@
 """One arm: rows, training with its measurements, and the checkpoint that it ends with.
 
-Training and evaluation have states of their own: an evaluation that fails leaves the trained arm, and can be done again.
+Training and evaluation have states of their own: an evaluation that fails leaves the trained arm, and can be done
+again.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from hone.experiments.runner.directory import write_json
 from hone.experiments.runner.usage import tokens, total
 
 SAVE_SECONDS = 2.0
+NOTHING = Usage()
 
 
 class Budget:
@@ -34,7 +35,7 @@ class Budget:
     def spent(self) -> Usage:
         return total(list(self._spent.values())).model_copy(update={"seconds": self.seconds})
 
-    def refusal(self, arm: str, expected: Usage = Usage()) -> str | None:
+    def refusal(self, arm: str, expected: Usage = NOTHING) -> str | None:
         """Why the arm may not begin; if it may, what is expected of it is set aside."""
         config = self._config
         if arm not in self._begun and config.arms is not None and len(self._begun) >= config.arms:
@@ -49,7 +50,10 @@ class Budget:
             ("seconds", config.wall_time, self.seconds, expected.seconds),
         ):
             if limit is not None and used + wanted > limit:
-                return f"budget: {used:,.6g} of {limit:,.6g} {what} are used or set aside; this arm is expected to take {wanted:,.6g}"
+                return (
+                    f"budget: {used:,.6g} of {limit:,.6g} {what} are used or set aside, "
+                    f"and this arm is expected to take {wanted:,.6g}"
+                )
         self._begun.add(arm)
         self._expected[arm] = expected
         return None

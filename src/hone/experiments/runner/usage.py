@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     import tinker
 
 MILLION = 1_000_000
+FREE, NOTHING = Prices(), Usage()
 
 
 class Meter:
     """Counts on from what was used before. Answers come in threads of the SDK, so it locks."""
 
-    def __init__(self, prices: Prices = Prices(), before: Usage = Usage()) -> None:
+    def __init__(self, prices: Prices = FREE, before: Usage = NOTHING) -> None:
         self._prices, self._usage = prices, before
         self._lock = threading.Lock()
 

@@ -14,7 +14,6 @@ from hone.experiments.runner.measure import GradedAnswer, Measured
 if TYPE_CHECKING:
     import tinker
 
-    from hone.experiments.runner.halving import Gate
 
 SHOWN = 8
 """Answers of each measurement that are kept for people."""
