@@ -51,6 +51,8 @@ class RawRow:
     value: Mapping[str, Any]
     source_value: Mapping[str, Any] | None = None
     """The value as its source had it, if a transform has changed it."""
+    part: int = 0
+    """Which of a mixture's sources it is from."""
 
     @property
     def origin(self) -> Mapping[str, Any]:
@@ -59,7 +61,7 @@ class RawRow:
 
     def changed(self, value: Mapping[str, Any]) -> RawRow:
         """The same row with another value: how transforms make their rows."""
-        return RawRow(self.place, value, self.origin)
+        return RawRow(self.place, value, self.origin, self.part)
 
 
 class Source(Plugin[ParamsT]):
