@@ -14,6 +14,8 @@ from hone.experiments.runner.usage import tokens, total
 
 SAVE_SECONDS = 2.0
 NOTHING = Usage()
+OF_BUDGET = "budget: "
+"""What the reasons of this file begin with."""
 
 
 class Budget:
@@ -39,7 +41,7 @@ class Budget:
         """Why the arm may not begin; if it may, what is expected of it is set aside."""
         config = self._config
         if arm not in self._begun and config.arms is not None and len(self._begun) >= config.arms:
-            return f"budget: {config.arms} arms have begun"
+            return f"{OF_BUDGET}{config.arms} arms have begun"
         if why := self.exceeded():
             return why
         ahead = total([self._left(name) for name in self._expected if name != arm])
@@ -51,7 +53,7 @@ class Budget:
         ):
             if limit is not None and used + wanted > limit:
                 return (
-                    f"budget: {used:,.6g} of {limit:,.6g} {what} are used or set aside, "
+                    f"{OF_BUDGET}{used:,.6g} of {limit:,.6g} {what} are used or set aside, "
                     f"and this arm is expected to take {wanted:,.6g}"
                 )
         self._begun.add(arm)
@@ -84,7 +86,7 @@ class Budget:
             ("seconds", config.wall_time, spent.seconds),
         ):
             if limit is not None and used >= limit:
-                return f"budget: {used:,.6g} of {limit:,.6g} {what} are used"
+                return f"{OF_BUDGET}{used:,.6g} of {limit:,.6g} {what} are used"
         return None
 
     def _left(self, arm: str) -> Usage:

@@ -45,6 +45,8 @@ def _chosen(campaign: Campaign, record: ExperimentRecord) -> Arm | None:
 
 
 async def _with_benchmarks(campaign: Campaign, record: ExperimentRecord, arm: Arm, shared: Shared) -> ExperimentRecord:
+    if not campaign.config.benchmarks:
+        return record
     from hone.experiments.runner.benchmarks import measure_benchmark, sealed_sets
 
     done = Lines(campaign.directory.path / "benchmarks.jsonl")
@@ -83,7 +85,10 @@ async def _samples(campaign: Campaign, arm: Arm, shared: Shared) -> list[SampleR
 
 
 def _concluded(campaign: Campaign, record: ExperimentRecord) -> ExperimentRecord:
-    from hone.experiments.conclusion import conclude
+    try:
+        from hone.experiments.conclusion import conclude
+    except ImportError:  # not landed yet
+        return record
 
     directory = campaign.directory
     conclusion = conclude(record)
@@ -93,8 +98,10 @@ def _concluded(campaign: Campaign, record: ExperimentRecord) -> ExperimentRecord
     write_text(directory.path / "conclusion.md", conclusion.as_text().rstrip() + "\n")
     directory.write_record(record)
     if campaign.config.report.html:
-        from hone.experiments.report import write_report
-
+        try:
+            from hone.experiments.report import write_report
+        except ImportError:  # not landed yet
+            return record
         write_report(record, directory.report)
     for spec in campaign.config.stores:
         try:

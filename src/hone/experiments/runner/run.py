@@ -23,7 +23,7 @@ from hone.experiments.loading import LoadedExperiment
 from hone.experiments.matrix import PlannedArm, plan_arms
 from hone.experiments.records import ArmRecord, ExperimentRecord, State, Usage
 from hone.experiments.runner.arm import ENDED, Arm, Shared, run_arm, told
-from hone.experiments.runner.budget import Budget
+from hone.experiments.runner.budget import OF_BUDGET, Budget
 from hone.experiments.runner.code_versions import versions
 from hone.experiments.runner.directory import ExperimentDirectory, identity, write_json
 from hone.experiments.runner.halving import Gate
@@ -159,7 +159,11 @@ class Campaign:
                 if arm.stop:
                     return
                 if (why := shared.budget.refusal(arm.name, self._expected(arm))) is not None:
-                    arm.end(shared, training="skipped", evaluation="skipped", error=why)
+                    earlier = arm.directory.status()
+                    if earlier is not None and earlier.training == "stopped":
+                        arm.note(shared, **dict(earlier))  # as the budget left it
+                    else:
+                        arm.end(shared, training="skipped", evaluation="skipped", error=why)
                     return
                 await run_arm(arm, shared)
         finally:
@@ -339,8 +343,8 @@ def _waiting(plan: PlannedArm) -> ArmRecord:
 
 
 def _to_do_again(record: ArmRecord) -> ArmRecord | None:
-    """Of an arm that ended, for an experiment that is resumed: failures are tried once more."""
-    if record.training in ("failed", "skipped"):
+    """Of an arm that ended, for an experiment that is resumed: what failed or was too much is tried once more."""
+    if record.training in ("failed", "skipped") or (record.error or "").startswith(OF_BUDGET):
         return None
     if record.evaluation == "failed":
         return record.model_copy(update={"evaluation": "waiting", "error": None})

@@ -44,6 +44,7 @@ class TinkerParams(Config):
 
 class Tinker(Backend[TinkerParams]):
     Params = TinkerParams
+    connection = frozenset({"base_url", "api_key_env", "data_dir", "prices"})
 
     @contextmanager
     def open(self, home: Path) -> Iterator[Session]:
