@@ -161,6 +161,9 @@ class Session:
 
 
 class Backend(Plugin[ParamsT]):
+    connection: ClassVar[frozenset[str]] = frozenset({"base_url", "api_key_env"})
+    """Parameters that say where the service is reached, not what it computes: another value is no other experiment."""
+
     @abstractmethod
     def open(self, home: Path) -> AbstractContextManager[Session]:
         """A client on the service; it ends with the block. Several may be open at once, each its own.
