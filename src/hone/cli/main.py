@@ -35,6 +35,9 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "demo": Command("hone.cli.demo", "train on this machine in a few minutes: SFT, RL, four adapters at once"),
     "serve": Command("hone.cli.serve", "start the service that the tinker SDK talks to"),
+    "init": Command("hone.cli.init", "make a project: an experiment that runs, its data, a plugin"),
+    "explain": Command("hone.cli.explain", "say what can be written in an experiment file, and what it means"),
+    "schema": Command("hone.cli.schema", "print the JSON Schema of the experiment file, for editors"),
     "checkpoint": Command("hone.cli.checkpoint", "take in adapters of other tools, rewrite exports for plain PEFT"),
     "env": Command("hone.cli.env", "list, play and check the environments for reinforcement learning"),
     "key": Command("hone.cli.key", "say who may use the server: create, list and revoke API keys"),
