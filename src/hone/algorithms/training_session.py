@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 import tinker
@@ -30,6 +31,8 @@ async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirec
         (run.path / FROZEN_WEIGHTS).unlink(missing_ok=True)
     if run.newest is not None:
         training = await service.create_training_client_from_state_with_optimizer(run.newest.state_path)
+    elif model.load_checkpoint is not None:
+        training = await service.create_training_client_from_state_with_optimizer(model.load_checkpoint)
     elif model.init_from_checkpoint is not None:
         training = await service.create_training_client_from_state(model.init_from_checkpoint)
     else:
@@ -98,9 +101,26 @@ class StopSignal:
         return self.requested
 
 
+_given: ContextVar[StopSignal | None] = ContextVar("stop_signal", default=None)
+
+
+@contextmanager
+def stopped_by(stop: StopSignal) -> Iterator[None]:
+    """Runs that begin within the block listen to `stop` in place of Ctrl-C: for programs that conduct several."""
+    token = _given.set(stop)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
 @contextmanager
 def stop_on_interrupt() -> Iterator[StopSignal]:
     """Only the main thread hears signals; elsewhere the signal is never set."""
+    given = _given.get()
+    if given is not None:
+        yield given
+        return
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop

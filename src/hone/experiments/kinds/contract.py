@@ -49,6 +49,17 @@ class RawRow:
     place: str
     """For people: file and line."""
     value: Mapping[str, Any]
+    source_value: Mapping[str, Any] | None = None
+    """The value as its source had it, if a transform has changed it."""
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """The value as its source had it: what decides on which side of a split the row lies."""
+        return self.value if self.source_value is None else self.source_value
+
+    def changed(self, value: Mapping[str, Any]) -> RawRow:
+        """The same row with another value: how transforms make their rows."""
+        return RawRow(self.place, value, self.origin)
 
 
 class Source(Plugin[ParamsT]):
@@ -67,7 +78,11 @@ class Source(Plugin[ParamsT]):
 class Transform(Plugin[ParamsT]):
     @abstractmethod
     def apply(self, rows: Iterator[RawRow]) -> Iterator[RawRow]:
-        """New rows of old ones, lazily. It keeps no state between calls and changes no row in place."""
+        """New rows of old ones (`row.changed(...)`), lazily. It keeps no state between calls and changes none in place.
+
+        Raises:
+            RowError: a row is not what it works on.
+        """
 
 
 class Algorithm(Plugin[ParamsT]):
@@ -165,7 +180,9 @@ class Metric(Plugin[ParamsT]):
     goal: ClassVar[Goal] = "max"
     """Which direction is better."""
     measures: ClassVar[str] = "answers"
-    """`answers`: grades of sampled answers to tasks. `likelihood`: nats per token of the row's target tokens."""
+    """What the values of a task are. `answers`: grades of sampled answers. `likelihood`: one, the negative mean
+    log-likelihood of the row's target tokens, in nats. `preferences`: two, the log-likelihoods of the chosen and of the
+    rejected answer, in nats."""
 
     @abstractmethod
     def task_value(self, scores: TaskScores) -> float:
