@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 
 from hone.errors import UserError
 from hone.experiments.config import ExperimentConfig, Spec
+from hone.experiments.kinds.contract import Plugin
 from hone.experiments.kinds.plugins import REGISTRIES
 
 JsonSchema = Mapping[str, Any]
@@ -40,7 +42,7 @@ class Explanation:
     kind: str
     built_in: bool
     about: str
-    """Its docstring."""
+    """What it is, from its docstring."""
     facts: Mapping[str, str]
     """What else its class says, such as the rows that an algorithm learns from."""
     params: list[Parameter]
@@ -105,7 +107,7 @@ def explain_plugin(registry: str, kind: str) -> Explanation:
         registry=registry,
         kind=kind,
         built_in=plugins.is_built_in(kind),
-        about=inspect.cleandoc(plugin.__doc__ or ""),
+        about=_about(plugin),
         facts={
             name.replace("_", " "): str(getattr(plugin, name))
             for name in ("learns_from", "goal", "measures")
@@ -119,7 +121,13 @@ def explain_plugin(registry: str, kind: str) -> Explanation:
 
 def kinds_of(registry: str) -> dict[str, str]:
     """The kinds of one registry, each in a sentence."""
-    return {name: first_sentence(inspect.cleandoc(plugin.__doc__ or "")) for name, plugin in _registry(registry)}
+    return {name: first_sentence(_about(plugin)) for name, plugin in _registry(registry)}
+
+
+def built_in_kinds(registry: str) -> list[str]:
+    """Those that come with Hone."""
+    plugins = _registry(registry)
+    return [name for name in plugins.names() if plugins.is_built_in(name)]
 
 
 def explain_config() -> list[Section]:
@@ -158,6 +166,12 @@ def config_section(path: str) -> Section:
     if path not in sections:
         raise UserError(f"the experiment file has no part {path!r}; it has {', '.join(filter(None, sections))}")
     return sections[path]
+
+
+def _about(plugin: type[Plugin[Any]]) -> str:
+    """What it is, in its own words: its docstring, or that of its file, where the file is about nothing else."""
+    text = plugin.__doc__ or getattr(sys.modules.get(plugin.__module__), "__doc__", None)
+    return inspect.cleandoc(text or "")
 
 
 def _registry(name: str) -> Any:
