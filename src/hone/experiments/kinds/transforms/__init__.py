@@ -3,5 +3,10 @@
 from typing import Any
 
 from hone.experiments.kinds.contract import Transform
+from hone.experiments.kinds.transforms.filter import Filter
+from hone.experiments.kinds.transforms.limit import Limit
 
-TRANSFORMS: dict[str, type[Transform[Any]]] = {}
+TRANSFORMS: dict[str, type[Transform[Any]]] = {
+    "filter": Filter,
+    "limit": Limit,
+}
