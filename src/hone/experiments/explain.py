@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +101,7 @@ def explain_plugin(registry: str, kind: str) -> Explanation:
     schema = plugin.Params.model_json_schema()
     params = list(_parameters(schema, schema.get("$defs", {})))
     spec: dict[str, Any] = {"kind": kind}
-    if values := _example_values(schema):
+    if values := _example_values(schema, list(vars(plugin.Params).get("__annotations__", ()))):
         spec["params"] = values
     return Explanation(
         registry=registry,
@@ -250,12 +250,14 @@ def _limits(schema: JsonSchema) -> str:
     return ", ".join(f"{sign} {schema[name]:g}" for name, sign in signs.items() if name in schema)
 
 
-def _example_values(schema: JsonSchema) -> dict[str, Any]:
-    """What has to be given, and a few things that may be."""
+def _example_values(schema: JsonSchema, own: Sequence[str]) -> dict[str, Any]:
+    """What has to be given, and a few things that may be: before others those that no other plugin has."""
     required = set(schema.get("required", ()))
     values: dict[str, Any] = {}
     shown = 0
-    for key, value in schema.get("properties", {}).items():
+    properties = schema.get("properties", {})
+    for key in sorted(properties, key=lambda key: (key not in required, key not in own)):
+        value = properties[key]
         if "examples" in value:
             values[key] = value["examples"][0]
         elif key in required:
