@@ -7,13 +7,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 
 PEERS := transformers trl skyrl vllm
 
-.PHONY: demo serve install test lint types imports unit old-sdks format docs recipe recipe-results bench bench-check peers clean
+.PHONY: demo serve hone install test lint types imports unit old-sdks format docs recipe recipe-results bench bench-check peers clean
 
 demo: .venv/runtime.stamp
 	$(BIN)/hone demo $(ARGS)
 
 serve: .venv/runtime.stamp
 	$(BIN)/hone serve $(ARGS)
+
+# The command `hone` alone: `.venv/bin/hone`.
+hone: .venv/runtime.stamp
 
 install: .venv/dev.stamp
 
