@@ -1,5 +1,6 @@
 """Learning from which of two answers is better.
 
+comparisons.py   rows of a file to examples: read this first
 pairs.py         comparisons as training data
 losses.py        DPO, IPO, ORPO, SimPO, KTO and Bradley-Terry, as functions of log-probabilities
 objectives.py    which datums each of them needs
