@@ -63,12 +63,7 @@ async def train(
     objective = config.objective
     order = DataOrder(len(examples), config.batch_size, config.epochs, config.seed)
     total_steps = min(order.steps, config.max_steps or order.steps)
-    smallest = order.smallest_batch(total_steps)
-    if smallest < objective.fewest_examples:
-        raise UserError(
-            f"a step of {objective.kind!r} needs {objective.fewest_examples} examples or more, and of {len(examples)} "
-            f"in batches of {config.batch_size} one has {smallest}; change `batch_size` or leave an example out"
-        )
+    objective.check([examples[row] for row in order.batch(step)] for step in range(total_steps))
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
     slots = asyncio.Semaphore(config.concurrency)
 
