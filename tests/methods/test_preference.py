@@ -16,7 +16,7 @@ from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfi
 from hone.algorithms.preference import train as preference
 from hone.algorithms.preference.objectives import BradleyTerry, Dpo, Ipo, Judged, Kto, Objective, Orpo, Simpo
 from hone.algorithms.preference.pairs import Pair, pair
-from hone.algorithms.preference.reference import answer_logprobs, score
+from hone.algorithms.preference.reference import score, summed_logprobs
 from hone.algorithms.preference.reward_model import RewardHead, RewardModel
 from hone.errors import UserError
 from tests.support.fake_tinker import MODEL, FakeService, crash_at
@@ -73,7 +73,7 @@ async def lead(sampler: tinker.SamplingClient, held_out: Sequence[Case]) -> floa
         for both in [pair(case.prompt, case.wanted, case.unwanted)]
         for datum in (both.chosen, both.rejected)
     ]
-    sums_D = answer_logprobs(data_D, await score(sampler, data_D, asyncio.Semaphore(8)))
+    sums_D = summed_logprobs(data_D, await score(sampler, data_D, asyncio.Semaphore(8)))
     return float((sums_D[0::2] - sums_D[1::2]).mean())
 
 

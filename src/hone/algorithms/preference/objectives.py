@@ -19,7 +19,7 @@ from hone.algorithms.config import Config
 from hone.algorithms.preference import losses
 from hone.algorithms.preference.losses import Metrics
 from hone.algorithms.preference.pairs import Pair, answer_datum
-from hone.algorithms.preference.reference import answer_logprobs
+from hone.algorithms.preference.reference import summed_logprobs
 from hone.errors import UserError
 
 
@@ -55,7 +55,7 @@ class PairObjective(Objective):
     def loss(
         self, data_D: Sequence[tinker.Datum], logprobs_D: Sequence[Tensor], reference_D: Tensor | None
     ) -> tuple[Tensor, Metrics]:
-        sums_D, lengths_D = answer_logprobs(data_D, logprobs_D), _lengths(data_D)
+        sums_D, lengths_D = summed_logprobs(data_D, logprobs_D), _lengths(data_D)
         loss, metrics = self.pair_loss(
             losses.PairScores(
                 chosen_P=sums_D[0::2],
@@ -152,7 +152,7 @@ class Kto(Objective):
         self, data_D: Sequence[tinker.Datum], logprobs_D: Sequence[Tensor], reference_D: Tensor | None
     ) -> tuple[Tensor, Metrics]:
         assert reference_D is not None
-        answers, mismatched = (answer_logprobs(data_D, logprobs_D) - reference_D).chunk(2)
+        answers, mismatched = (summed_logprobs(data_D, logprobs_D) - reference_D).chunk(2)
         desirable_D = torch.tensor(
             [bool(datum.loss_fn_inputs["desirable"].data[0]) for datum in data_D[: len(answers)]]
         )

@@ -17,7 +17,7 @@ from hone.algorithms.evaluation import Evaluator, evaluate
 from hone.algorithms.frozen_weights import frozen_sampler
 from hone.algorithms.learning_rate import rate_at
 from hone.algorithms.preference.objectives import AnyObjective, Dpo
-from hone.algorithms.preference.reference import answer_logprobs, score
+from hone.algorithms.preference.reference import score, summed_logprobs
 from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
 from hone.algorithms.steps import adam_params
 from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
@@ -83,7 +83,7 @@ async def train(
             data_D = objective.datums([examples[row] for row in order.batch(step)])
             reference_D = None
             if reference is not None:
-                reference_D = answer_logprobs(data_D, await score(reference, data_D, slots))
+                reference_D = summed_logprobs(data_D, await score(reference, data_D, slots))
             rate = rate_at(config.optimizer, highest, step, total_steps)
             loss = StepLoss(objective, reference_D)
             gradient = training.forward_backward_custom(data_D, loss)
