@@ -7,4 +7,6 @@ objectives.py    which datums each of them needs
 train.py         the loop
 reward_model.py  a model that scores answers, learned from pairs
 reference.py     the frozen model that some objectives compare with
+judged.py        prompts for reinforcement learning, whose answers are judged together
+rlhf.py          three stages in one run: demonstrations, a reward model, reinforcement on its rewards
 """
