@@ -27,6 +27,8 @@ class ModelConfig(Config):
     train_unembed: bool = True
     init_from_checkpoint: str | None = None
     """Weights to begin with (`tinker://...`), with a fresh optimizer."""
+    load_checkpoint: str | None = None
+    """Weights to go on with (`tinker://...`), and the optimizer that was saved with them."""
 
 
 class OptimizerConfig(Config):

@@ -15,6 +15,8 @@ class DataOrder:
     batch_size: int
     epochs: int
     seed: int
+    shuffle: bool = True
+    """Otherwise every epoch has the rows in their own order."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -29,6 +31,8 @@ class DataOrder:
 
     def batch(self, step: int) -> list[int]:
         """The rows of step `step`: known from the seed and the step alone."""
-        order = np.random.default_rng((self.seed, self.epoch(step))).permutation(self.examples)
+        order = np.arange(self.examples)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch(step))).permutation(self.examples)
         start = step % self.steps_per_epoch * self.batch_size
         return [int(row) for row in order[start : start + self.batch_size]]

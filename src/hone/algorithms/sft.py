@@ -34,6 +34,8 @@ class SftConfig(Config):
     """Stops earlier than the epochs would; the schedule ends there too."""
     seed: int = 0
     """Draws the order of the examples."""
+    shuffle: bool = True
+    """Otherwise each epoch has the examples in the order in which they are given."""
     eval_every: NonNegativeInt = 10
     """Steps between evaluations, which see the weights before the step; 0 for none."""
 
@@ -65,7 +67,7 @@ async def train(
     """
     if not examples:
         raise UserError("there is nothing to train on: `examples` is empty")
-    order = DataOrder(len(examples), config.batch_size, config.epochs, config.seed)
+    order = DataOrder(len(examples), config.batch_size, config.epochs, config.seed, config.shuffle)
     total_steps = min(order.steps, config.max_steps or order.steps)
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
 
@@ -79,7 +81,7 @@ async def train(
         training = await begin(service, config.model, run)
         under_way: deque[_Step] = deque()
         for step in range(run.first_step, total_steps):
-            measures = await evaluate(training, evaluators) if is_due(config.eval_every, step) else {}
+            measures = await evaluate(training, evaluators, step) if is_due(config.eval_every, step) else {}
             data_D = await prepare([examples[row] for row in order.batch(step)])
             rate = rate_at(config.optimizer, highest, step, total_steps)
             submitted = submit_step(training, data_D, "cross_entropy", adam_params(config.optimizer, rate))
@@ -100,7 +102,7 @@ async def train(
                     break
         else:
             if evaluators and config.eval_every:
-                run.log(total_steps, await evaluate(training, evaluators))
+                run.log(total_steps, await evaluate(training, evaluators, total_steps))
             await save(training, run, config.checkpoints, total_steps, final=True)
         if run.newest is None:
             raise UserError("stopped before the first step; nothing was trained")

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 import tinker
@@ -20,6 +21,8 @@ from hone.storage.atomic import write_text
 
 SEED = "adapter_seed"
 """In the run's directory: the seed of the adapter's first weights, if the configuration names none."""
+
+NAME_ANOTHER = "name a training checkpoint that is there"
 
 
 async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirectory) -> tinker.TrainingClient:
@@ -39,10 +42,11 @@ async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirec
             f"{earlier if len(run.checkpoints) > 1 else 'use '}another directory to begin again",
         ):
             training = await service.create_training_client_from_state_with_optimizer(run.newest.state_path)
+    elif model.load_checkpoint is not None:
+        with _explained(f"`model.load_checkpoint` is {model.load_checkpoint}", NAME_ANOTHER):
+            training = await service.create_training_client_from_state_with_optimizer(model.load_checkpoint)
     elif model.init_from_checkpoint is not None:
-        with _explained(
-            f"`model.init_from_checkpoint` is {model.init_from_checkpoint}", "name a training checkpoint that is there"
-        ):
+        with _explained(f"`model.init_from_checkpoint` is {model.init_from_checkpoint}", NAME_ANOTHER):
             training = await service.create_training_client_from_state(model.init_from_checkpoint)
     else:
         training = await service.create_lora_training_client(
@@ -124,9 +128,26 @@ class StopSignal:
         return self.requested
 
 
+_given: ContextVar[StopSignal | None] = ContextVar("stop_signal", default=None)
+
+
+@contextmanager
+def stopped_by(stop: StopSignal) -> Iterator[None]:
+    """Runs that begin within the block listen to `stop` in place of Ctrl-C: for programs that conduct several."""
+    token = _given.set(stop)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
 @contextmanager
 def stop_on_interrupt() -> Iterator[StopSignal]:
     """Only the main thread hears signals; elsewhere the signal is never set."""
+    given = _given.get()
+    if given is not None:
+        yield given
+        return
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop

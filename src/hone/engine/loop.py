@@ -33,6 +33,7 @@ from hone.engine.models.vision import check_images
 from hone.engine.optim.adamw import adamw_step
 from hone.engine.parity import Probe, take_probe
 from hone.engine.sampling.sampler import Sampler
+from hone.engine.sampling.samplers import Samplers
 from hone.engine.sampling.version import AdapterVersion
 from hone.engine.scheduler import Job, Scheduler
 from hone.engine.shortage import free_device_memory, halves, is_lack_of_memory, too_large
@@ -156,7 +157,7 @@ class EngineLoop:
         self._passing = SideBySide(limits.training_threads)
         self._adapters: dict[str, _Adapter] = {}
         self._versions: dict[str, AdapterVersion] = {}
-        self._samplers: dict[str, Sampler] = {}
+        self._samplers = Samplers(self._sampler, reply, self._fail)
         self._passes: dict[int, _Pass] = {}
         self._disk, self._exports, self._reads = DiskLane(), DiskLane(), DiskLane()
         self._awaited: set[str] = set()
@@ -189,12 +190,13 @@ class EngineLoop:
         for lane in (self._disk, self._exports, self._reads):
             lane.close()
         self._passing.close()
+        self._samplers.close()
 
     # --- taking in --------------------------------------------------------------------------------------------------
 
     def _take_in(self) -> bool:
         """Move everything that has arrived into place; waits for the next message when there is nothing to do."""
-        idle = not self._scheduler and not any(self._samplers.values())
+        idle = not self._scheduler and not self._samplers
         while idle or not self._inbox.empty():
             ticket, message = self._inbox.get()
             idle = False
@@ -208,10 +210,9 @@ class EngineLoop:
 
     def _accept(self, ticket: int, message: Any) -> None:
         if message == CANCEL:
-            for sampler in self._samplers.values():
-                sampler.cancel(ticket)
+            self._samplers.cancel(ticket)
         elif isinstance(message, c.Sample):
-            self._sampler(message.base_model).add(ticket, message, self._version(message.version))
+            self._samplers.add(ticket, message, self._version(message.version))
         elif isinstance(message, c.CheckLoss):
             rebuild(message.loss)
             self._reply(ticket, None)
@@ -349,28 +350,20 @@ class EngineLoop:
         """Advance every sampler by a token, and again until `seconds` have passed. Stops early for what arrives, and
         says how many are left."""
         stop = time.perf_counter() + seconds
-        while any(self._samplers.values()):
-            for sampler in self._samplers.values():
-                if sampler:
-                    finished = sampler.step()
-                    for ticket, result in [*sampler.take_parts(), *finished]:
-                        self._reply(ticket, result)
+        while self._samplers:
+            self._samplers.step()
             left = stop - time.perf_counter()
             if left <= 0 or not self._inbox.empty():
                 return left
         return 0.0
 
     def _sampler(self, base_model: str) -> Sampler:
-        if base_model not in self._samplers:
-            model, limits = self._model(base_model), self._limits
-            config = model.config
-            per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim, model.backend.dtype)
-            tokens = max(limits.cache_tokens, config.max_context)
-            cache_bytes = min(limits.cache_bytes, -(-tokens // BLOCK) * per_block)
-            self._samplers[base_model] = Sampler(
-                model, limits.sample_rows, cache_bytes, limits.prefill_tokens, limits.training_threads
-            )
-        return self._samplers[base_model]
+        model, limits = self._model(base_model), self._limits
+        config = model.config
+        per_block = KeyValueCache.block_bytes(config.layers, config.kv_heads, config.head_dim, model.backend.dtype)
+        tokens = max(limits.cache_tokens, config.max_context)
+        cache_bytes = min(limits.cache_bytes, -(-tokens // BLOCK) * per_block)
+        return Sampler(model, limits.sample_rows, cache_bytes, limits.prefill_tokens, limits.training_threads)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

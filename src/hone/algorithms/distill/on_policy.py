@@ -52,6 +52,8 @@ class OnPolicyConfig(Config):
     max_steps: PositiveInt | None = None
     seed: int = 0
     """Draws the order of the lessons and the answers."""
+    shuffle: bool = True
+    """Otherwise each epoch has the lessons in the order in which they are given."""
     concurrency: PositiveInt = 256
     """Requests under way at once."""
     eval_every: NonNegativeInt = 10
@@ -80,7 +82,7 @@ async def train(
     if bool(teachers) == bool(config.teach_self_every):
         raise UserError("give either `teachers` or `teach_self_every`: the student learns from others or from itself")
     check_lessons(lessons, teachers or None, answered=False)
-    order = DataOrder(len(lessons), config.batch_size, config.epochs, config.seed)
+    order = DataOrder(len(lessons), config.batch_size, config.epochs, config.seed, config.shuffle)
     total_steps = min(order.steps, config.max_steps or order.steps)
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
     slots = asyncio.Semaphore(config.concurrency)
@@ -98,7 +100,7 @@ async def train(
                 since = step - step % config.teach_self_every
                 itself = await frozen_sampler(service, training, run, f"teacher-{since:06d}")
                 teachers = {lesson.teacher: itself for lesson in lessons}
-            measures = await evaluate(training, evaluators) if is_due(config.eval_every, step) else {}
+            measures = await evaluate(training, evaluators, step) if is_due(config.eval_every, step) else {}
             student = await training.save_weights_and_get_sampling_client()
             policy = Policy(student, config.max_tokens, slots=slots)
             rows = order.batch(step)
@@ -143,7 +145,7 @@ async def train(
                 break
         else:
             if evaluators and config.eval_every:
-                run.log(total_steps, await evaluate(training, evaluators))
+                run.log(total_steps, await evaluate(training, evaluators, total_steps))
             await save(training, run, config.checkpoints, total_steps, final=True)
         if run.newest is None:
             raise UserError("stopped before the first step; nothing was trained")

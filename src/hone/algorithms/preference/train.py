@@ -37,6 +37,8 @@ class PreferenceConfig(Config):
     max_steps: PositiveInt | None = None
     seed: int = 0
     """Draws the order of the examples."""
+    shuffle: bool = True
+    """Otherwise each epoch has the examples in the order in which they are given."""
     concurrency: PositiveInt = 256
     """Requests to the reference under way at once."""
     eval_every: NonNegativeInt = 10
@@ -61,7 +63,7 @@ async def train(
     if not examples:
         raise UserError("there is nothing to train on: `examples` is empty")
     objective = config.objective
-    order = DataOrder(len(examples), config.batch_size, config.epochs, config.seed)
+    order = DataOrder(len(examples), config.batch_size, config.epochs, config.seed, config.shuffle)
     total_steps = min(order.steps, config.max_steps or order.steps)
     objective.check([examples[row] for row in order.batch(step)] for step in range(total_steps))
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
@@ -79,7 +81,7 @@ async def train(
         if objective.needs_reference:
             reference = await frozen_sampler(service, training, run, "reference")
         for step in range(run.first_step, total_steps):
-            measures = await evaluate(training, evaluators) if is_due(config.eval_every, step) else {}
+            measures = await evaluate(training, evaluators, step) if is_due(config.eval_every, step) else {}
             data_D = objective.datums([examples[row] for row in order.batch(step)])
             reference_D = None
             if reference is not None:
@@ -109,7 +111,7 @@ async def train(
                 break
         else:
             if evaluators and config.eval_every:
-                run.log(total_steps, await evaluate(training, evaluators))
+                run.log(total_steps, await evaluate(training, evaluators, total_steps))
             await save(training, run, config.checkpoints, total_steps, final=True)
         if run.newest is None:
             raise UserError("stopped before the first step; nothing was trained")

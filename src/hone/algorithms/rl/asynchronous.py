@@ -96,7 +96,7 @@ async def train(
                             sample = partial(run_group, builder, policy, seeds, config.rollouts, compactor)
                             ahead.start((batch, place), step, sample)
                     next_batch = batch + 1
-                measures = await measure(sampler, evaluators) if is_due(config.eval_every, step) else {}
+                measures = await measure(sampler, evaluators, step) if is_due(config.eval_every, step) else {}
                 watch.lap("evaluation")
                 taken = await ahead.take(step, len(dataset.get_batch(step % len(dataset))))
                 groups_P = [sampled.group for sampled in taken]
@@ -132,7 +132,7 @@ async def train(
                     break
             else:
                 if evaluators and config.eval_every:
-                    run.log(total_steps, await measure(sampler, evaluators))
+                    run.log(total_steps, await measure(sampler, evaluators, total_steps))
                 await save(training, run, config.checkpoints, total_steps, final=True)
         if run.newest is None:
             raise UserError("stopped before the first step; nothing was trained")

@@ -84,7 +84,7 @@ async def train(
         sampler = await publish(training, config.loss)
         for step in range(run.first_step, total_steps):
             watch = Stopwatch()
-            measures = await measure(sampler, evaluators) if is_due(config.eval_every, step) else {}
+            measures = await measure(sampler, evaluators, step) if is_due(config.eval_every, step) else {}
             watch.lap("evaluation")
             policy = acting(sampler, config.rollouts, slots)
             problems_P = dataset.get_batch(step % len(dataset))
@@ -137,7 +137,7 @@ async def train(
                 break
         else:
             if evaluators and config.eval_every:
-                run.log(total_steps, await measure(sampler, evaluators))
+                run.log(total_steps, await measure(sampler, evaluators, total_steps))
             await save(training, run, config.checkpoints, total_steps, final=True)
         if run.newest is None:
             raise UserError("stopped before the first step; nothing was trained")

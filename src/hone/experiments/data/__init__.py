@@ -1,0 +1,1 @@
+"""From sources to standard rows: read, transformed, divided, mixed, fingerprinted."""

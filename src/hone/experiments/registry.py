@@ -1,0 +1,87 @@
+"""Plugins of one kind, by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from hone.algorithms.config import Config
+from hone.errors import UserError
+from hone.experiments.kinds.contract import Plugin
+
+PluginT = TypeVar("PluginT", bound=Plugin[Any])
+
+
+class Registry(Generic[PluginT]):
+    """Built-ins first; plugins may add names, never replace one."""
+
+    def __init__(self, kind: str, built_ins: Mapping[str, type[PluginT]]) -> None:
+        self.kind = kind
+        self._built_ins = dict(built_ins)
+        self._plugins: dict[str, type[PluginT]] = {}
+
+    def register(self, name: str) -> Callable[[type[PluginT]], type[PluginT]]:
+        """A class decorator. The same class may come twice (its module was reloaded), another one may not."""
+
+        def add(plugin: type[PluginT]) -> type[PluginT]:
+            found = self._built_ins.get(name) or self._plugins.get(name)
+            if found is not None and _origin(found) != _origin(plugin):
+                raise UserError(
+                    f"two {self.kind} plugins are named {name!r}: {_origin(found)} and {_origin(plugin)}; rename one"
+                )
+            self._plugins[name] = plugin
+            return plugin
+
+        return add
+
+    def names(self) -> list[str]:
+        return sorted({**self._built_ins, **self._plugins})
+
+    def __iter__(self) -> Iterator[tuple[str, type[PluginT]]]:
+        return iter((name, self.get(name)) for name in self.names())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._built_ins or name in self._plugins
+
+    def is_built_in(self, name: str) -> bool:
+        return name in self._built_ins
+
+    def get(self, name: str) -> type[PluginT]:
+        """The plugin's class.
+
+        Raises:
+            UserError: there is none of this name; it lists those that there are, the nearest first.
+        """
+        found = self._built_ins.get(name) or self._plugins.get(name)
+        if found is None:
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UserError(f"there is no {self.kind} {name!r}; {hint}there are {', '.join(self.names())}")
+        return found
+
+    def params(self, name: str, values: Mapping[str, Any]) -> Config:
+        """The values as the plugin's own parameters.
+
+        Raises:
+            pydantic.ValidationError: they are not; each error has its place within `params`.
+        """
+        return self.get(name).Params.model_validate(dict(values))
+
+    def make(self, name: str, values: Mapping[str, Any]) -> PluginT:
+        """The plugin, ready to work.
+
+        Raises:
+            UserError: the name or a value is not known.
+        """
+        try:
+            return self.get(name)(self.params(name, values))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise UserError(f"{self.kind} {name!r} cannot take its params: {problems}") from None
+
+
+def _origin(plugin: type[Any]) -> str:
+    return f"{plugin.__module__}.{plugin.__qualname__}"
