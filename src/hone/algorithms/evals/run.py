@@ -121,8 +121,7 @@ async def run_benchmark(
     place = {item.id: index for index, item in enumerate(benchmark.items)}
     wanted = [answer for answer in answers if answer.item in place]
     summary = summarise(benchmark.name, sorted(wanted, key=lambda answer: (place[answer.item], answer.number)))
-    write_text(out / SUMMARY, json.dumps(as_json(summary), indent=2) + "\n")
-    return summary
+    return write_summary(out, summary)
 
 
 def read_answers(out: Path) -> list[Answer]:
@@ -137,6 +136,11 @@ def read_answers(out: Path) -> list[Answer]:
         write_text(path, whole)
     answers = [Answer(**json.loads(line)) for line in whole.splitlines()]
     return list({(answer.item, answer.number): answer for answer in answers}.values())
+
+
+def write_summary(out: Path, summary: Summary) -> Summary:
+    write_text(out / SUMMARY, json.dumps(as_json(summary), indent=2) + "\n")
+    return summary
 
 
 def summarise(name: str, answers: Sequence[Answer]) -> Summary:
