@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = actions.add_parser("run", help="ask a model the questions of a benchmark and grade its answers")
     run.add_argument("benchmark", help="one of `hone eval list`")
     run.add_argument("--file", type=Path, help="its rows as JSON Lines (default: the Hugging Face hub)")
+    run.add_argument(
+        "--subset",
+        action="append",
+        default=[],
+        help="only this task of BBH or subject of MMLU; may be given again (default: all)",
+    )
     run.add_argument("--out", type=Path, required=True, help="where results go; an interrupted run goes on there")
     run.add_argument("--limit", type=int, help="only the first so many items")
     run.add_argument("--answers", type=int, default=1, help="to each item (default: 1)")
@@ -82,7 +88,7 @@ def _run(args: argparse.Namespace) -> int:
 
     if args.benchmark not in BENCHMARKS:
         raise UserError(f"there is no benchmark {args.benchmark!r}; there are {', '.join(BENCHMARKS)}")
-    benchmark = load_benchmark(args.benchmark, BENCHMARKS[args.benchmark], args.file, args.limit)
+    benchmark = load_benchmark(args.benchmark, BENCHMARKS[args.benchmark], args.file, args.limit, args.subset)
     with _answering(args) as model:
         settings = EvalSettings(
             args.answers, args.temperature, args.max_tokens, model.name, model.renderer_name, seed=args.seed
@@ -183,6 +189,7 @@ def _told(summary: "Summary", out: Path) -> str:
     lines = [
         f"{summary.benchmark}: {score.mean:.1%}, between {score.low:.1%} and {score.high:.1%} ({interval})",
         ", ".join(f"pass@{k} {value:.1%}" for k, value in summary.pass_at.items()),
+        *(f"{name} {one.mean:.3g} ({one.low:.3g} to {one.high:.3g})" for name, one in summary.measures.items()),
         f"{summary.answers} answers of {summary.mean_tokens:.0f} tokens on average",
     ]
     if summary.failures:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import tinker
 
 from hone.algorithms.evals.inspect_model import inspect_model
 from hone.algorithms.evals.run import RESULTS, SETTINGS, Answer, Summary, summarise, write_summary
+from hone.algorithms.evals.statistics import Estimate, clustered_interval
 from hone.algorithms.renderers import Renderer
 from hone.errors import UserError
 from hone.storage.atomic import write_text
@@ -30,6 +31,10 @@ try:
     from inspect_ai.scorer import Value, value_to_float
 except ImportError:
     raise UserError("tasks of inspect_ai need `pip install 'hone[inspect]'`") from None
+
+
+STOP = "stop_reason"
+"""The detail of an answer that is no score."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,8 @@ def run_inspect_task(
         (_answer(sample, log.eval.model) for sample in log.samples), key=lambda one: (one.item, one.number)
     )
     write_text(out / RESULTS, "".join(json.dumps(asdict(answer)) + "\n" for answer in answers))
-    return write_summary(out, summarise(log.eval.task, answers))
+    summary = summarise(log.eval.task, answers)
+    return write_summary(out, replace(summary, measures=_measures(answers)))
 
 
 def _one_task(spec: str) -> str:
@@ -155,7 +161,19 @@ def _answer(sample: EvalSample, model: str) -> Answer:
     score = next(iter(scores.values()))
     if not math.isfinite(score):
         return failed("ungraded", f"the score is {score}")
-    return Answer(item, "", number, score, tokens, text, None, scores | {"stop": sample.output.stop_reason})
+    return Answer(item, "", number, score, tokens, text, None, scores | {STOP: sample.output.stop_reason})
+
+
+def _measures(answers: Sequence[Answer]) -> dict[str, Estimate]:
+    """What the scorers say beside the first; a failure counts as 0, as it does in the score."""
+    graded = [answer.details or {} for answer in answers if answer.failure is None]
+    names = dict.fromkeys(name for details in graded for name in list(details)[1:] if name != STOP)
+    return {
+        name: clustered_interval(
+            [float((answer.details or {}).get(name, 0.0)) for answer in answers], [answer.unit for answer in answers]
+        )
+        for name in names
+    }
 
 
 def _numbers(sample: EvalSample) -> Iterator[tuple[str, float]]:

@@ -200,7 +200,11 @@ def test_every_failure_counts_as_one(tmp_path: Path) -> None:
         "says_target": 1.0,
         "measured/length": 3.0,
         "measured/letters": 1.0,
-        "stop": "stop",
+        "stop_reason": "stop",
+    }
+    assert {name: one.mean for name, one in summary.measures.items()} == {
+        "measured/length": (3 + 2) / 4,
+        "measured/letters": 2 / 4,
     }
     assert "nobody is here" in answers["broken"].details["why"]  # type: ignore[index]
     assert not any(math.isnan(one.score) for one in answers.values())
