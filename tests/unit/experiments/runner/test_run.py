@@ -1,16 +1,11 @@
 """Whole experiments on the stand-in service."""
 
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from hone.errors import UserError
-from hone.experiments.records import ArmRecord, ExperimentRecord
 from hone.experiments.runner.directory import read_record
 from hone.experiments.runner.index import Index
 from hone.experiments.runner.run import run_experiment
-from tests.support.experiments import experiment, service_of
+from tests.support.experiments import experiment
 
 
 def test_one_run_leaves_its_evidence(tmp_path: Path) -> None:
