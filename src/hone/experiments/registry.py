@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -55,14 +56,14 @@ class Registry(Generic[PluginT]):
         return add
 
     def _check(self, name: str, plugin: Any) -> None:
-        if not (isinstance(plugin, type) and issubclass(plugin, self._base)):
+        if not inspect.isclass(plugin) or not issubclass(plugin, self._base):
             raise UserError(
                 f"{plugin!r} cannot be the {self.kind} {name!r}: it is no subclass of {self._base.__name__}"
             )
-        missing = sorted(getattr(plugin, "__abstractmethods__", ()))
+        missing = ", ".join(sorted(getattr(plugin, "__abstractmethods__", ())))
         if missing:
-            raise UserError(f"{_origin(plugin)} cannot be the {self.kind} {name!r}: it lacks {', '.join(missing)}")
-        if not issubclass(plugin.Params, Config):
+            raise UserError(f"{_origin(plugin)} cannot be the {self.kind} {name!r}: it lacks {missing}")
+        if not issubclass(vars(plugin).get("Params", Config), Config):
             raise UserError(f"{_origin(plugin)} has Params that are no `hone.algorithms.config.Config`")
 
     def names(self) -> list[str]:
