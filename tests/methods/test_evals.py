@@ -143,6 +143,24 @@ def test_items_of_two_benchmarks_are_not_compared(
     assert (bounds["low"], bounds["high"]) == (None, None), "one item bounds nothing, and JSON has no infinity"
 
 
+def test_measures_beside_the_score_count_failures_too(
+    base: tinker.SamplingClient, renderer: Renderer, tmp_path: Path
+) -> None:
+    """Two instructions in each item: the one that fails has both missed."""
+
+    async def half(task: Task, answer: str) -> Grade:
+        if task.gold == "none":
+            raise GradingError("no verdict")
+        return Grade(0.0, {"followed": 1})
+
+    items = [Item(gold, question("What is 3 + 4?"), Task("?", gold)) for gold in ("a", "b", "none")]
+    each = {"instructions": lambda task, details: [1.0, 0.0] if details.get("followed") else [0.0, 0.0]}
+    summary = evaluate(base, renderer, tmp_path, Benchmark("two", items, half, 8, each), answers=1)
+    found = summary.measures["instructions"]
+    assert (found.mean, found.items) == (pytest.approx(2 / 6), 3)
+    assert json.loads((tmp_path / "summary.json").read_text())["measures"]["instructions"]["items"] == 3
+
+
 class Picky:
     """Grades some, cannot grade others."""
 

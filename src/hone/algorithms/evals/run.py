@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ class Summary:
     answers: int
     failures: dict[str, int]
     mean_tokens: float
+    measures: dict[str, Estimate] = field(default_factory=dict)
+    """What the benchmark measures beside the score, failures as 0."""
 
 
 async def run_benchmark(
@@ -120,9 +122,8 @@ async def run_benchmark(
     # In the benchmark's order, whichever was answered first: sums of floats depend on theirs.
     place = {item.id: index for index, item in enumerate(benchmark.items)}
     wanted = [answer for answer in answers if answer.item in place]
-    summary = summarise(benchmark.name, sorted(wanted, key=lambda answer: (place[answer.item], answer.number)))
-    write_text(out / SUMMARY, json.dumps(as_json(summary), indent=2) + "\n")
-    return summary
+    wanted.sort(key=lambda answer: (place[answer.item], answer.number))
+    return write_summary(out, replace(summarise(benchmark.name, wanted), measures=_measures(benchmark, wanted)))
 
 
 def read_answers(out: Path) -> list[Answer]:
@@ -137,6 +138,25 @@ def read_answers(out: Path) -> list[Answer]:
         write_text(path, whole)
     answers = [Answer(**json.loads(line)) for line in whole.splitlines()]
     return list({(answer.item, answer.number): answer for answer in answers}.values())
+
+
+def _measures(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, Estimate]:
+    tasks = {item.id: item.task for item in benchmark.items}
+    found: dict[str, Estimate] = {}
+    for name, measure in benchmark.measures.items():
+        values: list[float] = []
+        units: list[str] = []
+        for answer in answers:
+            details = {} if answer.failure else answer.details or {}
+            values += measure(tasks[answer.item], details)
+            units += [answer.unit] * (len(values) - len(units))
+        found[name] = clustered_interval(values, units)
+    return found
+
+
+def write_summary(out: Path, summary: Summary) -> Summary:
+    write_text(out / SUMMARY, json.dumps(as_json(summary), indent=2) + "\n")
+    return summary
 
 
 def summarise(name: str, answers: Sequence[Answer]) -> Summary:

@@ -30,6 +30,7 @@ class GrpoParams(SampledParams):
     advantage: Literal["centred", "dr_grpo", "rloo", "group_normalised", "maxrl"] = "centred"
     """How the rewards of a group become advantages."""
     loss: LossName = "importance_sampling"
+    """How advantages become a gradient."""
     clip_low: PositiveFloat | None = None
     """Lowest ratio of new to old probability that counts, of `ppo`, `cispo` and `gspo`; without it the loss's own."""
     clip_high: PositiveFloat | None = None

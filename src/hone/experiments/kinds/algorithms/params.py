@@ -45,8 +45,11 @@ class TrainingParams(Config):
     grad_clip: NonNegativeFloat = 0.0
     """Gradients longer than this are scaled down to it; 0 leaves them alone."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Adam's memory of the gradient's mean."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Adam's memory of the gradient's square."""
     eps: PositiveFloat = 1e-8
+    """Keeps Adam's division from zero."""
     concurrency: PositiveInt = 128
     """Requests for samples and scores under way at once."""
 

@@ -122,6 +122,7 @@ class KtoParams(PreferenceParams):
     beta: PositiveFloat = 0.1
     """How strongly the model is held to the reference, the weights it begins with."""
     desirable_weight: PositiveFloat = 1.0
+    """Of answers that are wanted."""
     undesirable_weight: PositiveFloat = 1.0
     """Raise the weight of the rarer kind so that both count alike."""
 

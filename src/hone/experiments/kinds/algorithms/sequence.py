@@ -25,10 +25,11 @@ class Phase(Config):
     kind: str
     """An algorithm."""
     params: dict[str, Any] = Field(default_factory=dict)
+    """Its own."""
 
 
 class SequenceParams(Config):
-    phases: list[Phase] = Field(min_length=1)
+    phases: list[Phase] = Field(min_length=1, examples=[[{"kind": "sft"}, {"kind": "grpo"}]])
     """In order, such as `sft` and then `grpo`. Each takes what it learns from out of the same rows, and begins with a
     fresh optimizer."""
 

@@ -22,8 +22,11 @@ class PriceParams(Config):
     """US dollars per million tokens."""
 
     training: NonNegativeFloat = 0.0
+    """Trained tokens."""
     prefill: NonNegativeFloat = 0.0
+    """Prompt tokens."""
     sample: NonNegativeFloat = 0.0
+    """Sampled tokens."""
 
 
 class TinkerParams(Config):
