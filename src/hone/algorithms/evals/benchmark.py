@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,11 @@ class Item:
     task: Task
     cluster: str = ""
     """Items that are not independent share it: a subject, a passage. Empty: the item stands alone."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of what is asked and what is right: another question under the same name has another one."""
+        return fingerprint([self.messages, asdict(self.task)])
 
 
 Measure = Callable[[Task, Mapping[str, Any]], Sequence[float]]
@@ -97,6 +104,17 @@ def load_benchmark(
     if not items:
         raise UserError(f"{path or source.hub[0]} holds no items")
     return Benchmark(name, list(items.values()), source.grader(), source.max_tokens, source.measures)
+
+
+def fingerprint(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, default=_stable)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _stable(value: Any) -> str:
+    """Bytes and images by what they hold."""
+    content = value.tobytes() if hasattr(value, "tobytes") else value
+    return hashlib.blake2b(content).hexdigest() if isinstance(content, bytes) else repr(content)
 
 
 def question(text: str) -> tuple[Message, ...]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import tinker
 
+from hone.algorithms.evals.benchmark import fingerprint
 from hone.algorithms.evals.inspect_model import inspect_model
 from hone.algorithms.evals.run import RESULTS, SETTINGS, Answer, Summary, summarise, write_summary
 from hone.algorithms.evals.statistics import Estimate, clustered_interval
@@ -149,9 +150,11 @@ def _answer(sample: EvalSample, model: str) -> Answer:
     tokens = usage.output_tokens if usage else 0
     text = sample.output.completion
     item, number = str(sample.id), sample.epoch - 1
+    given = sample.input if isinstance(sample.input, str) else [(one.role, one.text) for one in sample.input]
+    asked = fingerprint([given, sample.choices, sample.target])
 
     def failed(kind: str, why: str) -> Answer:
-        return Answer(item, "", number, 0.0, tokens, text, kind, {"why": why})
+        return Answer(item, "", number, 0.0, tokens, text, kind, {"why": why}, asked)
 
     if sample.error is not None:
         return failed("error", sample.error.message)
@@ -161,7 +164,7 @@ def _answer(sample: EvalSample, model: str) -> Answer:
     score = next(iter(scores.values()))
     if not math.isfinite(score):
         return failed("ungraded", f"the score is {score}")
-    return Answer(item, "", number, score, tokens, text, None, scores | {STOP: sample.output.stop_reason})
+    return Answer(item, "", number, score, tokens, text, None, scores | {STOP: sample.output.stop_reason}, asked)
 
 
 def _measures(answers: Sequence[Answer]) -> dict[str, Estimate]:
