@@ -14,6 +14,7 @@ from typing import Any
 from hone.algorithms.graders.grade import Grader, Task
 from hone.algorithms.messages import Message
 from hone.errors import UserError
+from hone.storage import jsonl
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def load_benchmark(
         raise UserError(f"the limit is {limit}; ask one item or more")
     if subsets and source.subset is None:
         raise UserError(f"{name} has no subsets; leave out {', '.join(subsets)}")
-    rows = _file_rows(path) if path else _hub_rows(source, subsets)
+    rows = ((line.place, line.read()) for line in jsonl.lines(path)) if path else _hub_rows(source, subsets)
     items: dict[str, Item] = {}
     seen: Counter[str] = Counter()
     for place, row in rows:
@@ -119,24 +120,6 @@ def _stable(value: Any) -> str:
 
 def question(text: str) -> tuple[Message, ...]:
     return ({"role": "user", "content": text},)
-
-
-def _file_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        # Not `splitlines`: to it the line separators that JSON allows within a text are ends of lines too.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number} is not JSON ({error.msg})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number} is a {type(row).__name__}, not an object")
-        yield f"{path}:{number}", row
 
 
 def _hub_rows(source: Source, subsets: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -23,6 +23,7 @@ from hone.algorithms.evals.run import RESULTS, SETTINGS, Answer, Summary, summar
 from hone.algorithms.evals.statistics import Estimate, clustered_interval
 from hone.algorithms.renderers import Renderer
 from hone.errors import UserError
+from hone.storage import jsonl
 from hone.storage.atomic import write_text
 
 try:
@@ -109,7 +110,7 @@ def run_inspect_task(
     answers = sorted(
         (_answer(sample, log.eval.model) for sample in log.samples), key=lambda one: (one.item, one.number)
     )
-    write_text(out / RESULTS, "".join(json.dumps(asdict(answer)) + "\n" for answer in answers))
+    jsonl.write(out / RESULTS, map(asdict, answers))
     summary = summarise(log.eval.task, answers)
     return write_summary(out, replace(summary, measures=_measures(answers)))
 

@@ -25,6 +25,7 @@ from hone.algorithms.rl.policy import Policy, sample_seed
 from hone.algorithms.types import Observation, SampledTokens
 from hone.errors import UserError
 from hone.observe.progress import Display, silent
+from hone.storage import jsonl
 from hone.storage.atomic import write_text
 
 RESULTS, SUMMARY, SETTINGS = "results.jsonl", "summary.json", "settings.json"
@@ -114,12 +115,11 @@ async def run_benchmark(
         settings.temperature,
         slots=asyncio.Semaphore(settings.concurrency),
     )
-    with display.bar(benchmark.name, len(missing)) as advance, (out / RESULTS).open("a", encoding="utf-8") as file:
+    with display.bar(benchmark.name, len(missing)) as advance:
 
         async def one(item: Item, number: int) -> Answer:
             answer = await _answer(benchmark, item, number, policy, renderer, settings)
-            file.write(json.dumps(asdict(answer)) + "\n")
-            file.flush()
+            jsonl.append(out / RESULTS, asdict(answer))
             advance(answer.failure or f"score {answer.score:.2f}")
             return answer
 
@@ -134,14 +134,8 @@ async def run_benchmark(
 def read_answers(out: Path) -> list[Answer]:
     """What is there of a run, the last of several answers of one number; a last line that a crash cut off is dropped
     from the file."""
-    path = out / RESULTS
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text(path, whole)
-    answers = [Answer(**json.loads(line)) for line in whole.splitlines()]
+    jsonl.drop_cut_line(out / RESULTS)
+    answers = [Answer(**row) for row in jsonl.read(out / RESULTS)]
     return list({(answer.item, answer.number): answer for answer in answers}.values())
 
 
