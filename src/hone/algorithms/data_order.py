@@ -26,11 +26,6 @@ class DataOrder:
     def steps(self) -> int:
         return self.steps_per_epoch * self.epochs
 
-    def smallest_batch(self, steps: int) -> int:
-        """Rows of the smallest of the first `steps` batches, of which there is one at least."""
-        last = self.examples - (self.steps_per_epoch - 1) * self.batch_size
-        return last if steps >= self.steps_per_epoch else self.batch_size
-
     def epoch(self, step: int) -> int:
         return step // self.steps_per_epoch
 

@@ -15,26 +15,39 @@ import tinker
 from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfig
 from hone.algorithms.frozen_weights import FROZEN_WEIGHTS
 from hone.algorithms.learning_rate import recommended_lr
-from hone.algorithms.run_directory import FINAL, Checkpoint, RunDirectory
+from hone.algorithms.run_directory import CHECKPOINTS, FINAL, Checkpoint, RunDirectory
 from hone.errors import UserError
 from hone.storage.atomic import write_text
 
 SEED = "adapter_seed"
 """In the run's directory: the seed of the adapter's first weights, if the configuration names none."""
 
+NAME_ANOTHER = "name a training checkpoint that is there"
+
 
 async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirectory) -> tinker.TrainingClient:
-    """The adapter as the run left it, weights and optimizer; at its start, as the configuration says."""
+    """The adapter as the run left it, weights and optimizer; at its start, as the configuration says.
+
+    Raises:
+        UserError: the service does not have the checkpoint to begin with.
+    """
     training: tinker.TrainingClient
     if run.newest is None:
         # What a beginning that was lost has frozen is of other first weights, unless a seed draws the same.
         (run.path / FROZEN_WEIGHTS).unlink(missing_ok=True)
     if run.newest is not None:
-        training = await service.create_training_client_from_state_with_optimizer(run.newest.state_path)
+        earlier = f"remove the last line of {run.path / CHECKPOINTS} to go on from the checkpoint before, or use "
+        with _explained(
+            f"the run in {run.path} goes on from its checkpoint {run.newest.name!r}, {run.newest.state_path}",
+            f"{earlier if len(run.checkpoints) > 1 else 'use '}another directory to begin again",
+        ):
+            training = await service.create_training_client_from_state_with_optimizer(run.newest.state_path)
     elif model.load_checkpoint is not None:
-        training = await service.create_training_client_from_state_with_optimizer(model.load_checkpoint)
+        with _explained(f"`model.load_checkpoint` is {model.load_checkpoint}", NAME_ANOTHER):
+            training = await service.create_training_client_from_state_with_optimizer(model.load_checkpoint)
     elif model.init_from_checkpoint is not None:
-        training = await service.create_training_client_from_state(model.init_from_checkpoint)
+        with _explained(f"`model.init_from_checkpoint` is {model.init_from_checkpoint}", NAME_ANOTHER):
+            training = await service.create_training_client_from_state(model.init_from_checkpoint)
     else:
         training = await service.create_lora_training_client(
             model.name,
@@ -45,6 +58,20 @@ async def begin(service: tinker.ServiceClient, model: ModelConfig, run: RunDirec
             train_unembed=model.train_unembed,
         )
     return training
+
+
+@contextmanager
+def _explained(asked: str, remedy: str) -> Iterator[None]:
+    """What a service says of a checkpoint that it will not load, with what was asked and what to do."""
+    try:
+        yield
+    except (tinker.BadRequestError, tinker.NotFoundError, tinker.PermissionDeniedError, tinker.RequestFailedError) as e:
+        if isinstance(e, tinker.RequestFailedError) and e.category != "user":
+            raise
+        raise UserError(
+            f"{asked}, and the service does not load it: {e}\nIt may have expired (`checkpoints.ttl_seconds`), been "
+            f"deleted, or belong to another account; {remedy}"
+        ) from e
 
 
 def _noted_seed(run: RunDirectory) -> int:

@@ -17,7 +17,7 @@ from hone.algorithms.evaluation import Evaluator, evaluate
 from hone.algorithms.frozen_weights import frozen_sampler
 from hone.algorithms.learning_rate import rate_at
 from hone.algorithms.preference.objectives import AnyObjective, Dpo
-from hone.algorithms.preference.reference import answer_logprobs, score
+from hone.algorithms.preference.reference import score, summed_logprobs
 from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
 from hone.algorithms.steps import adam_params
 from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
@@ -65,12 +65,7 @@ async def train(
     objective = config.objective
     order = DataOrder(len(examples), config.batch_size, config.epochs, config.seed, config.shuffle)
     total_steps = min(order.steps, config.max_steps or order.steps)
-    smallest = order.smallest_batch(total_steps)
-    if smallest < objective.fewest_examples:
-        raise UserError(
-            f"a step of {objective.kind!r} needs {objective.fewest_examples} examples or more, and of {len(examples)} "
-            f"in batches of {config.batch_size} one has {smallest}; change `batch_size` or leave an example out"
-        )
+    objective.check([examples[row] for row in order.batch(step)] for step in range(total_steps))
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
     slots = asyncio.Semaphore(config.concurrency)
 
@@ -90,7 +85,7 @@ async def train(
             data_D = objective.datums([examples[row] for row in order.batch(step)])
             reference_D = None
             if reference is not None:
-                reference_D = answer_logprobs(data_D, await score(reference, data_D, slots))
+                reference_D = summed_logprobs(data_D, await score(reference, data_D, slots))
             rate = rate_at(config.optimizer, highest, step, total_steps)
             loss = StepLoss(objective, reference_D)
             gradient = training.forward_backward_custom(data_D, loss)
