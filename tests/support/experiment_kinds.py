@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from pydantic import PositiveFloat, PositiveInt
@@ -28,6 +28,7 @@ from hone.experiments.kinds.contract import (
     Verifier,
 )
 from hone.experiments.kinds.plugins import REGISTRIES
+from tests.support.registries import own_plugins
 
 
 class ImitateParams(Config):
@@ -38,7 +39,7 @@ class ImitateParams(Config):
 
 class Imitate(Algorithm[ImitateParams]):
     Params = ImitateParams
-    learns_from: ClassVar[RowKind] = "chat"
+    learns_from: RowKind = "chat"
 
     def steps(self, rows: int) -> int:
         return -(-rows // self.params.batch_size) * self.params.epochs
@@ -53,7 +54,7 @@ class PreferParams(ImitateParams):
 
 class Prefer(Imitate):
     Params = PreferParams
-    learns_from: ClassVar[RowKind] = "preference"
+    learns_from: RowKind = "preference"
 
 
 class ListedParams(Config):
@@ -121,9 +122,9 @@ PLUGINS: Sequence[tuple[str, str, type[Any]]] = (
 
 
 @pytest.fixture
-def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+def kinds() -> Iterator[None]:
     """The plugins above, for one test; what the test registers goes with them."""
-    for registry in REGISTRIES.values():
-        monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
-    for kind, name, plugin in PLUGINS:
-        REGISTRIES[kind].register(name)(plugin)
+    with own_plugins():
+        for registry, name, plugin in PLUGINS:
+            REGISTRIES[registry].register(name)(plugin)
+        yield

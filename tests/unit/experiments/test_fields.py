@@ -2,8 +2,19 @@ from typing import Any
 
 import pytest
 
-from hone.experiments.config import ExperimentConfig, RunConfig
-from hone.experiments.fields import get, in_full, known_paths, parts, put, registry_of, run_paths, specs_in, types_in
+from hone.experiments.config import ExperimentConfig, RunConfig, Spec
+from hone.experiments.fields import (
+    get,
+    in_full,
+    known_paths,
+    models_in,
+    parts,
+    put,
+    registry_of,
+    run_paths,
+    specs_in,
+    types_in,
+)
 from hone.experiments.kinds.plugins import REGISTRIES
 
 pytestmark = pytest.mark.usefixtures("kinds")
@@ -63,10 +74,7 @@ def test_every_place_for_a_plugin_is_found_also_within_params() -> None:
 
 
 def test_every_field_that_names_a_plugin_has_a_registry() -> None:
-    """A field of type Spec that is called after no registry would go unchecked."""
-    from hone.experiments.config import Spec
-    from hone.experiments.fields import models_in
-
+    """Others would go unchecked. The parameters of plugins are looked at too."""
     seen: set[Any] = set()
 
     def look(model: Any) -> None:
@@ -76,11 +84,14 @@ def test_every_field_that_names_a_plugin_has_a_registry() -> None:
         for name, field in model.model_fields.items():
             for one in models_in(field.annotation):
                 if issubclass(one, Spec):
-                    assert registry_of(name) in REGISTRIES, f"{model.__name__}.{name}"
+                    assert registry_of(name, one) in REGISTRIES, f"{model.__name__}.{name}"
                 look(one)
 
     look(ExperimentConfig)
-    assert len(seen) > 15
+    for registry in REGISTRIES.values():
+        for _, plugin in registry:
+            look(plugin.Params)
+    assert len(seen) > 40
 
 
 def test_in_full_every_parameter_is_there_and_typed() -> None:

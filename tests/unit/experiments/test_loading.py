@@ -8,6 +8,7 @@ import yaml
 
 from hone.errors import UserError
 from hone.experiments.loading import experiment_from, load_experiment
+from hone.experiments.matrix import plan_arms
 from hone.experiments.problems import ConfigError
 
 pytestmark = pytest.mark.usefixtures("kinds")
@@ -144,6 +145,26 @@ def test_plugins_of_the_file_are_there_before_it_is_checked(tmp_path: Path) -> N
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load_experiment(tmp_path / "gone.yaml")
+
+
+def test_three_methods_on_one_file(tmp_path: Path) -> None:
+    text = """\
+name: three-methods
+hypothesis: DPO beats SFT on this data
+matrix:
+  axes:
+    algorithm.kind: [sft, dpo, grpo]
+    algorithm.params.lr: [1.0e-5, 2.0e-5]
+  base_run:
+    data: { source: { kind: jsonl, params: { path: data/train.jsonl } } }
+    backend: { kind: tinker }
+"""
+    loaded = load_experiment(written(tmp_path, text), environ={})
+    arms = plan_arms(loaded.config)
+    assert [arm.name for arm in arms] == [
+        f"{kind}-lr{lr}" for kind in ("sft", "dpo", "grpo") for lr in ("1e-05", "2e-05")
+    ]
+    assert load_experiment(written(tmp_path, yaml.safe_dump(loaded.config.model_dump())), environ={}) == loaded
 
 
 def test_reading_and_planning_load_neither_torch_nor_the_sdk() -> None:
