@@ -35,6 +35,7 @@ from hone.experiments.words import STOP_WORDS, is_anchor, stem, words
 Kind = Literal["exact", "normalised", "ngram"]
 Ids = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
+_Key = tuple[int, ...] | str
 
 SHORTEST = 5
 """Words of the shortest question that is looked for inside other texts."""
@@ -167,13 +168,14 @@ class _Search:
         self._asked = [question_text(row.prompt).strip() for row in test]
         self._questions = [words(text) for text in self._asked]
         golds = [words(row.gold) for row in test]
-        self._golds = [_joined(gold) for gold in golds]
         self._vocabulary = _Vocabulary()
         self._vocabulary.learn([*self._questions, *golds])
+        self._golds = [self._key(gold, row.gold) for gold, row in zip(golds, test, strict=True)]
 
-        self._same_words: dict[str, list[int]] = defaultdict(list)
+        self._same_words: dict[_Key, list[int]] = defaultdict(list)
         for number, text in enumerate(self._asked):
-            self._same_words[_joined(self._questions[number]) or text].append(number)
+            if text:
+                self._same_words[self._key(self._questions[number], text)].append(number)
         alone = [number for numbers in self._same_words.values() if len(numbers) == 1 for number in numbers]
 
         self._content = {number: _content(self._questions[number]) for number in alone}
@@ -204,20 +206,22 @@ class _Search:
         self._test_word_rows = rows
         limit = max(FEW_TEST, COMMON_WORD * len(self._places))
         self._common = {word for word, count in rows.items() if count > limit}
-        self._by_word: dict[str, list[int]] = defaultdict(list)
+        self._by_word: dict[int, list[int]] = defaultdict(list)
+        self._rare: dict[int, frozenset[int]] = {}
         for number, content in self._content.items():
             rare = sorted(content - self._common, key=lambda word: (rows[word], word))
+            self._rare[number] = frozenset(self._vocabulary.stems[word] for word in rare)
             enough = math.ceil(self._config.near * len(rare))
             for word in rare[: len(rare) - enough + 1]:
-                self._by_word[word].append(number)
+                self._by_word[self._vocabulary.stems[word]].append(number)
 
     def _text(self, row: int, tokens: Sequence[str], shortest: int) -> _TestText | None:
         if len(tokens) < shortest:
             return None
-        ids = [self._vocabulary[word] for word in tokens]
+        ids = self._numbers(tokens)
         length = min(self._config.ngram, len(ids))
         runs = frozenset(int(one) for one in _hashes(np.array(ids, dtype=np.int64), length))
-        return _TestText(row, length, runs, tuple(ids))
+        return _TestText(row, length, runs, ids)
 
     def _index_runs(self) -> None:
         texts_of: dict[int, list[int]] = defaultdict(list)
@@ -258,32 +262,43 @@ class _Search:
 
     def _look_at(self, row: StandardRow, ids: list[int]) -> None:
         asked, said = _texts_of(row)
-        answers = {_joined(words(text)) for text in said} if self._has_shared_questions else set()
+        answers = {self._key(words(text), text) for text in said} if self._has_shared_questions else set()
         for text in dict.fromkeys([*asked, *said]):
             tokens = words(text)
-            ids.extend(map(self._vocabulary.__getitem__, tokens))
+            here = self._numbers(tokens)
+            ids.extend(here)
             ids.append(0)
-            if not (plain := text.strip()):
-                continue
-            for number in self._same_words.get(_joined(tokens) or plain, ()):
+            for number in self._same_words.get(here or text.strip(), ()):
                 if number in self._content or self._golds[number] in ("", *answers):
-                    self._note(row.place, number, "exact" if plain == self._asked[number] else "normalised", 1.0)
-            stems = {stem(word) for word in tokens}
-            if not self._by_word.keys().isdisjoint(stems):
-                self._look_for_words(row.place, tokens, stems)
+                    exact = text.strip() == self._asked[number]
+                    self._note(row.place, number, "exact" if exact else "normalised", 1.0)
+            if not self._by_word.keys().isdisjoint(here):
+                self._look_for_words(row.place, tokens, set(here))
+
+    def _numbers(self, tokens: Iterable[str]) -> tuple[int, ...]:
+        return tuple(map(self._vocabulary.__getitem__, tokens))
+
+    def _key(self, tokens: Sequence[str], text: str) -> _Key:
+        """What is equal for texts of the same words; for a text without words it is the text."""
+        return self._numbers(tokens) or text.strip()
 
     @property
     def _has_shared_questions(self) -> bool:
         return len(self._content) < len(self._places)
 
-    def _look_for_words(self, place: str, tokens: list[str], stems: set[str]) -> None:
-        content = _content(tokens)
-        anchors: list[str] | None = None
-        for number in {number for word in stems & self._by_word.keys() for number in self._by_word[word]}:
-            if _jaccard(content - self._common, self._content[number] - self._common) < self._config.near:
-                continue
-            anchors = _anchors(tokens) if anchors is None else anchors
-            if anchors == _anchors(self._questions[number]) and len(self._near[number]) < KEPT:
+    def _look_for_words(self, place: str, tokens: list[str], ids: set[int]) -> None:
+        candidates = {number for word in ids & self._by_word.keys() for number in self._by_word[word]}
+        # Cheap and necessary; few texts pass.
+        candidates = {
+            one for one in candidates if len(ids & self._rare[one]) >= self._config.near * len(self._rare[one])
+        }
+        if not candidates:
+            return
+        content, anchors = _content(tokens), _anchors(tokens)
+        for number in sorted(candidates):
+            alike = _jaccard(content - self._common, self._content[number] - self._common)
+            same = anchors == _anchors(self._questions[number])
+            if same and alike >= self._config.near and len(self._near[number]) < KEPT:
                 self._near[number].append(_Near(number, place, content))
 
     def _look_for_runs(self, batch: _Batch) -> None:
@@ -390,10 +405,6 @@ def _texts_of(row: StandardRow) -> tuple[list[str], list[str]]:
         prompt, answers = messages[: len(messages) - len(last)], [text_of(message) for message in last]
     said = [message for message in prompt if not is_system(message)]
     return [question_text(said), *(text_of(message) for message in said)], answers
-
-
-def _joined(tokens: Sequence[str]) -> str:
-    return " ".join(map(stem, tokens))
 
 
 def _content(tokens: Iterable[str]) -> frozenset[str]:
