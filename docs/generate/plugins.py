@@ -24,7 +24,8 @@ MEANINGS = {
 HEAD = """# Plugins
 
 Where an experiment file has `{kind, params}`, one of these stands. `hone explain REGISTRY KIND` prints what the
-pages say, and knows the plugins of installed packages and of your project too. [How to write one](../guides/plugins.md)."""
+pages say, and knows the plugins of installed packages and of your project too.
+[How to write one](../guides/plugins.md)."""
 
 
 def index() -> str:

@@ -101,8 +101,11 @@ def test_inspect_and_our_own_count_agree(
     settings = json.loads((tmp_path / "theirs" / "settings.json").read_text())
     assert (settings["benchmark"], settings["temperature"], settings["max_tokens"]) == ("subtractions", 0.0, 8)
 
-    assert main(["eval", "compare", str(tmp_path / "theirs"), str(tmp_path / "ours"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["difference"]["mean"] == 0
+    assert main(["eval", "inspect", f"{tasks}@subtractions", "--out", str(tmp_path / "again"), *greedy]) == 0
+    capsys.readouterr()
+    assert main(["eval", "compare", str(tmp_path / "theirs"), str(tmp_path / "again"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["difference"]["mean"], found["shared_items"]) == (0, 12)
 
 
 def test_tools_are_called_and_answered(tasks: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ counted in the summary.
 import argparse
 import asyncio
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import tinker
 
     from hone.algorithms.evals.run import Summary
+    from hone.algorithms.evals.statistics import Estimate
     from hone.algorithms.renderers import Renderer
 
 
@@ -185,10 +187,10 @@ def _tell(summary: "Summary", args: argparse.Namespace) -> int:
 
 def _told(summary: "Summary", out: Path) -> str:
     score = summary.score
-    interval = f"{score.level:.0%} interval over {score.items} items"
+    interval = f"{score.level:.0%} interval over {score.items} independent items"
     lines = [
-        f"{summary.benchmark}: {score.mean:.1%}, between {score.low:.1%} and {score.high:.1%} ({interval})",
-        ", ".join(f"pass@{k} {value:.1%}" for k, value in summary.pass_at.items()),
+        f"{summary.benchmark}: {score.mean:.1%}, {_between(score)} ({interval})",
+        ", ".join(f"pass@{k} {one.mean:.1%} ({_between(one)})" for k, one in summary.pass_at_intervals.items()),
         *(f"{name} {one.mean:.3g} ({one.low:.3g} to {one.high:.3g})" for name, one in summary.measures.items()),
         f"{summary.answers} answers of {summary.mean_tokens:.0f} tokens on average",
     ]
@@ -196,6 +198,12 @@ def _told(summary: "Summary", out: Path) -> str:
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.failures.items()))
         lines.append(f"counted as wrong because there was nothing to grade: {counted}")
     return "\n".join([*lines, f"every answer: {out / 'results.jsonl'}"])
+
+
+def _between(estimate: "Estimate") -> str:
+    if not math.isfinite(estimate.low):
+        return "one independent item gives no bounds"
+    return f"between {estimate.low:.1%} and {estimate.high:.1%}"
 
 
 def _compare(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ Where a value is `{kind, params}`, `kinds` has what may stand there, and checks 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -17,6 +17,9 @@ Goal = Literal["max", "min"]
 
 class Spec(Config):
     """One plugin and what it is told."""
+
+    registry: ClassVar[str | None] = None
+    """The registry that it is from; without it the one that the field is called after: `source`, `transforms`."""
 
     kind: str
     """Its name in the registry."""
@@ -120,12 +123,15 @@ class DataConfig(Config):
 class AlgorithmSpec(Spec):
     """The method, and its parameters: `hone explain algorithm <kind>`."""
 
+    registry = "algorithm"
+
     kind: str = "sft"
 
 
 class BackendSpec(Spec):
     """The service to train on."""
 
+    registry = "backend"
     kind: str = "tinker"
 
 

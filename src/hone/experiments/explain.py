@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 
 from hone.errors import UserError
 from hone.experiments.config import ExperimentConfig, Spec
@@ -117,6 +118,12 @@ def explain_plugin(registry: str, kind: str) -> Explanation:
         example=_yaml(_filled(PLACES[registry], spec)),
         json_schema=schema,
     )
+
+
+def parameters_of(model: type[Any]) -> list[Parameter]:
+    """The fields of any model or dataclass; what stands in an object follows it."""
+    schema = TypeAdapter(model).json_schema(mode="serialization")
+    return list(_parameters(schema, schema.get("$defs", {})))
 
 
 def kinds_of(registry: str) -> dict[str, str]:

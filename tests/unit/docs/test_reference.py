@@ -1,8 +1,11 @@
 """The reference pages are what the code says."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from docs.generate import pages
 from hone.cli.main import COMMANDS
@@ -37,3 +40,20 @@ def test_built_in_plugins_explain_themselves(registry: str, kind: str) -> None:
     found = explain_plugin(registry, kind)
     assert found.about
     assert [one.name for one in found.params if not one.description and one.type != "object"] == []
+
+
+@pytest.mark.parametrize(("registry", "kind"), BUILT_IN)
+def test_examples_can_be_used(registry: str, kind: str) -> None:
+    def specs(value: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(value, dict):
+            if value.get("kind") == kind:
+                yield value
+            for inner in value.values():
+                yield from specs(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from specs(inner)
+
+    found = list(specs(yaml.safe_load(explain_plugin(registry, kind).example)))
+    assert found
+    REGISTRIES[registry].params(kind, found[-1].get("params", {}))

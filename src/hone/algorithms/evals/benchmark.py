@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hone.algorithms.graders.grade import Grader, Task
 from hone.algorithms.messages import Message
 from hone.errors import UserError
+from hone.storage import jsonl
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Item:
     task: Task
     cluster: str = ""
     """Items that are not independent share it: a subject, a passage. Empty: the item stands alone."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of what is asked and what is right: another question under the same name has another one."""
+        return fingerprint([self.messages, asdict(self.task)])
 
 
 Measure = Callable[[Task, Mapping[str, Any]], Sequence[float]]
@@ -71,7 +79,7 @@ def load_benchmark(
         raise UserError(f"the limit is {limit}; ask one item or more")
     if subsets and source.subset is None:
         raise UserError(f"{name} has no subsets; leave out {', '.join(subsets)}")
-    rows = _file_rows(path) if path else _hub_rows(source, subsets)
+    rows = ((line.place, line.read()) for line in jsonl.lines(path)) if path else _hub_rows(source, subsets)
     items: dict[str, Item] = {}
     seen: Counter[str] = Counter()
     for place, row in rows:
@@ -99,26 +107,19 @@ def load_benchmark(
     return Benchmark(name, list(items.values()), source.grader(), source.max_tokens, source.measures)
 
 
+def fingerprint(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, default=_stable)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _stable(value: Any) -> str:
+    """Bytes and images by what they hold."""
+    content = value.tobytes() if hasattr(value, "tobytes") else value
+    return hashlib.blake2b(content).hexdigest() if isinstance(content, bytes) else repr(content)
+
+
 def question(text: str) -> tuple[Message, ...]:
     return ({"role": "user", "content": text},)
-
-
-def _file_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        # Not `splitlines`: to it the line separators that JSON allows within a text are ends of lines too.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number} is not JSON ({error.msg})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number} is a {type(row).__name__}, not an object")
-        yield f"{path}:{number}", row
 
 
 def _hub_rows(source: Source, subsets: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:

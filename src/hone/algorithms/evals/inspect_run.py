@@ -17,11 +17,13 @@ from typing import Any, Literal
 
 import tinker
 
+from hone.algorithms.evals.benchmark import fingerprint
 from hone.algorithms.evals.inspect_model import inspect_model
 from hone.algorithms.evals.run import RESULTS, SETTINGS, Answer, Summary, summarise, write_summary
 from hone.algorithms.evals.statistics import Estimate, clustered_interval
 from hone.algorithms.renderers import Renderer
 from hone.errors import UserError
+from hone.storage import jsonl
 from hone.storage.atomic import write_text
 
 try:
@@ -108,7 +110,7 @@ def run_inspect_task(
     answers = sorted(
         (_answer(sample, log.eval.model) for sample in log.samples), key=lambda one: (one.item, one.number)
     )
-    write_text(out / RESULTS, "".join(json.dumps(asdict(answer)) + "\n" for answer in answers))
+    jsonl.write(out / RESULTS, map(asdict, answers))
     summary = summarise(log.eval.task, answers)
     return write_summary(out, replace(summary, measures=_measures(answers)))
 
@@ -149,9 +151,11 @@ def _answer(sample: EvalSample, model: str) -> Answer:
     tokens = usage.output_tokens if usage else 0
     text = sample.output.completion
     item, number = str(sample.id), sample.epoch - 1
+    given = sample.input if isinstance(sample.input, str) else [(one.role, one.text) for one in sample.input]
+    asked = fingerprint([given, sample.choices, sample.target])
 
     def failed(kind: str, why: str) -> Answer:
-        return Answer(item, "", number, 0.0, tokens, text, kind, {"why": why})
+        return Answer(item, "", number, 0.0, tokens, text, kind, {"why": why}, asked)
 
     if sample.error is not None:
         return failed("error", sample.error.message)
@@ -161,7 +165,7 @@ def _answer(sample: EvalSample, model: str) -> Answer:
     score = next(iter(scores.values()))
     if not math.isfinite(score):
         return failed("ungraded", f"the score is {score}")
-    return Answer(item, "", number, score, tokens, text, None, scores | {STOP: sample.output.stop_reason})
+    return Answer(item, "", number, score, tokens, text, None, scores | {STOP: sample.output.stop_reason}, asked)
 
 
 def _measures(answers: Sequence[Answer]) -> dict[str, Estimate]:

@@ -17,7 +17,7 @@ from typing import Any
 import tinker
 
 from hone.algorithms.evals.benchmark import Benchmark, Item
-from hone.algorithms.evals.statistics import Estimate, as_json, clustered_interval, pass_at_k
+from hone.algorithms.evals.statistics import Estimate, as_json, bootstrap_interval, clustered_interval, pass_at_k
 from hone.algorithms.graders.grade import GradingError
 from hone.algorithms.messages import text_of
 from hone.algorithms.renderers import Renderer
@@ -25,6 +25,7 @@ from hone.algorithms.rl.policy import Policy, sample_seed
 from hone.algorithms.types import Observation, SampledTokens
 from hone.errors import UserError
 from hone.observe.progress import Display, silent
+from hone.storage import jsonl
 from hone.storage.atomic import write_text
 
 RESULTS, SUMMARY, SETTINGS = "results.jsonl", "summary.json", "settings.json"
@@ -58,6 +59,8 @@ class Answer:
     failure: str | None = None
     """`cut_off`, `malformed`, `ungraded` or `error`; None if there was an answer that could be graded."""
     details: dict[str, Any] | None = None
+    asked: str = ""
+    """The item's fingerprint."""
 
     @property
     def unit(self) -> str:
@@ -78,6 +81,8 @@ class Summary:
     mean_tokens: float
     measures: dict[str, Estimate] = field(default_factory=dict)
     """What the benchmark measures beside the score, failures as 0."""
+    pass_at_intervals: dict[int, Estimate] = field(default_factory=dict)
+    """Of `pass_at`, by the bootstrap: most items are at 0 or 1, which is no normal distribution."""
 
 
 async def run_benchmark(
@@ -96,6 +101,7 @@ async def run_benchmark(
     out.mkdir(parents=True, exist_ok=True)
     _same_settings(out / SETTINGS, {"benchmark": benchmark.name, **asdict(settings)} | {"concurrency": None})
     answers = [answer for answer in read_answers(out) if answer.failure != "error"]
+    _same_items(out, benchmark, answers)
     done = {(answer.item, answer.number) for answer in answers}
     missing = [
         (item, number)
@@ -109,12 +115,11 @@ async def run_benchmark(
         settings.temperature,
         slots=asyncio.Semaphore(settings.concurrency),
     )
-    with display.bar(benchmark.name, len(missing)) as advance, (out / RESULTS).open("a", encoding="utf-8") as file:
+    with display.bar(benchmark.name, len(missing)) as advance:
 
         async def one(item: Item, number: int) -> Answer:
             answer = await _answer(benchmark, item, number, policy, renderer, settings)
-            file.write(json.dumps(asdict(answer)) + "\n")
-            file.flush()
+            jsonl.append(out / RESULTS, asdict(answer))
             advance(answer.failure or f"score {answer.score:.2f}")
             return answer
 
@@ -129,14 +134,8 @@ async def run_benchmark(
 def read_answers(out: Path) -> list[Answer]:
     """What is there of a run, the last of several answers of one number; a last line that a crash cut off is dropped
     from the file."""
-    path = out / RESULTS
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text(path, whole)
-    answers = [Answer(**json.loads(line)) for line in whole.splitlines()]
+    jsonl.drop_cut_line(out / RESULTS)
+    answers = [Answer(**row) for row in jsonl.read(out / RESULTS)]
     return list({(answer.item, answer.number): answer for answer in answers}.values())
 
 
@@ -167,14 +166,14 @@ def summarise(name: str, answers: Sequence[Answer]) -> Summary:
         by_item.setdefault(answer.item, []).append(answer)
     fewest = min(map(len, by_item.values()))
     ks = [k for k in (2**power for power in range(12)) if k <= fewest]
-    pass_at = {
-        k: sum(pass_at_k(len(given), sum(a.score >= 1 for a in given), k) for given in by_item.values()) / len(by_item)
-        for k in ks
-    }
+    units = [given[0].unit for given in by_item.values()]
+    counts = [(len(given), sum(a.score >= 1 for a in given)) for given in by_item.values()]
+    pass_at = {k: bootstrap_interval([pass_at_k(n, c, k) for n, c in counts], units) for k in ks}
     return Summary(
         benchmark=name,
         score=clustered_interval([a.score for a in answers], [a.unit for a in answers]),
-        pass_at=pass_at,
+        pass_at={k: estimate.mean for k, estimate in pass_at.items()},
+        pass_at_intervals=pass_at,
         items=len(by_item),
         answers=len(answers),
         failures=dict(Counter(answer.failure for answer in answers if answer.failure)),
@@ -189,7 +188,8 @@ async def _answer(
 
     def failed(kind: str, why: object, sampled: SampledTokens | None = None, text: str = "") -> Answer:
         tokens = len(sampled.tokens) if sampled else 0
-        return Answer(item.id, item.cluster, number, 0.0, tokens, text, kind, {"why": str(why)})
+        details = {"why": str(why)}
+        return Answer(item.id, item.cluster, number, 0.0, tokens, text, kind, details, item.fingerprint)
 
     try:
         prompt = renderer.build_generation_prompt(item.messages)
@@ -209,7 +209,8 @@ async def _answer(
         return failed("ungraded", error, sampled, text)
     except Exception as error:  # a grader's own fault: the other answers go on, and this one says what happened
         return failed("ungraded", f"{type(error).__name__}: {error}", sampled, text)
-    return Answer(item.id, item.cluster, number, grade.score, len(sampled.tokens), text, None, dict(grade.details))
+    tokens, details = len(sampled.tokens), dict(grade.details)
+    return Answer(item.id, item.cluster, number, grade.score, tokens, text, None, details, item.fingerprint)
 
 
 def read_settings(out: Path) -> dict[str, Any]:
@@ -230,4 +231,15 @@ def _same_settings(file: Path, wanted: dict[str, Any]) -> None:
     if differing:
         raise UserError(
             f"{file.parent} holds results of other settings (differing: {', '.join(differing)}); give a new directory"
+        )
+
+
+def _same_items(out: Path, benchmark: Benchmark, answers: Sequence[Answer]) -> None:
+    """An answer is to what was asked then: a file may have changed under the same names."""
+    items = {item.id: item.fingerprint for item in benchmark.items}
+    changed = list(dict.fromkeys(a.item for a in answers if a.item in items and a.asked != items[a.item]))
+    if changed:
+        raise UserError(
+            f"{out} holds answers to other items of the same names: {len(changed)} of {len(items)} have changed since, "
+            f"the first is {changed[0]!r}; give a new directory, or the file that was asked"
         )

@@ -64,19 +64,30 @@ def clustered_interval(values: Sequence[float], clusters: Sequence[Hashable], le
     return Estimate(float(x.mean()), float(x.mean()) - margin, float(x.mean()) + margin, groups, level)
 
 
+AT_ONCE = 1_000_000
+"""Clusters drawn at a time, which bounds the memory that this takes."""
+
+
 def bootstrap_interval(
     values: Sequence[float], clusters: Sequence[Hashable], level: float = 0.95, *, draws: int = 10_000, seed: int = 0
 ) -> Estimate:
     """The mean of all values, with the percentile interval of means of clusters drawn with replacement.
 
-    Efron and Tibshirani 1993, chapter 13. Asks nothing of the values' distribution, and stays within their range.
+    Efron and Tibshirani 1993, chapter 13. Asks nothing of the values' distribution, and stays within their range. With
+    few clusters it is too narrow; one says nothing about others.
     """
     x = _values(values)
     sums, sizes = _cluster_sums(x, clusters), _cluster_sums(np.ones_like(x), clusters)
-    drawn = np.random.default_rng(seed).integers(0, len(sums), size=(draws, len(sums)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    groups, generator = len(sums), np.random.default_rng(seed)
+    if groups < 2:
+        return Estimate(float(x.mean()), -math.inf, math.inf, groups, level)
+    means = np.empty(draws)
+    rows = max(1, AT_ONCE // groups)
+    for start in range(0, draws, rows):
+        drawn = generator.integers(0, groups, size=(min(rows, draws - start), groups))
+        means[start : start + rows] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return Estimate(float(x.mean()), float(low), float(high), len(sums), level)
+    return Estimate(float(x.mean()), float(low), float(high), groups, level)
 
 
 @dataclass(frozen=True)

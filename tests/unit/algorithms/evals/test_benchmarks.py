@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hone.algorithms.evals.benchmark import Benchmark, load_benchmark
+from hone.algorithms.evals.benchmark import Benchmark, Item, load_benchmark
 from hone.algorithms.evals.benchmarks import BENCHMARKS
-from hone.algorithms.graders.grade import Grade
+from hone.algorithms.graders.grade import Grade, Task
 from hone.errors import UserError
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -162,6 +162,17 @@ def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
     row = ROWS["gsm8k"] | {"question": "One\u2028two\u0085three?"}
     file.write_text(json.dumps(row, ensure_ascii=False) + "\r\n" + json.dumps(ROWS["gsm8k"]), encoding="utf-8")
     assert len(load_benchmark("gsm8k", BENCHMARKS["gsm8k"], file).items) == 2
+
+
+def test_a_fingerprint_is_of_the_content() -> None:
+    def item(content: Any, gold: str = "7", **facts: Any) -> Item:
+        return Item("name", ({"role": "user", "content": content},), Task("?", gold, facts))
+
+    same = item("3 + 4?", a=1, b=2)
+    assert item("3 + 4?", b=2, a=1).fingerprint == same.fingerprint
+    others = [item("4 + 3?", a=1, b=2), item("3 + 4?", "8", a=1, b=2), item("3 + 4?", a=1, b=3)]
+    images = [item([{"type": "image", "image": content}]) for content in (b"one", b"two")]
+    assert len({one.fingerprint for one in [same, *others, *images]}) == 6
 
 
 def test_a_limit_below_one_is_refused(tmp_path: Path) -> None:

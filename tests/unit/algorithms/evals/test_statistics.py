@@ -2,11 +2,14 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from hone.algorithms.evals import statistics
 from hone.algorithms.evals.statistics import (
+    Estimate,
     bootstrap_interval,
     clustered_interval,
     paired_comparison,
@@ -59,8 +62,24 @@ def test_intervals_hold_the_truth_as_often_as_they_say(interval: object) -> None
     assert 0.90 <= held / 300 <= 0.99
 
 
-def test_one_item_alone_says_nothing_about_others() -> None:
-    assert math.isinf(clustered_interval([1.0, 0.0], ["same", "same"]).high)
+@pytest.mark.parametrize("interval", [clustered_interval, bootstrap_interval])
+def test_one_item_alone_says_nothing_about_others(interval: Callable[..., Estimate]) -> None:
+    assert math.isinf(interval([1.0, 0.0], ["same", "same"]).high)
+
+
+def test_a_bootstrap_in_pieces_is_one_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, clusters = np.random.default_rng(4).uniform(size=60).tolist(), [number // 3 for number in range(60)]
+    whole = bootstrap_interval(values, clusters, draws=100)
+    monkeypatch.setattr(statistics, "AT_ONCE", 20 * 7)
+    assert bootstrap_interval(values, clusters, draws=100) == whole
+
+
+def test_a_bootstrap_of_rare_successes_stays_within_their_range() -> None:
+    values = [1.0] + [0.0] * 9
+    assert clustered_interval(values, range(10)).low < 0
+    estimate = bootstrap_interval(values, range(10))
+    # The number of ones in a draw is binomial (10, 0.1): 3 or fewer with probability 0.987, 4 or fewer with 0.998.
+    assert (estimate.low, estimate.high) == (0.0, pytest.approx(0.3))
 
 
 def test_pairs_show_what_two_separate_means_hide() -> None:

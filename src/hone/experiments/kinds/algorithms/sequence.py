@@ -11,6 +11,7 @@ from pydantic import Field
 
 from hone.algorithms.config import Config
 from hone.errors import UserError
+from hone.experiments.config import Spec
 from hone.experiments.kinds.contract import Algorithm, StopTraining, Training
 
 if TYPE_CHECKING:
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
     from hone.experiments.data.rows import RowKind
 
 
-class Phase(Config):
-    kind: str
-    """An algorithm."""
-    params: dict[str, Any] = Field(default_factory=dict)
-    """Its own."""
+class Phase(Spec):
+    """One of the methods."""
+
+    registry = "algorithm"
 
 
 class SequenceParams(Config):

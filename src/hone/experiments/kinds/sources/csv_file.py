@@ -20,7 +20,7 @@ LONGEST = 1 << 30
 
 
 class CsvFileParams(Config):
-    path: str
+    path: str = Field(examples=["data/train.csv"])
     """The file, from the experiment file's directory; a pattern (`data/*.csv`) means all that match. `.gz` is
     unpacked."""
     delimiter: str = Field(default=",", min_length=1, max_length=1)

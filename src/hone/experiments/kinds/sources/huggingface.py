@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from hone.algorithms.config import Config
 from hone.errors import UserError
 from hone.experiments.kinds.contract import RawRow, Source
 
 
 class HuggingFaceParams(Config):
-    name: str
+    name: str = Field(examples=["HuggingFaceH4/ultrafeedback_binarized"])
     """The data set's id on the hub, or a directory with one, from the experiment file's directory."""
     config: str | None = None
     """One of its configurations, if it has several."""

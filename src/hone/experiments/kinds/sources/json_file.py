@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import Field
+
 from hone.algorithms.config import Config
 from hone.errors import UserError
 from hone.experiments.data.parse import RowError
@@ -21,7 +23,7 @@ CUT = 16
 
 
 class JsonFileParams(Config):
-    path: str
+    path: str = Field(examples=["data/train.json"])
     """The file, from the experiment file's directory; a pattern (`data/*.json`) means all that match. `.gz` is
     unpacked."""
     key: str | None = None

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from hone.algorithms.config import Config
 from hone.experiments.data.parse import SHOWN, RowError, RowErrors
 from hone.experiments.kinds.contract import RawRow, Source
@@ -14,7 +16,7 @@ from hone.experiments.kinds.sources.files import lines, matching, shown
 
 
 class JsonLinesParams(Config):
-    path: str
+    path: str = Field(examples=["data/train.jsonl"])
     """The file, from the experiment file's directory; a pattern (`data/*.jsonl`) means all that match. `.gz` is
     unpacked."""
 

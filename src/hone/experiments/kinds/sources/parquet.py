@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import Field
+
 from hone.algorithms.config import Config
 from hone.errors import UserError
 from hone.experiments.kinds.contract import RawRow, Source
@@ -15,7 +17,7 @@ BATCH = 1000
 
 
 class ParquetParams(Config):
-    path: str
+    path: str = Field(examples=["data/train.parquet"])
     """The file, from the experiment file's directory; a pattern (`data/*.parquet`) means all that match."""
 
 

@@ -13,7 +13,7 @@ from hone.experiments.kinds.contract import RawRow, Source
 
 
 class RowsParams(Config):
-    rows: list[dict[str, Any]] = Field(min_length=1)
+    rows: list[dict[str, Any]] = Field(min_length=1, examples=[[{"prompt": "2 + 3?", "gold": "5"}]])
     """The rows, each an object with its columns."""
 
 

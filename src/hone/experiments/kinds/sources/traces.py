@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from hone.algorithms.config import Config
 from hone.errors import UserError
 from hone.experiments.data.parse import RowError
@@ -22,7 +24,7 @@ SUFFIXES = (".json", ".jsonl")
 
 
 class TracesParams(Config):
-    path: str
+    path: str = Field(examples=["traces"])
     """The directory, from the experiment file's; directories in it are read too."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from hone.algorithms.config import Config
 from hone.experiments.data.parse import RowError
@@ -14,7 +14,7 @@ from hone.experiments.kinds.contract import RawRow, Transform
 
 
 class ColumnsParams(Config):
-    rename: dict[str, str] = {}
+    rename: dict[str, str] = Field(default={}, examples=[{"text": "prompt", "meta.label": "gold"}])
     """New names by old ones; an old name may have dots, to take a value out of an object."""
     keep: list[str] | None = None
     """Columns that stay, by their new names; all others go."""

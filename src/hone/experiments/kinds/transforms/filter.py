@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from hone.algorithms.config import Config
 from hone.experiments.data.parse import RowError
@@ -13,7 +13,7 @@ from hone.experiments.kinds.contract import RawRow, Transform
 
 
 class FilterParams(Config):
-    where: str
+    where: str = Field(examples=["words(answer) > 3"])
     """The condition, such as `words(answer) > 3 and lang == 'en'` or `get(meta.score, 0) >= 0.5`. A column that a row
     lacks is an error; `has(column)` asks for it first."""
 

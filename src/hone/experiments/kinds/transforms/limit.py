@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from hone.algorithms.config import Config
 from hone.experiments.kinds.contract import RawRow, Transform
 
 
 class LimitParams(Config):
-    rows: PositiveInt
+    rows: PositiveInt = Field(examples=[1000])
     """How many."""
 
 

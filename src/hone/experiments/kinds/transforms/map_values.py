@@ -14,8 +14,9 @@ from hone.experiments.kinds.contract import RawRow, Transform
 
 
 class MapValuesParams(Config):
-    column: str
-    values: dict[str, Any] = Field(min_length=1)
+    column: str = Field(examples=["label"])
+    """Whose values are changed."""
+    values: dict[str, Any] = Field(min_length=1, examples=[{"0": "negative", "1": "positive"}])
     """New values by old ones, such as `{"0": negative, "1": positive}`; numbers, true, false and null are written as in
     JSON."""
     others: Literal["refuse", "keep", "drop"] = "refuse"

@@ -14,11 +14,12 @@ from hone.experiments.kinds.contract import RawRow, Transform
 
 
 class SampleParams(Config):
-    rows: PositiveInt | None = None
+    rows: PositiveInt | None = Field(default=None, examples=[1000])
     """How many; all, if there are fewer. So many are held in memory."""
     share: float | None = Field(default=None, gt=0, le=1)
     """In place of `rows`: about this share of them."""
     seed: int = 0
+    """Another seed, other rows."""
 
     @model_validator(mode="after")
     def _one(self) -> SampleParams:

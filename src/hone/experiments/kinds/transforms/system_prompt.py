@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from pydantic import Field
+
 from hone.algorithms.config import Config
 from hone.experiments.data.parse import QUESTIONS, RowError
 from hone.experiments.kinds.contract import RawRow, Transform
 
 
 class SystemPromptParams(Config):
-    text: str
+    text: str = Field(examples=["Answer in one word."])
     """What the system says first."""
     existing: Literal["replace", "keep", "refuse"] = "replace"
     """What happens where a row has a system prompt of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hone.algorithms.config import Config
 from hone.experiments.data.parse import RowError
@@ -15,6 +15,7 @@ from hone.experiments.templates import Template, TemplateError
 
 class MessageTemplate(Config):
     role: Literal["system", "developer", "user", "assistant"]
+    """Who says it."""
     content: str
     """A text with columns in braces."""
 
@@ -22,7 +23,7 @@ class MessageTemplate(Config):
 class TemplateParams(Config):
     """Each is a text with columns in braces, such as `{context}\\n\\n{question}`; dots go into objects."""
 
-    prompt: str | None = None
+    prompt: str | None = Field(default=None, examples=["Question: {question}"])
     """Makes the column `prompt`."""
     answer: str | None = None
     """Makes the column `answer`."""
