@@ -12,7 +12,9 @@ from pydantic import Field
 from hone.algorithms.config import Config
 from hone.errors import UserError
 from hone.experiments.config import Spec
-from hone.experiments.kinds.contract import Algorithm, StopTraining, Training
+from hone.experiments.kinds.contract import Algorithm, RowSizes, StopTraining, Training
+from hone.experiments.records import Usage
+from hone.experiments.runner.usage import total
 
 if TYPE_CHECKING:
     import tinker
@@ -47,6 +49,9 @@ class Sequence(Algorithm[SequenceParams]):
 
     def steps(self, rows: int) -> int:
         return sum(phase.steps(rows) for phase in self._phases)
+
+    def effort(self, rows: int, sizes: RowSizes) -> Usage:
+        return total([phase.effort(rows, sizes) for phase in self._phases])
 
     def checkpoints(self, run_dir: Path) -> list[Checkpoint]:
         found: list[Checkpoint] = []
