@@ -72,17 +72,8 @@ class RunDirectory:
         else:
             write_text(config_file, json.dumps(wanted, indent=2) + "\n")
         for file in (path / METRICS, path / CHECKPOINTS):
-<<<<<<< HEAD
-            _mend(file)
-        self.checkpoints = read_checkpoints(path)
-=======
             jsonl.drop_cut_line(file)
-        self.checkpoints = [
-            Checkpoint(row["name"], row["batch"], row["state_path"], row.get("sampler_path"), row.get("final", False))
-            for row in _rows(path / CHECKPOINTS)
-            if "state_path" in row and "batch" in row
-        ]
->>>>>>> x-evals
+        self.checkpoints = read_checkpoints(path)
         if not self.finished:
             self._keep_metrics_before(self.first_step)
 

@@ -6,13 +6,14 @@ Only the chosen command is imported, so `hone --help` answers at once. A command
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from hone import __version__
-from hone.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR
+from hone.cli.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR
 from hone.errors import HoneError, UserError
 
 
@@ -61,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _overview().print_help()
         return EXIT_USER_ERROR
     try:
-        return command_module(chosen).run(command_parser(chosen).parse_args(arguments[1:]))
+        code = command_module(chosen).run(command_parser(chosen).parse_args(arguments[1:]))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads has read enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again as it ends
+        return EXIT_DONE
     except UserError as error:
         print(f"hone {chosen}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

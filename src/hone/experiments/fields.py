@@ -1,12 +1,7 @@
 """What may stand where in an experiment's values, read off the models: plugins, dotted paths, parameters in full.
 
-<<<<<<< HEAD
 A field whose type is a `Spec` names a plugin: of the registry that the type says, or that the field is called after
 (`source`, `transforms`, `verifier`). That goes for parameters of plugins too.
-=======
-A field whose type is a `Spec` names a plugin of the registry that the field is called after: `source`, `transforms`,
-`verifier`. That goes for parameters of plugins too.
->>>>>>> x-e-runner
 """
 
 from __future__ import annotations
@@ -49,15 +44,9 @@ class SpecPlace:
         return (self.value.get(FREE) or {}) if isinstance(self.value, Mapping) else {}
 
 
-<<<<<<< HEAD
 def registry_of(field: str, spec: type[Spec] = Spec) -> str | None:
     """The registry that a field's plugins are from."""
     return spec.registry or (field if field in REGISTRIES else field[:-1] if field[:-1] in REGISTRIES else None)
-=======
-def registry_of(field: str) -> str | None:
-    """The registry that a field's name means."""
-    return field if field in REGISTRIES else field[:-1] if field[:-1] in REGISTRIES else None
->>>>>>> x-e-runner
 
 
 def types_in(annotation: Any) -> list[Any]:
@@ -83,15 +72,9 @@ def specs_in(model: type[Config], values: Any, path: KeyPath = ()) -> Iterator[S
             continue
         inner = models_in(field.annotation)
         specs = [one for one in inner if issubclass(one, Spec)]
-<<<<<<< HEAD
         registry = registry_of(name, specs[0]) if specs else None
         for at, value in _items(values[name], (*path, name)):
             if registry is not None:
-=======
-        registry = registry_of(name)
-        for at, value in _items(values[name], (*path, name)):
-            if specs and registry is not None:
->>>>>>> x-e-runner
                 if isinstance(value, Mapping | str):
                     found = SpecPlace(at, registry, value, specs[0])
                     yield found
@@ -152,11 +135,7 @@ def known_paths(model: type[Config], values: Any, path: KeyPath = ()) -> set[str
         for one in models_in(field.annotation):
             for place, item in _items(value, at):
                 paths |= known_paths(one, item, place)
-<<<<<<< HEAD
                 registry = registry_of(name, one) if issubclass(one, Spec) else None
-=======
-                registry = registry_of(name)
->>>>>>> x-e-runner
                 if issubclass(one, Spec) and registry is not None:
                     kind = SpecPlace(place, registry, item or {}, one).kind
                     if isinstance(kind, str) and kind in REGISTRIES[registry]:

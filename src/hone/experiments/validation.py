@@ -103,11 +103,7 @@ def _against_model(model: type[Config], values: Any, path: KeyPath, tell: Tell) 
         except ValidationError as error:
             wrong = _explained(error.errors(), model, left)
         for at, message, found, hint in wrong:
-<<<<<<< HEAD
             if not any(_follows(at, message, gone, model) for gone in removed):
-=======
-            if not any(_follows(at, message, gone, model, values) for gone in removed):
->>>>>>> x-e-runner
                 tell((*path, *at), message, found=found, hint=hint)
         new = {_removable(left, at) for at, *_ in wrong} - removed
         if () in new and model is ExperimentConfig and "name" not in left:
@@ -120,19 +116,10 @@ def _against_model(model: type[Config], values: Any, path: KeyPath, tell: Tell) 
         removed |= new
 
 
-<<<<<<< HEAD
 def _follows(at: KeyPath, message: str, gone: KeyPath, model: type[Config]) -> bool:
     """Whether a problem is there only because a value was taken away: it misses it, or speaks of it."""
     meant = nearest(str(gone[-1]), _names(model, gone[:-1])) or gone[-1]
     return at in (gone, (*gone[:-1], meant)) or (at == gone[:-1] and str(meant) in message)
-=======
-def _follows(at: KeyPath, message: str, gone: KeyPath, model: type[Config], values: Any) -> bool:
-    """Whether a problem is there only because a value was taken away: it misses it, or speaks of it."""
-    if at == gone:
-        return True
-    meant = nearest(str(gone[-1]), _names(model, values, at)) or str(gone[-1])
-    return at == gone[:-1] and meant in message
->>>>>>> x-e-runner
 
 
 Explained = tuple[KeyPath, str, str | None, str | None]
@@ -144,11 +131,7 @@ def _explained(details: list[ErrorDetails], model: type[Config], values: Any) ->
     unions: dict[KeyPath, list[str]] = {}
     located = [(*_located(one, values), one) for one in details]
     meant = {
-<<<<<<< HEAD
         (*at[:-1], nearest(str(at[-1]), _names(model, at[:-1])))
-=======
-        (*at[:-1], nearest(str(at[-1]), _names(model, values, at[:-1])))
->>>>>>> x-e-runner
         for at, _, one in located
         if one["type"] == "extra_forbidden"
     }
@@ -200,19 +183,11 @@ def _located(error: ErrorDetails, values: Any) -> tuple[KeyPath, bool]:
     return tuple(at), branch
 
 
-<<<<<<< HEAD
 def _names(model: type[Config], at: KeyPath) -> list[str]:
     return [name for one in _models_at(model, at) for name in one.model_fields]
 
 
 def _models_at(model: type[Config], at: KeyPath) -> list[type[Config]]:
-=======
-def _names(model: type[Config], values: Any, at: KeyPath) -> list[str]:
-    return [name for one in _models_at(model, values, at) for name in one.model_fields]
-
-
-def _models_at(model: type[Config], values: Any, at: KeyPath) -> list[type[Config]]:
->>>>>>> x-e-runner
     """What may stand at a path."""
     models = [model]
     for part in at:
@@ -223,7 +198,6 @@ def _models_at(model: type[Config], values: Any, at: KeyPath) -> list[type[Confi
 
 
 def _hint_for_key(key: str, model: type[Config], values: Any, above: KeyPath) -> str | None:
-<<<<<<< HEAD
     names = _names(model, above)
     near = nearest(key, names)
     if near is not None:
@@ -239,24 +213,6 @@ def _hint_for_key(key: str, model: type[Config], values: Any, above: KeyPath) ->
                     return f"what a plugin is told stands in `params`: did you mean `params.{meant}`?"
     if model is ExperimentConfig and not above and key in RunConfig.model_fields:
         return f"it belongs to a run: `run.{key}`, `matrix.base_run.{key}`, or `defaults.{key}`"
-=======
-    names = _names(model, values, above)
-    near = nearest(key, names)
-    if near is not None:
-        return f"did you mean {near!r}?"
-    if any(issubclass(one, Spec) for one in _models_at(model, values, above)):
-        value = get(values, above)
-        field = next((part for part in reversed(above) if isinstance(part, str)), "")
-        registry = registry_of(field)
-        kind = value.get("kind")
-        if registry is not None and isinstance(kind, str) and kind in REGISTRIES[registry]:
-            params = list(REGISTRIES[registry].get(kind).Params.model_fields)
-            meant = key if key in params else nearest(key, params)
-            if meant is not None:
-                return f"what a plugin is told stands in `params`: did you mean `params.{meant}`?"
-    if model is ExperimentConfig and not above and key in RunConfig.model_fields:
-        return f"it belongs to a run: `run.{key}`, `matrix.base_run.{key}`, or `defaults.{key}` for all"
->>>>>>> x-e-runner
     if key in ExperimentConfig.model_fields and above:
         return "it belongs to the top of the file"
     return suggestion(key, names)

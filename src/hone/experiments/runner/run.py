@@ -170,7 +170,8 @@ class Campaign:
                 await run_arm(arm, shared)
         finally:
             shared.budget.ended(arm.name)
-            if gate is not None:
+            # One that was interrupted will come to the gate another day, and is part of what is decided there.
+            if gate is not None and arm.record.training in ENDED:
                 gate.leave(arm.name)
             if not ended_before and arm.record.training in ENDED:
                 self.display.say(in_brief(arm.record, shared.metric))
@@ -244,7 +245,13 @@ class Campaign:
             if record is not None and again:
                 record = _to_do_again(record)
             record = (record or _waiting(plan)).model_copy(
-                update={"name": plan.name, "group": plan.group, "cell": plan.cell, "tags": list(run.tags)}
+                update={
+                    "name": plan.name,
+                    "group": plan.group,
+                    "cell": plan.cell,
+                    "tags": list(run.tags),
+                    "config": run.model_dump(mode="json"),
+                }
             )
             arm = Arm(plan, run, directory, record)
             directory.begin({"name": plan.name, "config_hash": plan.config_hash, "run": run.model_dump(mode="json")})

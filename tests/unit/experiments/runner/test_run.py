@@ -5,13 +5,8 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-<<<<<<< HEAD
-from hone.experiments.runner.directory import read_record
-from hone.experiments.runner.index import Index
-from hone.experiments.runner.run import run_experiment
-from tests.support.experiments import experiment
-=======
 import pytest
 
 from hone.errors import UserError
@@ -22,7 +17,6 @@ from hone.experiments.runner.index import Index
 from hone.experiments.runner.run import run_experiment
 from tests.support.experiments import SERVICES, experiment, rows, service_of
 from tests.support.fake_tinker import FakeService, Request
->>>>>>> x-e-runner
 
 
 def test_one_run_leaves_its_evidence(tmp_path: Path) -> None:
