@@ -81,7 +81,7 @@ PLACES: dict[str, Any] = {
     "store": {"stores": [SPEC]},
     "inference": {"benchmarks": [{"name": "exam", "path": "data/exam.jsonl", "inference": [SPEC]}]},
 }
-SPECS = {one.__name__ for one in [Spec, *Spec.__subclasses__()]}
+SPECS = {Spec.__name__, *(one.__name__ for one in Spec.__subclasses__())}
 """Objects of `kind` and `params`, which the registries explain."""
 SHOWN_DEFAULTS = 3
 """Parameters with defaults that an example shows, beside those that have to be given."""
