@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from hone.algorithms.graders.grade import Task
 from hone.algorithms.preference import train as preference
 from hone.algorithms.preference.pairs import Pair, pair
-from hone.algorithms.preference.reference import answer_logprobs, score
+from hone.algorithms.preference.reference import score, summed_logprobs
 from hone.algorithms.rl.policy import Policy, sample_seed
 from hone.algorithms.types import Observation
 from recipes.questions import answer, draw, prompt, right_answers
@@ -83,6 +83,6 @@ class Lead:
 
     async def __call__(self, sampler: tinker.SamplingClient) -> Mapping[str, float]:
         data_D = [datum for one in self.pairs_P for datum in (one.chosen, one.rejected)]
-        sums_D = answer_logprobs(data_D, await score(sampler, data_D, asyncio.Semaphore(64)))
+        sums_D = summed_logprobs(data_D, await score(sampler, data_D, asyncio.Semaphore(64)))
         lead_P = sums_D[0::2] - sums_D[1::2]
         return {"lead/accuracy": float((lead_P > 0).float().mean()), "lead/margin": float(lead_P.mean())}

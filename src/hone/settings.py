@@ -3,10 +3,10 @@
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hone.errors import UserError
 
@@ -71,6 +71,9 @@ class Settings:
     """A model that has had no work for this long is snapshotted."""
     project_weights: str = variable("HONE_PROJECT_WEIGHTS", "")
     """Shares of the device while projects compete for it, such as `prj-1=4,prj-2=0.5`; 1 for those not named."""
+    project_priorities: str = variable("HONE_PROJECT_PRIORITIES", "")
+    """Which projects go first, such as `prj-1=1,prj-2=-1`; 0 for those not named. While a project of a higher priority
+    has work, that of lower ones waits, however long: meant for work that is in no hurry."""
     memory_bytes: int | None = variable("HONE_MEMORY_BYTES", None)
     """What both processes may take together, base models included. What is left beside them is divided: a quarter for
     the activations of a training pass (which computes layers again rather than take more), a quarter for keys and
@@ -150,20 +153,40 @@ def _check(settings: Settings) -> None:
             f"HONE_DATABASE_URL is {settings.database_url!r}; it must be a URL, such as postgresql://HOST/NAME"
         )
     project_weights(settings)
+    project_priorities(settings)
 
 
 def project_weights(settings: Settings) -> dict[str, float]:
-    weights = {}
-    for entry in filter(None, settings.project_weights.split(",")):
-        project, _, text = entry.partition("=")
-        try:
-            weight = float(text)
-        except ValueError:
-            weight = 0.0
-        if not project.strip() or not 0 < weight < math.inf:
-            raise UserError(f"HONE_PROJECT_WEIGHTS holds {entry!r}; it must be like PROJECT=2, with a number above 0")
-        weights[project.strip()] = weight
-    return weights
+    weights = {project: _number(float, text) for project, text in _by_project(settings.project_weights)}
+    for project, weight in weights.items():
+        if not project or weight is None or not 0 < weight < math.inf:
+            found = settings.project_weights
+            raise UserError(f"HONE_PROJECT_WEIGHTS is {found!r}; it must be like PROJECT=2, with numbers above 0")
+    return {project: weight for project, weight in weights.items() if weight is not None}
+
+
+def project_priorities(settings: Settings) -> dict[str, int]:
+    priorities = {project: _number(int, text) for project, text in _by_project(settings.project_priorities)}
+    if "" in priorities or None in priorities.values():
+        found = settings.project_priorities
+        raise UserError(f"HONE_PROJECT_PRIORITIES is {found!r}; it must be like PROJECT=-1, with whole numbers")
+    return {project: priority for project, priority in priorities.items() if priority is not None}
+
+
+def _by_project(text: str) -> Iterator[tuple[str, str]]:
+    for entry in filter(None, text.split(",")):
+        project, _, value = entry.partition("=")
+        yield project.strip(), value
+
+
+NumberT = TypeVar("NumberT", int, float)
+
+
+def _number(kind: Callable[[str], NumberT], text: str) -> NumberT | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None
 
 
 def _convert(name: str, text: str, kind: str, default: object) -> Any:

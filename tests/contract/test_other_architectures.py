@@ -8,37 +8,20 @@ import numpy as np
 import pytest
 import tinker
 import torch
-import transformers
 
 from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo, embedded_server
 from tests.contract.material import STEP, TOLERANCE, datum, forward
-
-VOCAB = 160
-SHAPE = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-    "sliding_window": 8,
-    "num_local_experts": 4,
-    "num_experts_per_tok": 2,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-}
+from tests.support.architectures import MODELS, VOCAB, reference
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
-    """A server with a small gpt-oss: windows, sinks and interleaved experts."""
+    """One server with a small random model of each architecture."""
     folder = tmp_path_factory.mktemp("other")
-    torch.manual_seed(3)
-    transformers.GptOssForCausalLM(transformers.GptOssConfig(**SHAPE)).float().save_pretrained(folder / "model")
-    models, quiet = [f"other/gpt-oss={folder / 'model'}"], {"HONE_PUBLISH_TOKENIZERS": "0"}
+    for name in MODELS:
+        reference(name).save_pretrained(folder / name)
+    models, quiet = [f"other/{name}={folder / name}" for name in MODELS], {"HONE_PUBLISH_TOKENIZERS": "0"}
     with embedded_server(folder / "data", models=models, log=folder / "server.log", settings=quiet) as server:
         yield server
 
@@ -58,8 +41,9 @@ def sequence(seed: int, length: int = 24) -> list[int]:
     return [int(token) for token in np.random.default_rng(seed).integers(2, VOCAB, length)]
 
 
-def test_it_trains_samples_and_comes_back_from_a_checkpoint(other: tinker.ServiceClient) -> None:
-    training = other.create_lora_training_client("other/gpt-oss", rank=4, seed=1).result()
+@pytest.mark.parametrize("name", MODELS)
+def test_it_trains_samples_and_comes_back_from_a_checkpoint(name: str, other: tinker.ServiceClient) -> None:
+    training = other.create_lora_training_client(f"other/{name}", rank=4, seed=1).result()
     data = [datum(sequence(i)) for i in range(3)]
     losses = []
     for _ in range(6):
@@ -84,7 +68,7 @@ def test_it_trains_samples_and_comes_back_from_a_checkpoint(other: tinker.Servic
 def test_an_export_computes_the_same_in_transformers(
     other: tinker.ServiceClient, rest_of_other: tinker.RestClient
 ) -> None:
-    training = other.create_lora_training_client("other/gpt-oss", rank=4, seed=1).result()
+    training = other.create_lora_training_client("other/gpt_oss", rank=4, seed=1).result()
     for _ in range(3):
         training.forward_backward([datum(sequence(1))], "cross_entropy")
         training.optim_step(STEP).result()

@@ -16,7 +16,7 @@ from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfi
 from hone.algorithms.preference import train as preference
 from hone.algorithms.preference.objectives import BradleyTerry, Dpo, Ipo, Judged, Kto, Objective, Orpo, Simpo
 from hone.algorithms.preference.pairs import Pair, pair
-from hone.algorithms.preference.reference import answer_logprobs, score
+from hone.algorithms.preference.reference import score, summed_logprobs
 from hone.algorithms.preference.reward_model import RewardHead, RewardModel
 from hone.errors import UserError
 from tests.support.fake_tinker import MODEL, FakeService, crash_at
@@ -73,7 +73,7 @@ async def lead(sampler: tinker.SamplingClient, held_out: Sequence[Case]) -> floa
         for both in [pair(case.prompt, case.wanted, case.unwanted)]
         for datum in (both.chosen, both.rejected)
     ]
-    sums_D = answer_logprobs(data_D, await score(sampler, data_D, asyncio.Semaphore(8)))
+    sums_D = summed_logprobs(data_D, await score(sampler, data_D, asyncio.Semaphore(8)))
     return float((sums_D[0::2] - sums_D[1::2]).mean())
 
 
@@ -135,19 +135,30 @@ def test_a_reward_model_scores_answers_it_has_not_seen(
     assert rows(tmp_path)[0]["bradley_terry_loss"] > rows(tmp_path)[-1]["bradley_terry_loss"]
 
 
-@pytest.mark.parametrize(("count", "batch_size", "max_steps"), [(1, 4, None), (9, 4, None), (3, 1, None), (9, 4, 2)])
-def test_kto_needs_two_examples_in_every_step(
-    count: int, batch_size: int, max_steps: int | None, tmp_path: Path
+@pytest.mark.parametrize(
+    ("prompts", "batch_size", "max_steps"), [([2], 4, None), ([2, 2], 4, None), (range(2, 11), 4, None), ([2, 3], 1, 1)]
+)
+def test_kto_needs_two_prompts_in_every_step(
+    prompts: Sequence[int], batch_size: int, max_steps: int | None, tmp_path: Path
 ) -> None:
     settings = config(MODEL, Kto()).model_copy(update={"batch_size": batch_size, "max_steps": max_steps})
-    examples = [Judged([1, 2 + number], [3, 0], number % 2 == 0) for number in range(count)]
-    if max_steps is not None:  # it ends before the batch that has one
-        assert asyncio.run(preference.train(settings, FakeService(), examples, tmp_path)).batch == max_steps  # type: ignore[arg-type]
-        return
+    examples = [Judged([1, token], [3, 0], place % 2 == 0) for place, token in enumerate(prompts)]
     service = FakeService()
-    with pytest.raises(UserError, match=f"'kto' needs 2 examples or more, and of {count} in .* one has 1"):
+    with pytest.raises(UserError, match=r"'kto' needs two different prompts.* has one prompt"):
         asyncio.run(preference.train(settings, service, examples, tmp_path))  # type: ignore[arg-type]
     assert not service.requests, "before anything is trained"
+    if len(examples) > batch_size > 1:  # it ends before the batch that has one
+        shorter = settings.model_copy(update={"max_steps": 2})
+        assert asyncio.run(preference.train(shorter, service, examples, tmp_path)).batch == 2  # type: ignore[arg-type]
+
+
+def test_the_drift_of_kto_is_measured_on_answers_to_other_prompts() -> None:
+    """Pairs lie side by side, and the answers of a pair belong to one prompt."""
+    asked = [1, 1, 2, 2, 2]
+    examples = [Judged([token], [10 * token + place, 0], True) for place, token in enumerate(asked)]
+    mismatched_D = Kto().datums(examples)[len(examples) :]
+    found = [(datum.model_input.to_ints()[0], datum.model_input.to_ints()[1]) for datum in mismatched_D]
+    assert found == [(1, 22), (1, 22), (2, 10), (2, 10), (2, 10)]
 
 
 def test_a_beginning_that_was_lost_leaves_no_reference(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from hone.algorithms.config import ModelConfig, OptimizerConfig
 from hone.algorithms.datums import supervised_datum
-from hone.algorithms.preference.judged import JudgedPrompts, Tournament
+from hone.algorithms.graders.grade import Task
+from hone.algorithms.graders.pairwise import Pairwise
+from hone.algorithms.messages import Message
+from hone.algorithms.preference.judged import JudgedPrompts, compared
 from hone.algorithms.preference.objectives import BradleyTerry, Dpo
 from hone.algorithms.preference.reward_model import RewardHead
 from hone.algorithms.preference.rlhf import RlhfConfig, train
 from hone.algorithms.preference.train import PreferenceConfig
+from hone.algorithms.renderers import get_renderer
 from hone.algorithms.rl import train as grpo
 from hone.algorithms.rl.config import RolloutConfig
 from hone.algorithms.sft import SftConfig
@@ -147,8 +151,10 @@ def test_a_policy_learns_from_comparisons_alone(
 ) -> None:
     """A judge that prefers `no`, whatever the question."""
 
-    async def prefers_no(prompt: object, a: list[int], b: list[int]) -> float:
-        return float((b == answers[1]) - (a == answers[1]))
+    class PrefersNo:
+        async def __call__(self, messages: Sequence[Message], *, seed: int) -> str:
+            first, second = (f"<answer_{place}>\nno\n<" in str(messages[-1]["content"]) for place in "ab")
+            return "Verdict: " + ("Tie" if first == second else "A" if first else "B")
 
     training = service.create_lora_training_client(model, rank=8, seed=1).result()
     for _ in range(20):
@@ -158,7 +164,11 @@ def test_a_policy_learns_from_comparisons_alone(
     start = training.save_state("start").result().path
     settings = configuration(model).policy
     settings = settings.model_copy(update={"model": ModelConfig(name=model, init_from_checkpoint=start)})
-    dataset = JudgedPrompts(prompts, Tournament(prefers_no), [tokenizer.eos_token_id], 8, 12)  # type: ignore[arg-type]
+    renderer = get_renderer("chat_template", tokenizer)
+    tasks = [Task(f"Do you like {noun}?", facts={"rubric": "no is better"}) for noun in NOUNS]
+    judged = compared(tasks, Pairwise(PrefersNo()), renderer)
+    assert [prompt.tokens for prompt in judged] == prompts
+    dataset = JudgedPrompts(judged, renderer.get_stop_sequences(), 8, 12)
     last = asyncio.run(grpo.train(settings, service, dataset, tmp_path))
     sampler = service.create_sampling_client(model_path=last.sampler_path).result()
     params = tinker.SamplingParams(max_tokens=4, temperature=1.0, stop=[tokenizer.eos_token_id], seed=1)

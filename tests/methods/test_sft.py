@@ -13,6 +13,7 @@ from hone.algorithms import sft
 from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfig
 from hone.algorithms.datums import supervised_datum
 from hone.algorithms.evaluation import HeldOutNll
+from hone.client.embedded import ServerInfo
 from hone.errors import UserError
 from tests.support.interruptions import Crash, CrashAt
 
@@ -79,6 +80,29 @@ def test_no_data_is_an_error_before_anything_is_created(
     with pytest.raises(UserError, match="nothing to train on"):
         asyncio.run(sft.train(config(model), service, [], tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_is_gone_is_named_with_what_to_do(
+    service: tinker.ServiceClient, server: ServerInfo, model: str, examples: Sequence[tinker.Datum], tmp_path: Path
+) -> None:
+    with pytest.raises(Crash):
+        asyncio.run(sft.train(config(model), service, examples, tmp_path, evaluators=[CrashAt(3)]))
+    saved = [json.loads(line) for line in (tmp_path / "checkpoints.jsonl").read_text().splitlines()]
+    assert [row["name"] for row in saved] == ["000003", "000006"]
+    delete = tinker.RestClient(base_url=server.url, api_key=server.api_key).delete_checkpoint_from_tinker_path
+    delete(saved[1]["state_path"]).result()
+    with pytest.raises(UserError, match=r"(?s)checkpoint '000006'.*does not exist.*remove the last line of") as error:
+        asyncio.run(sft.train(config(model), service, examples, tmp_path))
+    assert saved[1]["state_path"] in str(error.value)
+    # As it says: the run goes on from the checkpoint before, unless that is gone too.
+    (tmp_path / "checkpoints.jsonl").write_text(json.dumps(saved[0]) + "\n")
+    delete(saved[0]["state_path"]).result()
+    with pytest.raises(UserError, match=r"(?s)checkpoint '000003'.*; use another directory to begin again"):
+        asyncio.run(sft.train(config(model), service, examples, tmp_path))
+    begun_there = ModelConfig(name=model, init_from_checkpoint=saved[0]["state_path"])
+    other = config(model).model_copy(update={"model": begun_there})
+    with pytest.raises(UserError, match=r"(?s)`model.init_from_checkpoint` is tinker://.*does not exist"):
+        asyncio.run(sft.train(other, service, examples, tmp_path / "other"))
 
 
 def test_without_a_seed_a_lost_beginning_begins_with_the_same_weights(

@@ -1,7 +1,7 @@
 import pytest
 
 from hone.errors import UserError
-from hone.settings import load_settings, project_weights
+from hone.settings import load_settings, project_priorities, project_weights
 
 
 def test_nothing_set_gives_the_defaults() -> None:
@@ -54,5 +54,13 @@ def test_project_weights_are_read_and_wrong_ones_named() -> None:
     assert project_weights(load_settings({"HONE_PROJECT_WEIGHTS": "a=2, b=0.5"})) == {"a": 2.0, "b": 0.5}
     assert project_weights(load_settings({})) == {}
     for wrong in ("a", "a=x", "a=0", "=2", "a=-1", "a=inf"):
-        with pytest.raises(UserError, match="HONE_PROJECT_WEIGHTS holds"):
+        with pytest.raises(UserError, match="HONE_PROJECT_WEIGHTS is"):
             load_settings({"HONE_PROJECT_WEIGHTS": wrong})
+
+
+def test_project_priorities_are_read_and_wrong_ones_named() -> None:
+    assert project_priorities(load_settings({"HONE_PROJECT_PRIORITIES": "a=2, b=-1"})) == {"a": 2, "b": -1}
+    assert project_priorities(load_settings({})) == {}
+    for wrong in ("a", "a=x", "a=0.5", "=2"):
+        with pytest.raises(UserError, match="HONE_PROJECT_PRIORITIES is"):
+            load_settings({"HONE_PROJECT_PRIORITIES": wrong})

@@ -27,6 +27,8 @@ class ModelConfig(Config):
     train_unembed: bool = True
     init_from_checkpoint: str | None = None
     """Weights to begin with (`tinker://...`), with a fresh optimizer."""
+    load_checkpoint: str | None = None
+    """Weights to go on with (`tinker://...`), and the optimizer that was saved with them."""
 
 
 class OptimizerConfig(Config):
@@ -55,3 +57,10 @@ class CheckpointConfig(Config):
     ttl_seconds: PositiveInt | None = 604_800
     """Lifetime of all but the final checkpoint and that of an interrupt (Ctrl-C): a run that was killed has to be
     started again within it."""
+
+
+class TrainingConfig(Config):
+    """What every loop's configuration has."""
+
+    model: ModelConfig
+    checkpoints: CheckpointConfig = CheckpointConfig()

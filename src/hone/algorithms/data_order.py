@@ -15,6 +15,8 @@ class DataOrder:
     batch_size: int
     epochs: int
     seed: int
+    shuffle: bool = True
+    """Otherwise every epoch has the rows in their own order."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -24,16 +26,13 @@ class DataOrder:
     def steps(self) -> int:
         return self.steps_per_epoch * self.epochs
 
-    def smallest_batch(self, steps: int) -> int:
-        """Rows of the smallest of the first `steps` batches, of which there is one at least."""
-        last = self.examples - (self.steps_per_epoch - 1) * self.batch_size
-        return last if steps >= self.steps_per_epoch else self.batch_size
-
     def epoch(self, step: int) -> int:
         return step // self.steps_per_epoch
 
     def batch(self, step: int) -> list[int]:
         """The rows of step `step`: known from the seed and the step alone."""
-        order = np.random.default_rng((self.seed, self.epoch(step))).permutation(self.examples)
+        order = np.arange(self.examples)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch(step))).permutation(self.examples)
         start = step % self.steps_per_epoch * self.batch_size
         return [int(row) for row in order[start : start + self.batch_size]]

@@ -73,11 +73,7 @@ class RunDirectory:
             write_text(config_file, json.dumps(wanted, indent=2) + "\n")
         for file in (path / METRICS, path / CHECKPOINTS):
             jsonl.drop_cut_line(file)
-        self.checkpoints = [
-            Checkpoint(row["name"], row["batch"], row["state_path"], row.get("sampler_path"), row.get("final", False))
-            for row in _rows(path / CHECKPOINTS)
-            if "state_path" in row and "batch" in row
-        ]
+        self.checkpoints = read_checkpoints(path)
         if not self.finished:
             self._keep_metrics_before(self.first_step)
 
@@ -122,6 +118,15 @@ class RunDirectory:
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The steps of a run, in their order."""
     return _rows(run_dir / METRICS)
+
+
+def read_checkpoints(run_dir: Path) -> list[Checkpoint]:
+    """What a run saved, in order of steps."""
+    return [
+        Checkpoint(row["name"], row["batch"], row["state_path"], row.get("sampler_path"), row.get("final", False))
+        for row in _rows(run_dir / CHECKPOINTS)
+        if "state_path" in row and "batch" in row
+    ]
 
 
 @contextmanager

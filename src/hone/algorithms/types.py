@@ -66,6 +66,10 @@ class PromptTooLong:
     logs: Logs = field(default_factory=dict)
 
 
+EndedBy = Literal["max_turns", "context_overflow", "failure"]
+"""Why an episode ends that its environment would have gone on with: a limit of the rollout, or an exception."""
+
+
 class Env(ABC):
     """One episode of one agent: made, run once, thrown away. It speaks tokens, so nothing is tokenised twice."""
 
@@ -74,6 +78,12 @@ class Env(ABC):
 
     @abstractmethod
     async def step(self, action: list[int], *, extra: ActionExtra | None = None) -> StepResult: ...
+
+    async def end(self, by: EndedBy) -> None:  # noqa: B027 - most episodes concern nobody else
+        """The rollout ends the episode, and nothing more is asked of it: whoever waits for its next action need not.
+
+        `tinker-cookbook` has no such call: its environments are not told, and its loops do not tell ours.
+        """
 
 
 @dataclass(frozen=True)

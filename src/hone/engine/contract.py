@@ -79,10 +79,11 @@ def base_model_bytes(models: Iterable[BaseModel]) -> int:
 @dataclass(frozen=True)
 class Share:
     """Whose an adapter is, and how much of the device its owner gets beside others: by tokens, twice for twice the
-    weight."""
+    weight. While there is work of a higher priority, that of a lower one waits."""
 
     tenant: str = ""
     weight: float = 1.0
+    priority: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ al. 1996): tenants by tokens and weights, and the adapters of a tenant among eac
 tokens were served so far; whoever comes back after a pause starts at the clock, the smallest tag of those
 that wait, so it neither waits behind the backlog of the others nor saves up credit.
 
+Of those that wait only the ones with the highest priority count; the others have their turn when these have none.
 Micro-batches are led in turn by the smallest tag and by the smallest piece of those that are not ahead of the clock by
 more than a micro-batch. So nobody starves, and who asks for little waits for two micro-batches at most, however many
 have a backlog.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -59,7 +60,8 @@ class Scheduler:
         """Adapters whose first job is no pass."""
         self._passes: dict[str, Job] = {}
         """By adapter, the passes that are first in line."""
-        self._tenants = _FairClock()
+        self._tenants: defaultdict[int, _FairClock] = defaultdict(_FairClock)
+        """By priority."""
         self._adapters: dict[str, _FairClock] = {}
         """By tenant."""
         self._small_leads = False
@@ -118,7 +120,8 @@ class Scheduler:
         """
         if not self._passes:
             return []
-        waiting = sorted(self._candidates())
+        highest = max(job.share.priority for job in self._passes.values())
+        waiting = sorted(self._candidates(highest))
         due = sorted((c for c in waiting if c.due), key=lambda c: c.tokens)
         leader = due[0] if self._small_leads and due else waiting[0]
         self._small_leads = not self._small_leads
@@ -128,23 +131,26 @@ class Scheduler:
             if candidate.tokens <= room and candidate is not leader and _kind(candidate.job) == kind:
                 chosen.append(candidate.job)
                 room -= candidate.tokens
-        self._tenants.advance()
+        self._tenants[highest].advance()
         self._adapters[leader.job.share.tenant].advance()
         return [self._take(job) for job in chosen]
 
-    def _candidates(self) -> Iterator[_Candidate]:
+    def _candidates(self, priority: int) -> Iterator[_Candidate]:
+        tenants = self._tenants[priority]
         for number, (adapter, job) in enumerate(self._passes.items()):
+            if job.share.priority != priority:
+                continue
             assert job.pieces
             siblings = self._adapters[job.share.tenant]
-            tags = self._tenants.tags[job.share.tenant], siblings.tags[adapter]
-            due = tags[0] - self._tenants.now <= self.max_tokens and tags[1] - siblings.now <= self.max_tokens
+            tags = tenants.tags[job.share.tenant], siblings.tags[adapter]
+            due = tags[0] - tenants.now <= self.max_tokens and tags[1] - siblings.now <= self.max_tokens
             yield _Candidate(*tags, job.pieces[0].tokens, number, due, job)
 
     def _take(self, job: Job) -> tuple[Job, Piece]:
         assert job.pieces
         adapter, share = job.operation.adapter, job.share
         piece = job.pieces.popleft()
-        self._tenants.charge(share.tenant, piece.tokens / share.weight)
+        self._tenants[share.priority].charge(share.tenant, piece.tokens / share.weight)
         self._adapters[share.tenant].charge(adapter, piece.tokens)
         if not job.pieces:
             self._lines[adapter].popleft()
@@ -159,7 +165,7 @@ class Scheduler:
             self._immediate[adapter] = None
             return
         self._passes[adapter] = job
-        self._tenants.enter(tenant)
+        self._tenants[job.share.priority].enter(tenant)
         self._adapters.setdefault(tenant, _FairClock()).enter(adapter)
 
     def _dismiss(self, job: Job) -> None:
@@ -169,7 +175,7 @@ class Scheduler:
             self._immediate.pop(adapter, None)
             return
         del self._passes[adapter]
-        self._tenants.leave(tenant)
+        self._tenants[job.share.priority].leave(tenant)
         self._adapters[tenant].leave(adapter)
         if self._adapters[tenant].is_idle:
             self._adapters = {

@@ -28,8 +28,15 @@ class TaskResult(Config):
     task: str
     cluster: str = ""
     values: list[float]
+    value: float | None = None
+    """What the metric makes of `values` (`Metric.task_value`); without it their mean."""
     weight: float = 1.0
     facts: dict[str, Any] = {}
+
+    @property
+    def number(self) -> float:
+        """The task's one number: intervals and paired tests rest on these."""
+        return sum(self.values) / len(self.values) if self.value is None else self.value
 
 
 class Measurement(Config):
@@ -66,6 +73,8 @@ class ArmRecord(Config):
     """Its values on the axes, by dotted path."""
     tags: list[str] = []
     seed: int
+    config: dict[str, Any] = {}
+    """Resolved: what `matrix.PlannedArm.run` says."""
     config_hash: str
     training: State = "waiting"
     evaluation: State = "waiting"

@@ -39,7 +39,7 @@ from hone.server.store import Store
 from hone.server.usage import measure, meter_storage
 from hone.server.versions import Versions
 from hone.server.worker import Worker, remove_orphans
-from hone.settings import Settings, project_weights
+from hone.settings import Settings, project_priorities, project_weights
 from hone.storage.blobs import Blobs
 from hone.storage.database import Database
 
@@ -67,7 +67,7 @@ class Service:
         self.signer = Signer(data.token_secret)
         self.keys = Keys(self.database, self.signer, settings.jwt_auth)
         self.access = Access(self.database, self.keys.forget)
-        self.shares = Shares(self.access, self.keys, project_weights(settings))
+        self.shares = Shares(self.access, self.keys, project_weights(settings), project_priorities(settings))
         self.prices = load_prices(settings.prices)
         self.budgets = Budgets(self.database, self.keys, self.access, self.prices)
         self.futures = Futures(self.journal, settings.result_grace_seconds)

@@ -14,6 +14,8 @@ class Shares:
     keys: Keys
     weights: Mapping[str, float]
     """Of projects, where not 1."""
+    priorities: Mapping[str, int]
+    """Of projects, where not 0."""
 
     async def of_session(self, session_id: str) -> Share:
         return self._of(await self.access.project_of(session_id))
@@ -25,4 +27,5 @@ class Shares:
 
     def _of(self, project: str | None) -> Share:
         """What is left of a project that is gone stands under an empty name."""
-        return Share(project or "", self.weights.get(project or "", 1.0))
+        name = project or ""
+        return Share(name, self.weights.get(name, 1.0), self.priorities.get(name, 0))

@@ -1,13 +1,14 @@
 """Measures while training."""
 
 import asyncio
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import tinker
 
 from hone.algorithms.datums import supervised_datum
-from hone.algorithms.evaluation import HeldOutNll
+from hone.algorithms.evaluation import HeldOutNll, measure
 
 PICTURE = tinker.types.ImageChunk(data=b"none", format="png", expected_tokens=3)
 
@@ -45,3 +46,25 @@ def test_no_more_requests_are_under_way_than_asked_for() -> None:
     example = supervised_datum(tinker.ModelInput.from_ints([1, 2]), [0.0, 1.0])
     asyncio.run(HeldOutNll([example] * 20, concurrency=3)(scorer))  # type: ignore[arg-type]
     assert scorer.most == 3
+
+
+class Noting:
+    """Keeps the steps that it was asked about."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    async def __call__(self, sampler: object) -> Mapping[str, float]:
+        raise AssertionError("it is to be told the step")
+
+    async def at_step(self, sampler: object, step: int) -> Mapping[str, float]:
+        self.steps.append(step)
+        return {"seen": float(len(self.steps))}
+
+
+def test_an_evaluator_that_wants_the_step_is_told_it() -> None:
+    noting = Noting()
+    example = supervised_datum(tinker.ModelInput.from_ints([1, 2]), [0.0, 1.0])
+    found = asyncio.run(measure(Scorer(), [noting, HeldOutNll([example])], 7))  # type: ignore[arg-type]
+    assert noting.steps == [7]
+    assert found == {"test/seen": 1.0, "test/nll": 2.0}

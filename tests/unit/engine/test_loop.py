@@ -15,7 +15,8 @@ import torch
 from hone.engine import contract as c
 from hone.engine import loop as loop_module
 from hone.engine import side_by_side, trainer
-from hone.engine.loop import EngineLoop, Limits
+from hone.engine.limits import Limits
+from hone.engine.loop import EngineLoop
 from hone.engine.models.load import LoadedModel
 from hone.engine.sampling.sampler import Sampler
 from hone.engine.wire import CANCEL, CLOSE
@@ -422,7 +423,7 @@ def test_a_cancelled_sample_stops_and_the_next_one_runs(engine: RunningLoop) -> 
     engine.ask(sample(None, seed=2))
     time.sleep(0.05)
     assert not doomed.done()
-    assert not any(engine.loop._samplers.values())
+    assert not engine.loop._samplers
 
 
 def test_time_spent_computing_is_counted_and_waiting_is_not(engine: RunningLoop) -> None:

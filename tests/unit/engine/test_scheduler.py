@@ -255,3 +255,26 @@ def test_a_line_rests_until_its_job_is_removed_and_others_run() -> None:
     scheduler.remove(loading)
     assert [job.ticket for job in iter(scheduler.next_immediate, None)] == [2, 4]
     assert not scheduler
+
+
+def test_higher_priority_goes_first_and_lower_takes_turns_after_it() -> None:
+    low, high = Share("low", priority=-1), Share("high")
+    scheduler = scheduler_with(
+        a_pass(1, "a", 60, 60, share=low),
+        a_pass(2, "b", 60, 60, share=low),
+        a_pass(3, "c", 30, 30, 30, share=high),
+    )
+    order = [tickets(scheduler.next_micro_batch()) for _ in range(7)]
+    assert order[:3] == [[3], [3], [3]], "and nothing of lower priority beside it, which would make it wait"
+    assert sorted(order[3:5]) == sorted(order[5:]) == [[1], [2]]
+    assert not scheduler
+
+
+def test_a_tenant_of_low_priority_has_its_turn_among_its_equals_whatever_others_had() -> None:
+    scheduler = scheduler_with(a_pass(1, "a", 60, 60, share=Share("first", priority=-1)))
+    scheduler.add(a_pass(2, "b", *[90] * 20, share=Share("busy")))
+    for _ in range(20):
+        assert tickets(scheduler.next_micro_batch()) == [2]
+    scheduler.add(a_pass(3, "c", 60, 60, share=Share("later", priority=-1)))
+    order = [tickets(scheduler.next_micro_batch())[0] for _ in range(4)]
+    assert sorted(order[:2]) == [1, 3]

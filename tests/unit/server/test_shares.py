@@ -31,10 +31,10 @@ def test_training_and_sampling_carry_the_projects_share(tmp_path: Path) -> None:
 
 def test_a_key_stands_for_its_project(tmp_path: Path) -> None:
     async def run() -> None:
-        async with serving(tmp_path, project_weights="research=0.5") as client:
+        async with serving(tmp_path, project_weights="research=0.5", project_priorities="research=-1") as client:
             number, _ = await make_key(client, "mine", "research")
             shares = client.service.shares
-            assert await shares.of_key(number) == Share("research", 0.5)
+            assert await shares.of_key(number) == Share("research", 0.5, -1)
             assert await shares.of_key(number + 1) == Share()
             assert await shares.of_session("no-such-session") == Share()
 

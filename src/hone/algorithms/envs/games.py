@@ -27,7 +27,7 @@ from hone.algorithms.envs.message_env import (
 )
 from hone.algorithms.messages import Message, text_of
 from hone.algorithms.renderers import Renderer
-from hone.algorithms.types import Env, EnvGroupBuilder
+from hone.algorithms.types import EndedBy, Env, EnvGroupBuilder
 from hone.errors import HoneError
 
 
@@ -203,9 +203,16 @@ class Match:
                 self._forfeit(player)
             self._moved.notify_all()
 
+    async def draw(self) -> None:
+        """Nobody won."""
+        async with self._moved:
+            if self.results is None:
+                self.results = [0.0] * self.game.players
+            self._moved.notify_all()
+
     async def abandon(self) -> None:
         async with self._moved:
-            self._abandoned = True
+            self._abandoned = self.results is None
             self._moved.notify_all()
 
     def _forfeit(self, player: int) -> None:
@@ -239,6 +246,10 @@ class PlayerEnv(MessageEnv):
     async def cut_off(self, message: Message, why: CutOff) -> MessageStep:
         await self._match.forfeit(self.player)
         return self._next()
+
+    async def end(self, by: EndedBy) -> None:
+        """A limit of the rollouts is no player's fault: a draw. After a failure the match has no result."""
+        await (self._match.abandon() if by == "failure" else self._match.draw())
 
     def _next(self) -> MessageStep:
         results = self._match.results

@@ -17,6 +17,7 @@ from hone.algorithms.messages import Message, ToolSpec
 from hone.algorithms.renderers import Renderer
 from hone.algorithms.types import (
     ActionExtra,
+    EndedBy,
     Env,
     EnvGroupBuilder,
     Logs,
@@ -62,6 +63,9 @@ class MessageEnv(ABC):
         `message` is what was readable of the last answer.
         """
         return None
+
+    async def end(self, by: EndedBy) -> None:  # noqa: B027
+        """As `Env.end`: a limit of the rollout, or a failure, ends the episode."""
 
 
 @dataclass
@@ -181,6 +185,9 @@ class TokenEnv(Env):
             return ended
         stop = self._stop if step.next_stop_condition is None else step.next_stop_condition
         return StepResult(step.reward, False, self._prompt, stop, step.metrics, step.logs)
+
+    async def end(self, by: EndedBy) -> None:
+        await self.env.end(by)
 
     async def _cut_off(self, message: Message, why: CutOff, reward: float) -> StepResult:
         step = await self.env.cut_off(message, why)

@@ -1,19 +1,22 @@
-"""Reinforcement learning where answers are judged together: by a reward model, or by comparing them in pairs.
+"""Reinforcement learning where the answers to a prompt are judged together: by a reward model, or compared in pairs.
 
-Legend: `_G` answers to one prompt.
+Legend: `_P` prompts, `_G` answers to one of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import tinker
 
+from hone.algorithms.graders.grade import Task
+from hone.algorithms.graders.pairwise import Pairwise, tournament
+from hone.algorithms.messages import Message, text_of
 from hone.algorithms.preference.reward_model import RewardModel
+from hone.algorithms.renderers import Renderer
 from hone.algorithms.types import (
     ActionExtra,
     Env,
@@ -26,13 +29,11 @@ from hone.algorithms.types import (
 )
 from hone.errors import UserError
 
-Answers = Sequence[Sequence[int]]
-
 
 class Jury(Protocol):
-    """Rewards of all answers to one prompt, in tokens."""
+    """Rewards, with metrics, of all answers to one prompt; answers are in tokens."""
 
-    async def __call__(self, prompt: Sequence[int], answers_G: Answers) -> list[float]: ...
+    async def __call__(self, answers_G: Sequence[Sequence[int]]) -> list[tuple[float, Metrics]]: ...
 
 
 @dataclass(frozen=True)
@@ -40,44 +41,56 @@ class ByRewardModel:
     """Each answer on its own, by a trained reward model."""
 
     model: RewardModel
+    prompt: Sequence[int]
 
-    async def __call__(self, prompt: Sequence[int], answers_G: Answers) -> list[float]:
-        return list(await asyncio.gather(*(self.model.reward(prompt, answer) for answer in answers_G)))
-
-
-class Judge(Protocol):
-    """1 if `b` is the better answer, -1 if `a` is, 0 for a tie, or something between."""
-
-    async def __call__(self, prompt: Sequence[int], a: Sequence[int], b: Sequence[int]) -> float: ...
+    async def __call__(self, answers_G: Sequence[Sequence[int]]) -> list[tuple[float, Metrics]]:
+        rewards_G = await asyncio.gather(*(self.model.reward(self.prompt, answer) for answer in answers_G))
+        return [(reward, {}) for reward in rewards_G]
 
 
 @dataclass(frozen=True)
-class Tournament:
-    """Every answer meets every other, in both orders so that a judge who favours a place favours nobody.
+class ByComparison:
+    """Every answer meets every other before a judge; the reward is its mean result, from -1 to 1."""
 
-    The reward is the mean result of an answer's matches, from -1 to 1.
-    """
+    pairwise: Pairwise
+    task: Task
+    renderer: Renderer
 
-    judge: Judge
-
-    async def __call__(self, prompt: Sequence[int], answers_G: Answers) -> list[float]:
+    async def __call__(self, answers_G: Sequence[Sequence[int]]) -> list[tuple[float, Metrics]]:
         if len(answers_G) < 2:
             raise UserError("answers are compared with each other: `group_size` must be 2 or more")
-        matches = list(itertools.permutations(range(len(answers_G)), 2))
-        results = await asyncio.gather(*(self.judge(prompt, answers_G[a], answers_G[b]) for a, b in matches))
-        rewards_G = [0.0] * len(answers_G)
-        for (a, b), result in zip(matches, results, strict=True):
-            rewards_G[a] -= result
-            rewards_G[b] += result
-        return [reward / (2 * (len(answers_G) - 1)) for reward in rewards_G]
+        texts_G = [text_of(self.renderer.parse_response(answer)[0]) for answer in answers_G]
+        return await tournament(self.pairwise, self.task, texts_G)
+
+
+@dataclass(frozen=True)
+class JudgedPrompt:
+    tokens: Sequence[int]
+    jury: Jury
+
+
+def rewarded(prompts_P: Sequence[Sequence[int]], model: RewardModel) -> list[JudgedPrompt]:
+    """Prompts, in tokens, whose answers a reward model rewards."""
+    return [JudgedPrompt(prompt, ByRewardModel(model, prompt)) for prompt in prompts_P]
+
+
+def compared(
+    tasks_P: Sequence[Task], pairwise: Pairwise, renderer: Renderer, before: Sequence[Message] = ()
+) -> list[JudgedPrompt]:
+    """Questions whose answers a judge compares; `before` stands before each: a system prompt, examples."""
+
+    def prompt(task: Task) -> list[int]:
+        asked: Message = {"role": "user", "content": task.question}
+        return renderer.build_generation_prompt([*before, asked]).to_ints()
+
+    return [JudgedPrompt(prompt(task), ByComparison(pairwise, task, renderer)) for task in tasks_P]
 
 
 @dataclass(frozen=True)
 class JudgedPrompts:
-    """An `RLDataset` of prompts whose answers a jury rewards."""
+    """An `RLDataset` of prompts, in their order, each with who judges its answers."""
 
-    prompts: Sequence[Sequence[int]]
-    jury: Jury
+    prompts_P: Sequence[JudgedPrompt]
     stop: StopCondition
     group_size: int
     batch_size: int
@@ -85,20 +98,20 @@ class JudgedPrompts:
     """Taken from the reward of an answer that was cut off before it ended."""
 
     def __len__(self) -> int:
-        return -(-len(self.prompts) // self.batch_size)
+        return -(-len(self.prompts_P) // self.batch_size)
 
     def get_batch(self, index: int) -> Sequence[EnvGroupBuilder]:
         first = index * self.batch_size
-        return [JudgedGroup(prompt, self) for prompt in self.prompts[first : first + self.batch_size]]
+        return [JudgedGroup(prompt, self) for prompt in self.prompts_P[first : first + self.batch_size]]
 
 
 @dataclass(frozen=True)
 class JudgedGroup(EnvGroupBuilder):
-    prompt: Sequence[int]
+    prompt: JudgedPrompt
     dataset: JudgedPrompts
 
     async def make_envs(self) -> Sequence[Env]:
-        return [OneAnswer(self.prompt, self.dataset.stop) for _ in range(self.dataset.group_size)]
+        return [OneAnswer(self.prompt.tokens, self.dataset.stop) for _ in range(self.dataset.group_size)]
 
     async def compute_group_rewards(
         self, trajectory_group: list[Trajectory], env_group: Sequence[Env]
@@ -107,13 +120,13 @@ class JudgedGroup(EnvGroupBuilder):
             # A prompt that leaves no room for an answer: the same for all members, and nothing to judge.
             return [(-self.dataset.unfinished_penalty, {"judged": 0.0, "finished": 0.0}) for _ in trajectory_group]
         actions_G = [trajectory.transitions[0].action for trajectory in trajectory_group]
-        judged_G = await self.dataset.jury(self.prompt, [action.tokens for action in actions_G])
-        rewarded: list[tuple[float, Metrics]] = []
-        for action, judged in zip(actions_G, judged_G, strict=True):
+        judged_G = await self.prompt.jury([action.tokens for action in actions_G])
+        rewarded_G: list[tuple[float, Metrics]] = []
+        for action, (judged, metrics) in zip(actions_G, judged_G, strict=True):
             finished = action.stop_reason == "stop"
             penalty = 0.0 if finished else self.dataset.unfinished_penalty
-            rewarded.append((judged - penalty, {"judged": judged, "finished": float(finished)}))
-        return rewarded
+            rewarded_G.append((judged - penalty, {**metrics, "judged": judged, "finished": float(finished)}))
+        return rewarded_G
 
 
 class OneAnswer(Env):

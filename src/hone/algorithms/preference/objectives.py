@@ -6,7 +6,7 @@ Legend: `_P` pairs, `_D` datums.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,15 +19,21 @@ from hone.algorithms.config import Config
 from hone.algorithms.preference import losses
 from hone.algorithms.preference.losses import Metrics
 from hone.algorithms.preference.pairs import Pair, answer_datum
-from hone.algorithms.preference.reference import answer_logprobs
+from hone.algorithms.preference.reference import summed_logprobs
+from hone.errors import UserError
 
 
 class Objective(Config, ABC):
     """Chosen in a configuration by its `kind`."""
 
     needs_reference: ClassVar[bool] = True
-    fewest_examples: ClassVar[int] = 1
-    """In a step."""
+
+    def check(self, steps: Iterable[Sequence[Any]]) -> None:
+        """Look at the examples of every step before anything is trained.
+
+        Raises:
+            UserError: some step has nothing that could be learned from.
+        """
 
     @abstractmethod
     def datums(self, examples: Sequence[Any]) -> list[tinker.Datum]:
@@ -49,7 +55,7 @@ class PairObjective(Objective):
     def loss(
         self, data_D: Sequence[tinker.Datum], logprobs_D: Sequence[Tensor], reference_D: Tensor | None
     ) -> tuple[Tensor, Metrics]:
-        sums_D, lengths_D = answer_logprobs(data_D, logprobs_D), _lengths(data_D)
+        sums_D, lengths_D = summed_logprobs(data_D, logprobs_D), _lengths(data_D)
         loss, metrics = self.pair_loss(
             losses.PairScores(
                 chosen_P=sums_D[0::2],
@@ -120,7 +126,6 @@ class Judged:
 class Kto(Objective):
     """Over single answers, so data need no pairs."""
 
-    fewest_examples = 2
     kind: Literal["kto"] = "kto"
     beta: float = Field(default=0.1, gt=0)
     """How strongly the model is held to the reference."""
@@ -128,19 +133,26 @@ class Kto(Objective):
     undesirable_weight: float = Field(default=1.0, gt=0)
     """Raise the weight of the rarer kind so that both count alike."""
 
+    def check(self, steps: Iterable[Sequence[Judged]]) -> None:
+        for step, examples in enumerate(steps):
+            if len({tuple(example.prompt) for example in examples}) < 2:
+                raise UserError(
+                    f"a step of 'kto' needs two different prompts, as it looks at answers to other prompts, and step "
+                    f"{step} has one prompt ({len(examples)} examples); raise `batch_size`, change `seed`, or leave an "
+                    "example out"
+                )
+
     def datums(self, examples: Sequence[Judged]) -> list[tinker.Datum]:
-        """The answers; then each prompt with the next one's answer, by which the model's drift is measured."""
-        assert len(examples) >= self.fewest_examples, "every prompt is compared with another one's answer"
-        following = [*examples[1:], examples[0]]
+        """The answers; then each prompt with the next answer to another one, by which the model's drift is measured."""
         answers_D = [_labelled(example.prompt, example.answer, example.desirable) for example in examples]
-        mismatched_D = [answer_datum(a.prompt, b.answer) for a, b in zip(examples, following, strict=True)]
+        mismatched_D = [answer_datum(one.prompt, _answer_to_another(examples, at)) for at, one in enumerate(examples)]
         return answers_D + mismatched_D
 
     def loss(
         self, data_D: Sequence[tinker.Datum], logprobs_D: Sequence[Tensor], reference_D: Tensor | None
     ) -> tuple[Tensor, Metrics]:
         assert reference_D is not None
-        answers, mismatched = (answer_logprobs(data_D, logprobs_D) - reference_D).chunk(2)
+        answers, mismatched = (summed_logprobs(data_D, logprobs_D) - reference_D).chunk(2)
         desirable_D = torch.tensor(
             [bool(datum.loss_fn_inputs["desirable"].data[0]) for datum in data_D[: len(answers)]]
         )
@@ -173,6 +185,12 @@ AnyObjective = Annotated[Dpo | Ipo | Simpo | Orpo | Kto | BradleyTerry, Field(di
 def _lengths(data_D: Sequence[tinker.Datum]) -> Tensor:
     """Tokens of each answer, `[D]`."""
     return torch.stack([datum.loss_fn_inputs["weights"].to_torch().sum() for datum in data_D])
+
+
+def _answer_to_another(examples: Sequence[Judged], at: int) -> Sequence[int]:
+    """The first answer after place `at`, and around, that belongs to another prompt."""
+    prompt = list(examples[at].prompt)
+    return next(one.answer for one in (*examples[at + 1 :], *examples[:at]) if list(one.prompt) != prompt)
 
 
 def _labelled(prompt: Sequence[int], answer: Sequence[int], desirable: bool) -> tinker.Datum:

@@ -19,7 +19,7 @@ async def score(
     return [torch.from_numpy(logprobs) for logprobs in await target_logprobs(sampler, data_D, slots)]
 
 
-def answer_logprobs(data_D: Sequence[tinker.Datum], logprobs_D: Sequence[Tensor]) -> Tensor:
+def summed_logprobs(data_D: Sequence[tinker.Datum], logprobs_D: Sequence[Tensor]) -> Tensor:
     """`sum(w * logprob)` of each datum, `[D]`: the log-probability of its answer.
 
     Policy and reference are summed by this one function: two ways of adding would differ in last bits, and a model

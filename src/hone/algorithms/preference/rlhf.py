@@ -21,7 +21,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from hone.algorithms import sft
 from hone.algorithms.config import Config
 from hone.algorithms.preference import train as preference
-from hone.algorithms.preference.judged import ByRewardModel, JudgedPrompts
+from hone.algorithms.preference.judged import JudgedPrompts, rewarded
 from hone.algorithms.preference.pairs import Pair
 from hone.algorithms.preference.reward_model import RewardHead, RewardModel
 from hone.algorithms.rl import train as grpo
@@ -97,7 +97,7 @@ async def train(
     if config.kl_coefficient:
         near = KlPenaltyConfig(coefficient=config.kl_coefficient, reference=first.sampler_path)
         acting = acting.model_copy(update={"kl_penalty": near})
-    dataset = JudgedPrompts(prompts, ByRewardModel(reward_model), stop, config.group_size, config.prompts_per_step)
+    dataset = JudgedPrompts(rewarded(prompts, reward_model), stop, config.group_size, config.prompts_per_step)
     third = await grpo.train(acting, service, dataset, **stage("policy"))
     return RlhfResult(first, second, third)
 

@@ -108,7 +108,7 @@ class Template:
 class _Generation(jinja2.ext.Extension):
     """`{% generation %} ... {% endgeneration %}`, with which a template says what the model writes."""
 
-    tags = {"generation"}  # noqa: RUF012 (a set, as jinja2 has it)
+    tags = {"generation"}
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno

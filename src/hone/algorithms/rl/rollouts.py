@@ -51,11 +51,30 @@ async def run_rollout(
     compactor: Compactor | None = None,
     opening: Opening | None = None,
 ) -> Trajectory:
-    """One episode: observe, act, step, until the environment says that it is done.
+    """One episode: observe, act, step, until the environment says that it is done. If that comes otherwise it is told.
 
     The tokens that were sampled are the tokens the environment steps on and training learns from. The sample of turn t
     is drawn with the seed of (`place`, t).
     """
+    try:
+        trajectory = await _episode(env, policy, place, max_turns, compactor, opening)
+    except BaseException:
+        await env.end("failure")
+        raise
+    match trajectory.stop_reason:
+        case "max_turns" | "context_overflow" as limit:
+            await env.end(limit)
+    return trajectory
+
+
+async def _episode(
+    env: Env,
+    policy: Policy,
+    place: Place,
+    max_turns: int | None,
+    compactor: Compactor | None,
+    opening: Opening | None,
+) -> Trajectory:
     start = opening.start if opening else await env.initial_observation()
     if isinstance(start, PromptTooLong):
         empty = tinker.ModelInput.empty()
@@ -183,6 +202,7 @@ async def _run_group(
     async def attempt(member: int) -> Trajectory | RolloutFailure:
         opening = openings_G[member]
         if isinstance(opening, RolloutFailure):
+            await envs_G[member].end("failure")
             return opening
         episode = run_rollout(
             envs_G[member],

@@ -26,7 +26,7 @@ from hone.engine.sampling.prefixes import PrefixIndex
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
 from hone.engine.sampling.rows import head_logits
-from hone.engine.sampling.shared_rows import sharing
+from hone.engine.sampling.shared_rows import Sharing
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.streams import uniform_stream
 from hone.engine.sampling.turns import Standings, WaitingLine, divide, gets_tokens
@@ -51,7 +51,7 @@ class Sampler:
         shape = (config.kv_heads, config.head_dim) if config.cached else (0, 0)  # blocks are still counted
         self._cache = model.backend.cache(config.layers, blocks, *shape)
         own = isinstance(model.decoder, Decoder) and model.backend.device.type == "cpu"
-        self._lay_out = sharing(model.backend.decoding(model, self._cache, max_rows), threads if own else 1)
+        self._lay_out = Sharing(model.backend.decoding(model, self._cache, max_rows), threads if own else 1)
         self._numbers = count()
         self._waiting: WaitingLine[Prefill] = WaitingLine()
         self._filling: list[Prefill] = []
@@ -67,6 +67,9 @@ class Sampler:
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._filling or self._ready or self._running)
+
+    def close(self) -> None:
+        self._lay_out.close()
 
     def add(self, ticket: int, op: Sample, version: AdapterVersion | None) -> None:
         """Queue a request; `UserError` if it can never be served."""

@@ -49,17 +49,19 @@ class SharedRows:
         return torch.cat([own, *(future.result() for future in computing)])
 
 
-def sharing(lay_out: LayOut, threads: int) -> LayOut:
+class Sharing:
     """`lay_out`, for as many threads as there are rows for."""
-    if threads < 2:
-        return lay_out
-    pool = ThreadPoolExecutor(threads - 1, "decode", torch.set_num_threads, (1,))
 
-    def shared(sequences: Sequence[RunningSequence]) -> Rows:
-        shares = min(threads, len(sequences) // LEAST_ROWS)
-        return SharedRows(sequences, lay_out, shares, pool) if shares > 1 else lay_out(sequences)
+    def __init__(self, lay_out: LayOut, threads: int) -> None:
+        self._lay_out, self._threads = lay_out, threads
+        self._pool = ThreadPoolExecutor(max(1, threads - 1), "decode", torch.set_num_threads, (1,))  # starts when used
 
-    return shared
+    def __call__(self, sequences: Sequence[RunningSequence]) -> Rows:
+        shares = min(self._threads, len(sequences) // LEAST_ROWS)
+        return SharedRows(sequences, self._lay_out, shares, self._pool) if shares > 1 else self._lay_out(sequences)
+
+    def close(self) -> None:
+        self._pool.shutdown()
 
 
 @torch.inference_mode()

@@ -1,9 +1,10 @@
 """Who is next at the sampler, and who gives way: all of its policy, and no tensors.
 
-Tenants share rows and cache by their numbers of sequences, by weight. The next place goes to the tenant that has the
-fewest, and in it to the oldest; when rows or blocks run out, the youngest sequence of the tenant that has the most is
-preempted. A tenant that waits takes from another only what leaves that one with no less than it has then itself, so
-that nothing is taken back and forth; within a tenant only the older takes from the younger.
+Higher priority comes first, and takes from lower. Among equals tenants share rows and cache by their numbers of
+sequences, by weight. The next place goes to the tenant that has the fewest, and in it to the oldest; when rows or
+blocks run out, the youngest sequence of the tenant that has the most is preempted. A tenant that waits takes from
+another only what leaves that one with no less than it has then itself, so that nothing is taken back and forth; within
+a tenant only the older takes from the younger.
 
 The tokens of a step are divided so that no long prompt holds up the short ones behind it: half are for the prompt that
 began first, the other half for whoever gets done soonest.
@@ -68,12 +69,14 @@ class Standings:
     def gives_way(self, holder: Claimant, to: Claimant) -> bool:
         """Whether `to`, which holds nothing, may have the place of `holder`."""
         mine, theirs = to.share, holder.share
+        if mine.priority != theirs.priority:
+            return mine.priority > theirs.priority
         if mine.tenant == theirs.tenant:
             return to.age < holder.age
         return (self._held[theirs.tenant] - 1) / theirs.weight >= (self._held[mine.tenant] + 1) / mine.weight
 
-    def _place(self, one: Claimant) -> tuple[float, tuple[int, int]]:
-        return self._held[one.share.tenant] / one.share.weight, one.age
+    def _place(self, one: Claimant) -> tuple[int, float, tuple[int, int]]:
+        return -one.share.priority, self._held[one.share.tenant] / one.share.weight, one.age
 
 
 class WaitingLine(Generic[F]):

@@ -1,9 +1,9 @@
 """The four kinds of standard rows. They carry data only: how it is learned belongs to the algorithm.
 
-    chat        messages that end with an answer
-    preference  two ways on from a prompt, the better one first
-    task        a prompt, and what is known of its right answers
-    trajectory  a recorded episode with its reward
+chat        messages that end with an answer
+preference  two ways on from a prompt, the better one first
+task        a prompt, and what is known of its right answers
+trajectory  a recorded episode with its reward
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RowKind = Literal["chat", "preference", "task", "trajectory"]
 @dataclass(frozen=True)
 class ChatRow:
     id: str
-    """Of the content: the same wherever and whenever the row is read."""
+    """Of the content that its source has: the same wherever and whenever it is read, and in every arm."""
     place: str
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()

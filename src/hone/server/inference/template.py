@@ -30,7 +30,7 @@ _steps: ContextVar[list[int]] = ContextVar("steps")
 class _Generation(jinja2.ext.Extension):
     """`{% generation %}` marks what the assistant said, for training; here it only has to parse."""
 
-    tags = {"generation"}  # noqa: RUF012  # the base class declares it so
+    tags = {"generation"}  # the base class declares it so
 
     def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
         line = next(parser.stream).lineno

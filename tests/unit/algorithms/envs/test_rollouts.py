@@ -3,9 +3,11 @@
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import tinker
 
 from hone.algorithms.envs.built_in import ENVIRONMENTS
@@ -54,6 +56,51 @@ def test_self_play_runs_in_the_loop() -> None:
     # Squares in their order: X has 1, 3, 5, 7 and with it a diagonal.
     assert group.total_rewards_G() == [1.0, -1.0]
     assert [len(trajectory.transitions) for trajectory in group.trajectories_G] == [4, 3]
+
+
+def ended_at_once(match: SelfPlay, player: Policy, config: RolloutConfig) -> TrajectoryGroup:
+    """The group, which has to be complete long before a player would give up waiting."""
+
+    async def run() -> TrajectoryGroup:
+        async with asyncio.timeout(10):
+            return await run_group(match, player, (0,), config)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("limits", [RolloutConfig(max_turns=2), RolloutConfig(context_limit=150)])
+def test_a_match_that_a_limit_of_the_rollouts_ends_is_a_draw_for_all(limits: RolloutConfig) -> None:
+    player = replace(policy(first_free_square), context_limit=limits.context_limit)
+    group = ended_at_once(SelfPlay(TicTacToe, RENDERER), player, limits)
+    assert group.failures == ()
+    assert group.total_rewards_G() == [0.0, 0.0]
+    first, second = group.trajectories_G
+    assert first.stop_reason == ("max_turns" if limits.max_turns else "context_overflow")
+    assert 1 <= len(second.transitions) <= len(first.transitions)
+
+
+def test_a_player_who_is_cut_off_in_a_word_loses_at_once() -> None:
+    async def answer(prompt: tinker.ModelInput, count: int, params: tinker.SamplingParams) -> Any:
+        response = await Reader(first_free_square).sample(prompt, count, params)
+        if prompt.to_ints().count(END) == 3:  # the second move of the first player
+            response.sequences[0].stop_reason = "length"
+        return response
+
+    sampler: Any = SimpleNamespace(sample=answer)
+    group = ended_at_once(SelfPlay(TicTacToe, RENDERER), Policy(sampler, max_tokens=8), RolloutConfig())
+    assert group.failures == ()
+    assert group.total_rewards_G() == [-1.0, 1.0]
+
+
+def test_a_match_of_which_a_player_fails_is_lost_at_once() -> None:
+    def fail(board: str) -> str:
+        if "You are O" in board:
+            raise ConnectionError("the service is gone")
+        return first_free_square(board)
+
+    group = ended_at_once(SelfPlay(TicTacToe, RENDERER), policy(fail), RolloutConfig())
+    assert group.trajectories_G == []
+    assert [failure.kind for failure in group.failures] == ["MatchAbandoned", "ConnectionError"]
 
 
 def test_problems_run_in_the_loop() -> None:

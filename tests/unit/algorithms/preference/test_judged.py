@@ -6,58 +6,97 @@ from collections.abc import Sequence
 import pytest
 import tinker
 
-from hone.algorithms.preference.judged import JudgedPrompts, Tournament
-from hone.algorithms.types import SampledTokens, Trajectory, Transition
+from hone.algorithms.graders.grade import Task
+from hone.algorithms.graders.pairwise import Pairwise
+from hone.algorithms.messages import Message
+from hone.algorithms.preference.judged import JudgedPrompts, compared, rewarded
+from hone.algorithms.preference.reward_model import RewardHead, RewardModel
+from hone.algorithms.types import Metrics, SampledTokens, Trajectory, Transition
 from hone.errors import UserError
+from tests.support.chatml import END, START, ByteChatMl
+from tests.support.fake_tinker import MODEL, FakeService
+
+RENDERER = ByteChatMl()
+TASKS = [Task(f"Say {word}.", facts={"rubric": "Longer is better."}) for word in ("one", "two", "three")]
 
 
-async def longer_is_better(prompt: Sequence[int], a: Sequence[int], b: Sequence[int]) -> float:
-    return float((len(b) > len(a)) - (len(b) < len(a)))
+class Longer:
+    """Prefers the longer answer."""
+
+    async def __call__(self, messages: Sequence[Message], *, seed: int) -> str:
+        text = str(messages[-1]["content"])
+        first, second = (text.split(f"<answer_{name}>")[1].split("</answer")[0] for name in "ab")
+        return "Verdict: " + ("Tie" if len(first) == len(second) else "A" if len(first) > len(second) else "B")
 
 
-async def likes_the_second_place(prompt: Sequence[int], a: Sequence[int], b: Sequence[int]) -> float:
-    return 1.0
+def trajectory(text: str, stop_reason: str = "stop") -> Trajectory:
+    tokens = [*text.encode(), END] if stop_reason == "stop" else [*text.encode()]
+    action = SampledTokens(tokens, [0.0] * len(tokens), stop_reason)  # type: ignore[arg-type]
+    return Trajectory([Transition(tinker.ModelInput.from_ints([4]), action, 0.0)], tinker.ModelInput.empty())
 
 
-def test_the_best_answer_wins_all_its_matches_and_the_worst_none() -> None:
-    rewards = asyncio.run(Tournament(longer_is_better)([1], [[1, 2, 3], [1], [1, 2]]))
-    assert rewards == [1.0, -1.0, 0.0]
+def dataset(group_size: int = 3) -> JudgedPrompts:
+    return JudgedPrompts(compared(TASKS, Pairwise(Longer()), RENDERER), [END], group_size, batch_size=2)
 
 
-def test_a_judge_who_favours_a_place_favours_nobody() -> None:
-    assert asyncio.run(Tournament(likes_the_second_place)([1], [[1], [2], [3]])) == [0.0, 0.0, 0.0]
+def rewards(*trajectories: Trajectory, data: JudgedPrompts | None = None) -> list[tuple[float, Metrics]]:
+    async def run() -> list[tuple[float, Metrics]]:
+        builder = (data or dataset()).get_batch(0)[0]
+        return await builder.compute_group_rewards(list(trajectories), await builder.make_envs())
+
+    return asyncio.run(run())
+
+
+def test_prompts_come_in_their_order_and_take_one_answer() -> None:
+    data = dataset()
+    assert len(data) == 2
+    (builder,) = data.get_batch(1)
+
+    async def run() -> None:
+        first, *others = await builder.make_envs()
+        assert len(others) == 2
+        observation = await first.initial_observation()
+        assert observation.prompt.to_ints() == [START, *b"user\nSay three.", END, 10, START, *b"assistant\n"]  # type: ignore[union-attr]
+        assert (await first.step([5])).episode_done
+
+    asyncio.run(run())
+
+
+def test_the_best_answer_wins_all_its_matches_and_unfinished_answers_pay() -> None:
+    found = rewards(trajectory("a"), trajectory("bbb"), trajectory("cc", "length"))
+    assert [reward for reward, _ in found] == [-1.0, 1.0, -1.0]
+    assert [(metrics["judged"], metrics["finished"], metrics["win_rate"]) for _, metrics in found] == [
+        *((-1.0, 1.0, 0.0), (1.0, 1.0, 1.0), (0.0, 0.0, 0.5))
+    ]
+
+
+def test_rewards_belong_to_the_answers_that_are_left() -> None:
+    assert [reward for reward, _ in rewards(trajectory("a"), trajectory("cc"))] == [-1.0, 1.0]
 
 
 def test_one_answer_alone_cannot_be_compared() -> None:
     with pytest.raises(UserError, match="`group_size` must be 2 or more"):
-        asyncio.run(Tournament(longer_is_better)([1], [[1]]))
+        rewards(trajectory("a"), data=dataset(group_size=1))
 
 
-def test_a_group_is_rewarded_together_and_unfinished_answers_pay() -> None:
-    dataset = JudgedPrompts([[1, 2], [3], [4]], Tournament(longer_is_better), [0], group_size=2, batch_size=2)
-    assert len(dataset) == 2
-    (builder,) = dataset.get_batch(1)
-
-    def trajectory(tokens: list[int], stop_reason: str) -> Trajectory:
-        action = SampledTokens(tokens, [0.0] * len(tokens), stop_reason)  # type: ignore[arg-type]
-        return Trajectory([Transition(tinker.ModelInput.from_ints([4]), action, 0.0)], tinker.ModelInput.empty())
-
-    async def rewards() -> list[tuple[float, dict[str, float | int]]]:
-        envs = await builder.make_envs()
-        observation = await envs[0].initial_observation()
-        assert observation.prompt.to_ints() == [4]  # type: ignore[union-attr]
-        assert (await envs[0].step([5])).episode_done
-        return await builder.compute_group_rewards([trajectory([5, 6], "length"), trajectory([7], "stop")], envs)
-
-    assert asyncio.run(rewards()) == [
-        (0.0, {"judged": 1.0, "finished": 0.0}),
-        (-1.0, {"judged": -1.0, "finished": 1.0}),
+def test_a_reward_model_is_asked_about_each_answer() -> None:
+    sampler = FakeService().create_sampling_client(base_model=MODEL).result()
+    model = RewardModel(sampler, RewardHead((7,), 8, 9))  # type: ignore[arg-type]
+    prompts = [[1, 2], [3]]
+    data = JudgedPrompts(rewarded(prompts, model), [0], group_size=2, batch_size=1)
+    answered = [
+        Trajectory(
+            [Transition(tinker.ModelInput.from_ints([1, 2]), SampledTokens([token, 0], [-1.0, -1.0], "stop"), 0.0)],
+            tinker.ModelInput.empty(),
+        )
+        for token in (5, 6)
     ]
+    found = rewards(*answered, data=data)
+    expected = [asyncio.run(model.reward([1, 2], [token, 0])) for token in (5, 6)]
+    assert [reward for reward, _ in found] == expected
+    assert expected[0] != expected[1]
 
 
 def test_a_prompt_without_room_for_an_answer_costs_its_members_alone() -> None:
-    dataset = JudgedPrompts([[1, 2]], Tournament(longer_is_better), [0], group_size=2, batch_size=1)
-    (builder,) = dataset.get_batch(0)
     empty = Trajectory([], tinker.ModelInput.from_ints([1, 2]), "context_overflow")
-    rewards = asyncio.run(builder.compute_group_rewards([empty, empty], []))
-    assert [reward for reward, _ in rewards] == [-1.0, -1.0]
+    assert [reward for reward, _ in rewards(empty, empty)] == [-1.0, -1.0]

@@ -1,7 +1,7 @@
 """Episodes and their groups, on small environments and a service that keeps account."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -79,6 +79,32 @@ def test_an_episode_ends_where_the_context_does() -> None:
     lengths = [t.observation.length + len(t.action.tokens) for t in trajectory.transitions]
     assert max(lengths) <= 12
     assert trajectory.final_observation.length >= 12
+
+
+@pytest.mark.parametrize(
+    ("made", "settings", "told"),
+    [
+        (lambda: Dialogue([1], [2], wanted=5, turns=2), {}, []),
+        (lambda: Dialogue([1], [2], wanted=5, turns=9), {"max_turns": 2}, ["max_turns"]),
+        (lambda: Dialogue([1] * 40, [2], wanted=5, turns=9), {}, ["context_overflow"]),
+        (lambda: Broken("step"), {}, ["failure"]),
+        (lambda: Broken("observe"), {}, ["failure"]),
+    ],
+)
+def test_an_environment_is_told_of_an_end_that_is_not_its_own(
+    made: Callable[[], Env], settings: dict[str, int], told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    async def end(self: Env, by: str) -> None:
+        heard.append(by)
+
+    monkeypatch.setattr(Env, "end", end)
+    for shared in (False, True):
+        config = RolloutConfig(shared_prompts=shared, **settings)  # type: ignore[arg-type]
+        asyncio.run(run_group(Group(lambda: [made()]), policy(context_limit=30), PLACE, config))
+        assert heard == told
+        heard.clear()
 
 
 class TooLong(Question):

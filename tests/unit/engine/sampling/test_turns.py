@@ -18,6 +18,7 @@ class Prompt:
     weight: float = 1.0
     done: int = 0
     goal: int | None = None
+    priority: int = 0
 
     @property
     def age(self) -> tuple[int, int]:
@@ -25,7 +26,7 @@ class Prompt:
 
     @property
     def share(self) -> Share:
-        return Share(self.tenant, self.weight)
+        return Share(self.tenant, self.weight, self.priority)
 
     @property
     def next_goal(self) -> int:
@@ -138,3 +139,12 @@ def test_every_step_advances_the_first_and_keeps_to_its_tokens(sizes: list[tuple
             assert stop == prompt.done + prompt.left or stop % BLOCK == 0
             prompt.done, prompt.left = stop, prompt.left - (stop - prompt.done)
         filling = [p for p in filling if p.left]
+
+
+def test_higher_priority_is_next_and_takes_from_lower() -> None:
+    urgent, patient = Prompt(9, tenant="a", priority=1), Prompt(1, tenant="b")
+    standings = Standings([Prompt(i, tenant="a", priority=1) for i in range(5)])
+    assert standings.first([patient, urgent]) is urgent
+    assert standings.last([urgent, patient]) is patient
+    assert standings.gives_way(patient, urgent)
+    assert not standings.gives_way(urgent, patient)
