@@ -10,6 +10,7 @@ import copy
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
@@ -63,25 +64,43 @@ def models_in(annotation: Any) -> list[type[Config]]:
     return [one for one in types_in(annotation) if isinstance(one, type) and issubclass(one, Config)]
 
 
+@dataclass(frozen=True)
+class _Field:
+    """What `specs_in` asks of a model's field, found out once."""
+
+    name: str
+    models: tuple[type[Config], ...]
+    spec: type[Spec] | None
+    registry: str | None
+
+
+@cache
+def _fields(model: type[Config]) -> tuple[_Field, ...]:
+    """Those that hold models."""
+    found = []
+    for name, field in model.model_fields.items():
+        models = tuple(models_in(field.annotation))
+        spec = next((one for one in models if issubclass(one, Spec)), None)
+        if models:
+            found.append(_Field(name, models, spec, registry_of(name, spec) if spec is not None else None))
+    return tuple(found)
+
+
 def specs_in(model: type[Config], values: Any, path: KeyPath = ()) -> Iterator[SpecPlace]:
     """Every place of a plugin in raw values of a model, also in the parameters of plugins that exist."""
     if not isinstance(values, Mapping):
         return
-    for name, field in model.model_fields.items():
-        if name not in values:
+    for field in _fields(model):
+        if values.get(field.name) is None:
             continue
-        inner = models_in(field.annotation)
-        specs = [one for one in inner if issubclass(one, Spec)]
-        registry = registry_of(name, specs[0]) if specs else None
-        for at, value in _items(values[name], (*path, name)):
-            if registry is not None:
-                if isinstance(value, Mapping | str):
-                    found = SpecPlace(at, registry, value, specs[0])
-                    yield found
-                    yield from _inside(found)
-            else:
-                for one in inner:
+        for at, value in _items(values[field.name], (*path, field.name)):
+            if field.registry is None or field.spec is None:
+                for one in field.models:
                     yield from specs_in(one, value, at)
+            elif isinstance(value, Mapping | str):
+                found = SpecPlace(at, field.registry, value, field.spec)
+                yield found
+                yield from _inside(found)
 
 
 def _inside(found: SpecPlace) -> Iterator[SpecPlace]:
