@@ -40,6 +40,7 @@ class Fake(Backend[FakeParams]):
     def open(self, home: Path) -> Iterator[Session]:
         if self.params.broken:
             raise UserError("the service does not answer")
+        (home / "kept").touch()
         service = SERVICES.setdefault(home.resolve(), FakeService())
         yield Session(service, [MODEL], Prices(1.0, 0.1, 2.0))  # type: ignore[arg-type]
 

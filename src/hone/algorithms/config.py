@@ -57,3 +57,10 @@ class CheckpointConfig(Config):
     ttl_seconds: PositiveInt | None = 604_800
     """Lifetime of all but the final checkpoint and that of an interrupt (Ctrl-C): a run that was killed has to be
     started again within it."""
+
+
+class TrainingConfig(Config):
+    """What every loop's configuration has."""
+
+    model: ModelConfig
+    checkpoints: CheckpointConfig = CheckpointConfig()

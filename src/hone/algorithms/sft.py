@@ -11,22 +11,20 @@ from typing import Any
 import tinker
 from pydantic import NonNegativeInt, PositiveInt
 
-from hone.algorithms.config import CheckpointConfig, Config, ModelConfig, OptimizerConfig
+from hone.algorithms.config import OptimizerConfig, TrainingConfig
 from hone.algorithms.data_order import DataOrder
 from hone.algorithms.datums import floats
 from hone.algorithms.evaluation import Evaluator, evaluate
 from hone.algorithms.learning_rate import rate_at
-from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
+from hone.algorithms.run_directory import Checkpoint, MetricSink
 from hone.algorithms.steps import SubmittedStep, adam_params, mean_nll, submit_step
-from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
+from hone.algorithms.training_session import begin, highest_rate, is_due, training_session
 from hone.errors import UserError
 from hone.observe.progress import Display, silent
 
 
-class SftConfig(Config):
-    model: ModelConfig
+class SftConfig(TrainingConfig):
     optimizer: OptimizerConfig = OptimizerConfig(schedule="linear")
-    checkpoints: CheckpointConfig = CheckpointConfig()
     batch_size: PositiveInt = 32
     """Examples in a step."""
     epochs: PositiveInt = 1
@@ -71,16 +69,12 @@ async def train(
     total_steps = min(order.steps, config.max_steps or order.steps)
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
 
-    with (
-        open_run(run_dir, config, sinks) as run,
-        stop_on_interrupt() as stop,
-        display.bar("sft", total_steps - run.first_step) as advance,
-    ):
-        if run.newest is not None and run.finished:
-            return run.newest
-        training = await begin(service, config.model, run)
+    with training_session(run_dir, config, "sft", total_steps, sinks, display) as session:
+        if session.finished:
+            return session.last
+        training = await begin(service, config.model, session.run)
         under_way: deque[_Step] = deque()
-        for step in range(run.first_step, total_steps):
+        for step in session.steps:
             measures = await evaluate(training, evaluators, step) if is_due(config.eval_every, step) else {}
             data_D = await prepare([examples[row] for row in order.batch(step)])
             rate = rate_at(config.optimizer, highest, step, total_steps)
@@ -88,25 +82,18 @@ async def train(
             facts = {"epoch": order.epoch(step), "progress": (step + 1) / total_steps, "learning_rate": rate}
             under_way.append(_Step(step, facts | measures, data_D, submitted))
 
-            done = step + 1
-            saving = stop or (is_due(config.checkpoints.every, done) and done < total_steps)
+            saving = session.saves_after(step)
             # One step stays under way while the next is made, so that the server never waits for its client.
-            while len(under_way) > (0 if saving or done == total_steps else 1):
-                finished = under_way.popleft()
-                metrics = await finished.metrics()
-                run.log(finished.step, metrics)
-                advance(f"nll {metrics['train_mean_nll']:.3f}")
-            if saving:
-                await save(training, run, config.checkpoints, done, keep=bool(stop))
-                if stop:  # one that came while metrics were awaited is heard here after the next step, once it is saved
-                    break
-        else:
-            if evaluators and config.eval_every:
-                run.log(total_steps, await evaluate(training, evaluators, total_steps))
-            await save(training, run, config.checkpoints, total_steps, final=True)
-        if run.newest is None:
-            raise UserError("stopped before the first step; nothing was trained")
-        return run.newest
+            while len(under_way) > (0 if saving or step == session.steps[-1] else 1):
+                done = under_way.popleft()
+                metrics = await done.metrics()
+                session.log(done.step, metrics, f"nll {metrics['train_mean_nll']:.3f}")
+            if saving:  # who asks to stop while metrics are awaited is heard after the next step
+                await session.save(training, step)
+            if session.stopped:
+                return session.last
+        measures = await evaluate(training, evaluators, total_steps) if config.eval_every else {}
+        return await session.finish(training, measures)
 
 
 @dataclass(frozen=True)

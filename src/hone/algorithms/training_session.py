@@ -5,18 +5,20 @@ from __future__ import annotations
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from types import FrameType
 
 import tinker
 
-from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfig
+from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from hone.algorithms.frozen_weights import FROZEN_WEIGHTS
 from hone.algorithms.learning_rate import recommended_lr
-from hone.algorithms.run_directory import CHECKPOINTS, FINAL, Checkpoint, RunDirectory
+from hone.algorithms.run_directory import CHECKPOINTS, FINAL, Checkpoint, MetricSink, RunDirectory, open_run
 from hone.errors import UserError
+from hone.observe.progress import Advance, Display
 from hone.storage.atomic import write_text
 
 SEED = "adapter_seed"
@@ -82,26 +84,73 @@ def _noted_seed(run: RunDirectory) -> int:
     return int(file.read_text(encoding="utf-8"))
 
 
-async def save(
-    training: tinker.TrainingClient,
-    run: RunDirectory,
-    config: CheckpointConfig,
-    next_step: int,
-    *,
-    final: bool = False,
-    keep: bool = False,
-) -> Checkpoint:
-    """Everything submitted so far, for training (with the optimizer) and for sampling; recorded once both are safe.
+class TrainingSession:
+    """What the loops do alike: write down what was done, save when it is time, and stop when somebody asks for it."""
 
-    `keep` is for a run that stops here: nobody knows when it goes on, so this checkpoint does not expire.
-    """
-    name = FINAL if final else f"{next_step:06d}"
-    ttl_seconds = None if final or keep else config.ttl_seconds
-    state = training.save_state(name, ttl_seconds=ttl_seconds)
-    weights = training.save_weights_for_sampler(name, ttl_seconds=ttl_seconds)
-    checkpoint = Checkpoint(name, next_step, (await state).path, (await weights).path, final)
-    run.record(checkpoint)
-    return checkpoint
+    def __init__(
+        self, run: RunDirectory, checkpoints: CheckpointConfig, total_steps: int, stop: StopSignal, advance: Advance
+    ) -> None:
+        self.run = run
+        self.steps = range(run.first_step, total_steps)
+        """Those that are left."""
+        self.stopped = False
+        """Somebody asked for it, and everything until then is saved: the loop ends here."""
+        self._checkpoints, self._total_steps, self._stop, self._advance = checkpoints, total_steps, stop, advance
+
+    @property
+    def finished(self) -> bool:
+        return self.run.finished
+
+    @property
+    def last(self) -> Checkpoint:
+        """The newest checkpoint, of a loop that came to its end."""
+        assert self.run.newest is not None, "a loop saves before it ends"
+        return self.run.newest
+
+    def log(self, step: int, metrics: Mapping[str, float | int | str], shown: str) -> None:
+        """What a step was like; `shown` stands beside the bar."""
+        self.run.log(step, metrics)
+        self._advance(shown)
+
+    def saves_after(self, step: int) -> bool:
+        """It is time for it, or somebody asked the loop to stop."""
+        return bool(self._stop) or (is_due(self._checkpoints.every, step + 1) and step + 1 < self._total_steps)
+
+    async def save_if_due(self, training: tinker.TrainingClient, step: int) -> None:
+        if self.saves_after(step):
+            await self.save(training, step)
+
+    async def save(self, training: tinker.TrainingClient, step: int) -> None:
+        """Everything up to and with `step`. A loop that stops here may go on at any time: that does not expire."""
+        stopping = bool(self._stop)
+        await self._save(training, f"{step + 1:06d}", step + 1, None if stopping else self._checkpoints.ttl_seconds)
+        self.stopped = stopping
+
+    async def finish(self, training: tinker.TrainingClient, measures: Mapping[str, float]) -> Checkpoint:
+        """After the last step: its evaluation, and the checkpoint that is kept."""
+        if measures:
+            self.run.log(self._total_steps, measures)
+        await self._save(training, FINAL, self._total_steps, None)
+        return self.last
+
+    async def _save(self, training: tinker.TrainingClient, name: str, next_step: int, ttl_seconds: int | None) -> None:
+        """For training (with the optimizer) and for sampling; recorded once both are safe."""
+        state = training.save_state(name, ttl_seconds=ttl_seconds)
+        weights = training.save_weights_for_sampler(name, ttl_seconds=ttl_seconds)
+        self.run.record(Checkpoint(name, next_step, (await state).path, (await weights).path, name == FINAL))
+
+
+@contextmanager
+def training_session(
+    run_dir: Path, config: TrainingConfig, label: str, total_steps: int, sinks: Sequence[MetricSink], display: Display
+) -> Iterator[TrainingSession]:
+    """Opens the run's directory, shows a bar and listens for Ctrl-C, for as long as the loop takes."""
+    with (
+        open_run(run_dir, config, sinks) as run,
+        stop_on_interrupt() as stop,
+        display.bar(label, total_steps - run.first_step) as advance,
+    ):
+        yield TrainingSession(run, config.checkpoints, total_steps, stop, advance)
 
 
 def is_due(every: int, step: int) -> bool:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | show | compare | conclude")
-    listing = verbs.add_parser("list", help="every experiment in a directory, the oldest first")
+    listing = verbs.add_parser("list", help="every experiment in a directory, newest first")
     showing = verbs.add_parser("show", help="one experiment: its arms, what they reached and what they took")
     comparing = verbs.add_parser("compare", help="what differs between two experiments, in settings and in results")
     concluding = verbs.add_parser("conclude", help="the verdict, from recorded numbers alone; writes it and the report")
@@ -40,11 +40,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> None:
     from hone.cli.records import print_table
-    from hone.experiments.summary import summarise
+    from hone.experiments.summary import Listing, summarise
 
     summaries = [summarise(record, path) for path, record in find_all(args.dir)]
     if args.json:
-        print(json.dumps({"experiments": [one.model_dump(mode="json") for one in summaries]}))
+        print(Listing(experiments=summaries).model_dump_json())
     elif summaries:
         print_table([_line(one) for one in summaries])
     else:

@@ -71,6 +71,13 @@ class Summary(Config):
     """The page, once it is written."""
 
 
+class Listing(Config):
+    """Several experiments, newest first."""
+
+    experiments: list[Summary]
+    """Each in brief."""
+
+
 def summarise(record: ExperimentRecord, directory: Path) -> Summary:
     """The record that lies in `directory`."""
     report = directory / "report.html"

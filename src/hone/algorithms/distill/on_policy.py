@@ -16,7 +16,7 @@ import numpy as np
 import tinker
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from hone.algorithms.config import CheckpointConfig, Config, ModelConfig, OptimizerConfig
+from hone.algorithms.config import OptimizerConfig, TrainingConfig
 from hone.algorithms.data_order import DataOrder
 from hone.algorithms.datums import Floats, PolicyDatum, policy_datums
 from hone.algorithms.distill.lessons import Lesson, Teachers, check_lessons
@@ -26,18 +26,16 @@ from hone.algorithms.frozen_weights import frozen_sampler
 from hone.algorithms.learning_rate import rate_at
 from hone.algorithms.rl.kl import discounted_sums, sample_train_kl
 from hone.algorithms.rl.policy import Policy, sample_seed
-from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
+from hone.algorithms.run_directory import Checkpoint, MetricSink
 from hone.algorithms.steps import adam_params, submit_step
-from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
+from hone.algorithms.training_session import begin, highest_rate, is_due, training_session
 from hone.algorithms.types import Observation, SampledTokens, StopCondition, Trajectory, Transition
 from hone.errors import UserError
 from hone.observe.progress import Display, silent
 
 
-class OnPolicyConfig(Config):
-    model: ModelConfig
+class OnPolicyConfig(TrainingConfig):
     optimizer: OptimizerConfig = OptimizerConfig()
-    checkpoints: CheckpointConfig = CheckpointConfig()
     batch_size: PositiveInt = 16
     """Lessons in a step."""
     group_size: PositiveInt = 4
@@ -87,18 +85,14 @@ async def train(
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
     slots = asyncio.Semaphore(config.concurrency)
 
-    with (
-        open_run(run_dir, config, sinks) as run,
-        stop_on_interrupt() as stop,
-        display.bar("on-policy distillation", total_steps - run.first_step) as advance,
-    ):
-        if run.newest is not None and run.finished:
-            return run.newest
-        training = await begin(service, config.model, run)
-        for step in range(run.first_step, total_steps):
+    with training_session(run_dir, config, "on-policy distillation", total_steps, sinks, display) as session:
+        if session.finished:
+            return session.last
+        training = await begin(service, config.model, session.run)
+        for step in session.steps:
             if config.teach_self_every:
                 since = step - step % config.teach_self_every
-                itself = await frozen_sampler(service, training, run, f"teacher-{since:06d}")
+                itself = await frozen_sampler(service, training, session.run, f"teacher-{since:06d}")
                 teachers = {lesson.teacher: itself for lesson in lessons}
             measures = await evaluate(training, evaluators, step) if is_due(config.eval_every, step) else {}
             student = await training.save_weights_and_get_sampling_client()
@@ -135,21 +129,12 @@ async def train(
                 **_divergence(scored_D),
                 **sample_train_kl(data_D, logprobs_D),
             }
-            run.log(step, metrics)
-            advance(f"teacher kl {metrics['teacher_kl']:.3f}")
-
-            done = step + 1
-            if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
-                await save(training, run, config.checkpoints, done, keep=bool(stop))
-            if stop:
-                break
-        else:
-            if evaluators and config.eval_every:
-                run.log(total_steps, await evaluate(training, evaluators, total_steps))
-            await save(training, run, config.checkpoints, total_steps, final=True)
-        if run.newest is None:
-            raise UserError("stopped before the first step; nothing was trained")
-        return run.newest
+            session.log(step, metrics, f"teacher kl {metrics['teacher_kl']:.3f}")
+            await session.save_if_due(training, step)
+            if session.stopped:
+                return session.last
+        measures = await evaluate(training, evaluators, total_steps) if config.eval_every else {}
+        return await session.finish(training, measures)
 
 
 @dataclass(frozen=True)

@@ -11,26 +11,24 @@ import tinker
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from hone.algorithms.config import CheckpointConfig, Config, ModelConfig, OptimizerConfig
+from hone.algorithms.config import OptimizerConfig, TrainingConfig
 from hone.algorithms.data_order import DataOrder
 from hone.algorithms.evaluation import Evaluator, evaluate
 from hone.algorithms.frozen_weights import frozen_sampler
 from hone.algorithms.learning_rate import rate_at
 from hone.algorithms.preference.objectives import AnyObjective, Dpo
 from hone.algorithms.preference.reference import score, summed_logprobs
-from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
+from hone.algorithms.run_directory import Checkpoint, MetricSink
 from hone.algorithms.steps import adam_params
-from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
+from hone.algorithms.training_session import begin, highest_rate, is_due, training_session
 from hone.errors import UserError
 from hone.observe.progress import Display, silent
 
 
-class PreferenceConfig(Config):
-    model: ModelConfig
+class PreferenceConfig(TrainingConfig):
     objective: AnyObjective = Field(default_factory=Dpo)
     """What is learned, by its `kind`."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5, schedule="linear")
-    checkpoints: CheckpointConfig = CheckpointConfig()
     batch_size: PositiveInt = 32
     """Examples in a step."""
     epochs: PositiveInt = 1
@@ -69,18 +67,14 @@ async def train(
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
     slots = asyncio.Semaphore(config.concurrency)
 
-    with (
-        open_run(run_dir, config, sinks) as run,
-        stop_on_interrupt() as stop,
-        display.bar(objective.kind, total_steps - run.first_step) as advance,
-    ):
-        if run.newest is not None and run.finished:
-            return run.newest
-        training = await begin(service, config.model, run)
+    with training_session(run_dir, config, objective.kind, total_steps, sinks, display) as session:
+        if session.finished:
+            return session.last
+        training = await begin(service, config.model, session.run)
         reference = None
         if objective.needs_reference:
-            reference = await frozen_sampler(service, training, run, "reference")
-        for step in range(run.first_step, total_steps):
+            reference = await frozen_sampler(service, training, session.run, "reference")
+        for step in session.steps:
             measures = await evaluate(training, evaluators, step) if is_due(config.eval_every, step) else {}
             data_D = objective.datums([examples[row] for row in order.batch(step)])
             reference_D = None
@@ -101,21 +95,12 @@ async def train(
                 f"{objective.kind}_loss": output.metrics["loss:sum"],
                 **loss.metrics,
             }
-            run.log(step, metrics)
-            advance(f"loss {output.metrics['loss:sum']:.3f}")
-
-            done = step + 1
-            if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
-                await save(training, run, config.checkpoints, done, keep=bool(stop))
-            if stop:
-                break
-        else:
-            if evaluators and config.eval_every:
-                run.log(total_steps, await evaluate(training, evaluators, total_steps))
-            await save(training, run, config.checkpoints, total_steps, final=True)
-        if run.newest is None:
-            raise UserError("stopped before the first step; nothing was trained")
-        return run.newest
+            session.log(step, metrics, f"loss {output.metrics['loss:sum']:.3f}")
+            await session.save_if_due(training, step)
+            if session.stopped:
+                return session.last
+        measures = await evaluate(training, evaluators, total_steps) if config.eval_every else {}
+        return await session.finish(training, measures)
 
 
 class StepLoss:

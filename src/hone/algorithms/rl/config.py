@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from hone.algorithms.config import CheckpointConfig, Config, ModelConfig, OptimizerConfig
+from hone.algorithms.config import Config, OptimizerConfig, TrainingConfig
 from hone.algorithms.rl.advantages import Advantage
 from hone.algorithms.rl.losses import ImportanceSampling, Loss
 
@@ -58,10 +58,8 @@ class TranscriptConfig(Config):
     """Of one step's file; what does not fit is counted."""
 
 
-class RlConfig(Config):
-    model: ModelConfig
+class RlConfig(TrainingConfig):
     optimizer: OptimizerConfig = OptimizerConfig()
-    checkpoints: CheckpointConfig = CheckpointConfig()
     rollouts: RolloutConfig = RolloutConfig()
     loss: Loss = ImportanceSampling()
     advantage: Advantage = "centred"

@@ -36,8 +36,8 @@ from hone.algorithms.rl.updates import (
     submit_gradient,
     submit_optimizer_step,
 )
-from hone.algorithms.run_directory import Checkpoint, MetricSink, open_run
-from hone.algorithms.training_session import begin, highest_rate, is_due, save, stop_on_interrupt
+from hone.algorithms.run_directory import Checkpoint, MetricSink
+from hone.algorithms.training_session import begin, highest_rate, is_due, training_session
 from hone.algorithms.types import RLDataset, TrajectoryGroup
 from hone.errors import UserError
 from hone.observe.progress import Display, silent
@@ -73,16 +73,12 @@ async def train(
     highest = highest_rate(config.optimizer, config.model.name, hidden_size)
     slots = asyncio.Semaphore(config.rollouts.concurrency)
 
-    with (
-        open_run(run_dir, config, sinks) as run,
-        stop_on_interrupt() as stop,
-        display.bar("grpo", total_steps - run.first_step) as advance,
-    ):
-        if run.newest is not None and run.finished:
-            return run.newest
-        training = await begin(service, config.model, run)
+    with training_session(run_dir, config, "grpo", total_steps, sinks, display) as session:
+        if session.finished:
+            return session.last
+        training = await begin(service, config.model, session.run)
         sampler = await publish(training, config.loss)
-        for step in range(run.first_step, total_steps):
+        for step in session.steps:
             watch = Stopwatch()
             measures = await measure(sampler, evaluators, step) if is_due(config.eval_every, step) else {}
             watch.lap("evaluation")
@@ -125,20 +121,13 @@ async def train(
             sampler = await published if published else sampler
             watch.lap("training")  # what sampling did not hide
 
-            done = step + 1
-            facts = {"progress/batch": step, "progress/done_frac": done / total_steps, "optim/lr": rate}
+            facts = {"progress/batch": step, "progress/done_frac": (step + 1) / total_steps, "optim/lr": rate}
             episodes = episode_metrics(all_P)
-            run.log(step, facts | measures | episodes | {"minibatches": len(gradients)} | learned | watch.seconds())
+            metrics = facts | measures | episodes | {"minibatches": len(gradients)} | learned | watch.seconds()
+            session.log(step, metrics, f"reward {episodes['env/all/reward/total']:.3f}")
             write_transcripts(run_dir, step, all_P, config.transcripts, decode, config.advantage)
-            advance(f"reward {episodes['env/all/reward/total']:.3f}")
-            if stop or (is_due(config.checkpoints.every, done) and done < total_steps):
-                await save(training, run, config.checkpoints, done, keep=bool(stop))
-            if stop:
-                break
-        else:
-            if evaluators and config.eval_every:
-                run.log(total_steps, await measure(sampler, evaluators, total_steps))
-            await save(training, run, config.checkpoints, total_steps, final=True)
-        if run.newest is None:
-            raise UserError("stopped before the first step; nothing was trained")
-        return run.newest
+            await session.save_if_due(training, step)
+            if session.stopped:
+                return session.last
+        measures = await measure(sampler, evaluators, total_steps) if config.eval_every else {}
+        return await session.finish(training, measures)

@@ -5,6 +5,7 @@ stays in that process, and the shapes are those that `--json` prints.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import signal
 import subprocess
@@ -33,7 +34,8 @@ it. `inconclusive` is a result: report it as one."""
 
 
 def make_server(root: Path, limits: Limits) -> MCPServer:
-    server = MCPServer("hone", instructions=INSTRUCTIONS)
+    # Standard error is what a client shows when something is wrong: refusals are answers, and nothing of that.
+    server = MCPServer("hone", instructions=INSTRUCTIONS, log_level="ERROR")
     project = Project(root, limits)
     for tool in (
         project.check,
@@ -45,7 +47,7 @@ def make_server(root: Path, limits: Limits) -> MCPServer:
         project.history,
         project.explain,
     ):
-        server.tool(structured_output=True)(tool)
+        server.tool(description=inspect.cleandoc(tool.__doc__ or ""), structured_output=True)(tool)
     return server
 
 

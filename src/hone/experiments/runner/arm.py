@@ -23,6 +23,7 @@ from hone.experiments.runner.rows import MeasuredRows, Rows, trained_on
 from hone.experiments.runner.services import Services, Speaker
 from hone.experiments.runner.usage import Meter, metered
 from hone.experiments.runner.validation import Validation, best_step
+from hone.observe.progress import NamedDisplay
 
 if TYPE_CHECKING:
     from hone.algorithms.graders.grade import Grader
@@ -174,7 +175,7 @@ class _Work:
             evaluators=[validation],
             validate_every=every,
             sinks=[_KeptOpen(sink) for sink in sinks],
-            display=self.shared.display,
+            display=NamedDisplay(self.shared.display, self.arm.name),
             rows_as=self._rows_as,
         )
         stop = self.arm.stop

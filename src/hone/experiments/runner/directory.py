@@ -141,6 +141,19 @@ class ArmDirectory:
         write_json(self.path / "usage.json", usage.model_dump(mode="json"))
 
 
+def is_running(path: Path) -> bool:
+    """Whether a process runs the experiment of this directory now."""
+    try:
+        with (path / "lock").open(encoding="utf-8") as lock:
+            # Shared, and let go at once: it takes the directory from nobody.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def read_record(path: Path) -> ExperimentRecord:
     """Of an experiment's directory, or of its `record.json`.
 

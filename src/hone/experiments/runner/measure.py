@@ -207,7 +207,7 @@ def summary(
             continue
         tasks[name] = [_result(metric, row, scores) for row, scores in found]
         weights = [one.weight for one in tasks[name]]
-        values = [one.values[0] for one in tasks[name]]
+        values = [one.number for one in tasks[name]]
         metrics[name] = float(np.dot(values, weights) / np.sum(weights))
         if not math.isfinite(metrics[name]):
             raise UserError(f"{name} is {metrics[name]}: training has probably diverged; lower the learning rate")
@@ -218,7 +218,10 @@ def summary(
 
 def _result(metric: Metric[Any], row: StandardRow, scores: TaskScores) -> TaskResult:
     cluster = row.cluster if isinstance(row, TaskRow) else ""
-    facts = {"answers": list(scores.values)} if len(scores.values) > 1 else {}
     return TaskResult(
-        task=scores.task, cluster=cluster, values=[metric.task_value(scores)], weight=scores.weight, facts=facts
+        task=scores.task,
+        cluster=cluster,
+        values=list(scores.values),
+        value=metric.task_value(scores),
+        weight=scores.weight,
     )

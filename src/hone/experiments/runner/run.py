@@ -30,8 +30,9 @@ from hone.experiments.runner.halving import Gate
 from hone.experiments.runner.journal import Journal, utc_now
 from hone.experiments.runner.rows import Rows, named_metrics
 from hone.experiments.runner.services import Services
+from hone.experiments.runner.usage import tokens
 from hone.experiments.runner.weights import with_paths
-from hone.observe.progress import Display, silent
+from hone.observe.progress import Advance, Display, silent
 
 
 def run_experiment(
@@ -138,8 +139,8 @@ class Campaign:
             budget.note(arm.name, arm.directory.usage())
         for event in self.journal.of("arm_begins"):
             budget.begun(event["arm"])
-        with self._interruptible():
-            await asyncio.gather(*(self._one(arm, shared) for arm in self.arms))
+        with self._interruptible(), self.display.bar("arms", len(self.arms)) as advance:
+            await asyncio.gather(*(self._one(arm, shared, advance) for arm in self.arms))
         self._settle()
         if self.record.status not in ("done", "failed"):
             return
@@ -148,10 +149,11 @@ class Campaign:
         self.record = await end_experiment(self, shared)
         self._save()
 
-    async def _one(self, arm: Arm, shared: Shared) -> None:
+    async def _one(self, arm: Arm, shared: Shared, advance: Advance) -> None:
         gate = shared.gates.get(arm.name)
+        ended_before = arm.record.training in ENDED and arm.record.evaluation in ENDED
         try:
-            if arm.record.training in ENDED and arm.record.evaluation in ENDED:
+            if ended_before:
                 return
             if arm.name not in self.chosen:
                 return
@@ -168,8 +170,12 @@ class Campaign:
                 await run_arm(arm, shared)
         finally:
             shared.budget.ended(arm.name)
-            if gate is not None:
+            # One that was interrupted will come to the gate another day, and is part of what is decided there.
+            if gate is not None and arm.record.training in ENDED:
                 gate.leave(arm.name)
+            if not ended_before and arm.record.training in ENDED:
+                self.display.say(in_brief(arm.record, shared.metric))
+            advance(f"{tokens(shared.budget.spent):,} tokens")
 
     def _expected(self, arm: Arm) -> Usage:
         """What arms of the same method took, as far as any has ended."""
@@ -239,7 +245,13 @@ class Campaign:
             if record is not None and again:
                 record = _to_do_again(record)
             record = (record or _waiting(plan)).model_copy(
-                update={"name": plan.name, "group": plan.group, "cell": plan.cell, "tags": list(run.tags)}
+                update={
+                    "name": plan.name,
+                    "group": plan.group,
+                    "cell": plan.cell,
+                    "tags": list(run.tags),
+                    "config": run.model_dump(mode="json"),
+                }
             )
             arm = Arm(plan, run, directory, record)
             directory.begin({"name": plan.name, "config_hash": plan.config_hash, "run": run.model_dump(mode="json")})
@@ -336,6 +348,15 @@ class Campaign:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def in_brief(record: ArmRecord, metric: str | None) -> str:
+    """How far an arm came, in a line."""
+    measured = record.kept or (record.validation[-1] if record.validation else None)
+    value = None if measured is None or metric is None else measured.metrics.get(metric)
+    reached = "" if value is None else f", {metric} {value:.4g}"
+    why = f" ({record.error})" if record.error else ""
+    return f"{record.name}: {record.training} after {record.steps} steps{reached}{why}"
 
 
 def _waiting(plan: PlannedArm) -> ArmRecord:
