@@ -6,17 +6,19 @@ import json
 from typing import TYPE_CHECKING
 
 from hone.errors import UserError
+from hone.experiments.conclusion import conclude
+from hone.experiments.firewall import Ledger
 from hone.experiments.kinds import plugins
 from hone.experiments.records import BenchmarkResult, ExperimentRecord, SampleRecord
 from hone.experiments.runner.arm import Arm, Shared, told
+from hone.experiments.runner.benchmarks import measure_benchmark, sealed_sets
 from hone.experiments.runner.directory import write_json
 from hone.experiments.runner.journal import Lines
+from hone.experiments.selection import choose
 from hone.storage.atomic import write_text
 
 if TYPE_CHECKING:
     from hone.experiments.runner.run import Campaign
-
-BASELINE = "baseline"
 
 
 async def end_experiment(campaign: Campaign, shared: Shared) -> ExperimentRecord:
@@ -32,8 +34,6 @@ async def end_experiment(campaign: Campaign, shared: Shared) -> ExperimentRecord
 
 def _chosen(campaign: Campaign, record: ExperimentRecord) -> Arm | None:
     """The arm to serve: by validation alone."""
-    from hone.experiments.selection import choose
-
     if record.metric is None:
         return None
     try:
@@ -45,23 +45,22 @@ def _chosen(campaign: Campaign, record: ExperimentRecord) -> Arm | None:
 
 
 async def _with_benchmarks(campaign: Campaign, record: ExperimentRecord, arm: Arm, shared: Shared) -> ExperimentRecord:
-    if not campaign.config.benchmarks:
-        return record
-    from hone.experiments.runner.benchmarks import measure_benchmark, sealed_sets
-
+    """Each result is written down before the next is asked for."""
     done = Lines(campaign.directory.path / "benchmarks.jsonl")
     results = [BenchmarkResult.model_validate(row) for row in done.rows]
-    for benchmark, sealed in sealed_sets(campaign.config, campaign.loaded.home, arm.run):
+    names = []
+    for sealed in sealed_sets(campaign.config, campaign.loaded.home, arm.run):
+        names.append(sealed.benchmark.name)
         try:
-            for result in await measure_benchmark(campaign, benchmark, sealed, arm, shared, results):
+            async for result in measure_benchmark(campaign, sealed, arm, shared, results):
                 done.append(result.model_dump(mode="json"))
                 results.append(result)
         except UserError as error:
-            campaign.journal.note("benchmark_failed", benchmark=benchmark.name, error=told(error))
-    from hone.experiments.firewall import Ledger
-
+            campaign.journal.note("benchmark_failed", benchmark=sealed.benchmark.name, error=told(error))
+            campaign.display.say(f"the benchmark {sealed.benchmark.name} has no result: {told(error)}")
     openings = list(Ledger(campaign.directory.ledger).openings)
-    return record.model_copy(update={"benchmarks": results, "openings": openings})
+    current = [one for one in results if one.benchmark in names]
+    return record.model_copy(update={"benchmarks": current, "openings": openings})
 
 
 async def _samples(campaign: Campaign, arm: Arm, shared: Shared) -> list[SampleRecord]:
@@ -85,10 +84,6 @@ async def _samples(campaign: Campaign, arm: Arm, shared: Shared) -> list[SampleR
 
 
 def _concluded(campaign: Campaign, record: ExperimentRecord) -> ExperimentRecord:
-    try:
-        from hone.experiments.conclusion import conclude
-    except ImportError:  # not landed yet
-        return record
 
     directory = campaign.directory
     conclusion = conclude(record)

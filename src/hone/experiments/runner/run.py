@@ -23,9 +23,11 @@ from hone.experiments.loading import LoadedExperiment
 from hone.experiments.matrix import PlannedArm, plan_arms
 from hone.experiments.records import ArmRecord, ExperimentRecord, State, Usage
 from hone.experiments.runner.arm import ENDED, Arm, Shared, run_arm, told
+from hone.experiments.runner.benchmarks import check_overlap
 from hone.experiments.runner.budget import OF_BUDGET, Budget
 from hone.experiments.runner.code_versions import versions
 from hone.experiments.runner.directory import ExperimentDirectory, identity, write_json
+from hone.experiments.runner.ending import end_experiment
 from hone.experiments.runner.halving import Gate
 from hone.experiments.runner.journal import Journal, utc_now
 from hone.experiments.runner.rows import Rows, named_metrics
@@ -107,6 +109,7 @@ class Campaign:
             raise UserError("halving compares all arms with each other; run them together, without `only`")
         self._write_beginning(planned)
         self.arms = self._arms(planned, again=resume)
+        check_overlap(self.config, loaded.home, self.arms, self.rows, journal)
         self.record = self._first_record()
 
     def run(self) -> ExperimentRecord:
@@ -144,8 +147,6 @@ class Campaign:
         self._settle()
         if self.record.status not in ("done", "failed"):
             return
-        from hone.experiments.runner.ending import end_experiment
-
         self.record = await end_experiment(self, shared)
         self._save()
 
