@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from hone.experiments.records import BenchmarkResult
 from hone.experiments.runner.arm import Arm, Shared
 from hone.experiments.runner.directory import identity
 from hone.experiments.runner.measure import Measured, measure_inference, measure_sampler
-from hone.experiments.runner.rows import MeasuredRows, Rows
+from hone.experiments.runner.rows import MeasuredRows, Rows, trained_on
 from hone.experiments.runner.usage import Meter
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
     from hone.experiments.runner.run import Campaign
 
 
-def sealed_sets(config: ExperimentConfig, home: Path, run: RunConfig) -> Iterator[Sealed]:
-    """Every benchmark, and the test side of the run's own data, still closed."""
+def sealed_sets(config: ExperimentConfig, home: Path, runs: Sequence[RunConfig]) -> Iterator[Sealed]:
+    """Every benchmark, and the test sides of the runs' own data, still closed."""
     for benchmark in config.benchmarks:
         yield Sealed(benchmark, home)
-    if run.data is not None:
-        own = Sealed.of_split(run.data, home)
+    for run in runs:
+        own = Sealed.of_split(trained_on(run), home)
         if own is not None:
             yield own
 
@@ -43,15 +44,15 @@ def check_overlap(config: ExperimentConfig, home: Path, arms: Sequence[Arm], row
     """
     done = set()
     for arm in arms:
-        if arm.record.training == "failed" or arm.run.data is None:
+        if arm.record.training == "failed":
             continue
-        for sealed in sealed_sets(config, home, arm.run):
-            key = identity(arm.run.data.model_dump(mode="json"), sealed.benchmark.model_dump(mode="json"))
+        for run, sealed in itertools.product(arm.runs, sealed_sets(config, home, arm.runs)):
+            key = identity(trained_on(run).model_dump(mode="json"), sealed.benchmark.model_dump(mode="json"))
             if key in done:
                 continue
             done.add(key)
             try:
-                training = rows.training(arm.run, _kind_of(arm.run))
+                training = rows.training(run, _kind_of(run))
             except UserError:
                 continue  # the arm will say so itself
             report = sealed.check_overlap(training)
