@@ -11,10 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hone.experiments.config import ExperimentConfig
+    from hone.experiments.schema import experiment_schema
 
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ExperimentConfig.model_json_schema()}
-    text = json.dumps(schema, indent=2, ensure_ascii=False)
+    text = json.dumps(experiment_schema(), indent=2, ensure_ascii=False)
     if args.out is None:
         print(text)
         return 0

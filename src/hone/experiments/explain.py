@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from hone.errors import UserError
 from hone.experiments.config import ExperimentConfig, Spec
 from hone.experiments.kinds.contract import Plugin
 from hone.experiments.kinds.plugins import REGISTRIES
+from hone.experiments.registry import Registry
 
 JsonSchema = Mapping[str, Any]
 
@@ -79,7 +81,7 @@ PLACES: dict[str, Any] = {
     "store": {"stores": [SPEC]},
     "inference": {"benchmarks": [{"name": "exam", "path": "data/exam.jsonl", "inference": [SPEC]}]},
 }
-SPECS = {one.__name__ for one in [Spec, *Spec.__subclasses__()]}
+SPECS = {Spec.__name__, *(one.__name__ for one in Spec.__subclasses__())}
 """Objects of `kind` and `params`, which the registries explain."""
 SHOWN_DEFAULTS = 3
 """Parameters with defaults that an example shows, beside those that have to be given."""
@@ -87,8 +89,7 @@ SHOWN_DEFAULTS = 3
 
 def first_sentence(text: str) -> str:
     paragraph = " ".join(text.split("\n\n")[0].split())
-    head, stop, _ = paragraph.partition(". ")
-    return head if stop else paragraph.removesuffix(".")
+    return re.split(r"(?<!\bet al)\. ", paragraph)[0].removesuffix(".")
 
 
 def explain_plugin(registry: str, kind: str) -> Explanation:
@@ -108,7 +109,7 @@ def explain_plugin(registry: str, kind: str) -> Explanation:
         registry=registry,
         kind=kind,
         built_in=plugins.is_built_in(kind),
-        about=_about(plugin),
+        about=_about(plugin, plugins),
         facts={
             name.replace("_", " "): str(getattr(plugin, name))
             for name in ("learns_from", "goal", "measures")
@@ -128,7 +129,8 @@ def parameters_of(model: type[Any]) -> list[Parameter]:
 
 def kinds_of(registry: str) -> dict[str, str]:
     """The kinds of one registry, each in a sentence."""
-    return {name: first_sentence(_about(plugin)) for name, plugin in _registry(registry)}
+    plugins = _registry(registry)
+    return {name: first_sentence(_about(plugin, plugins)) for name, plugin in plugins}
 
 
 def built_in_kinds(registry: str) -> list[str]:
@@ -175,13 +177,16 @@ def config_section(path: str) -> Section:
     return sections[path]
 
 
-def _about(plugin: type[Plugin[Any]]) -> str:
-    """What it is, in its own words: its docstring, or that of its file, where the file is about nothing else."""
-    text = plugin.__doc__ or getattr(sys.modules.get(plugin.__module__), "__doc__", None)
-    return inspect.cleandoc(text or "")
+def _about(plugin: type[Plugin[Any]], plugins: Registry[Any]) -> str:
+    """What it is, in its own words: its docstring, after that of its file where that is about this plugin alone."""
+    texts = [plugin.__doc__]
+    beside = [one for name, one in plugins if one.__module__ == plugin.__module__ and plugins.is_built_in(name)]
+    if beside == [plugin] or not plugin.__doc__:
+        texts.insert(0, sys.modules[plugin.__module__].__doc__)
+    return "\n\n".join(inspect.cleandoc(text) for text in texts if text)
 
 
-def _registry(name: str) -> Any:
+def _registry(name: str) -> Registry[Any]:
     if name not in REGISTRIES:
         raise UserError(f"there is no registry {name!r}; there are {', '.join(REGISTRIES)}, and `config` for the file")
     return REGISTRIES[name]

@@ -58,7 +58,7 @@ class DpoParams(PreferenceParams):
 
 
 class Dpo(ByPreference[DpoParams]):
-    """Rafailov et al. 2023 (arXiv 2305.18290)."""
+    """Direct preference optimization (Rafailov et al. 2023, arXiv 2305.18290)."""
 
     Params = DpoParams
 
@@ -74,7 +74,7 @@ class IpoParams(PreferenceParams):
 
 
 class Ipo(ByPreference[IpoParams]):
-    """Azar et al. 2023 (arXiv 2310.12036)."""
+    """DPO with a bounded pull: identity preference optimization (Azar et al. 2023, arXiv 2310.12036)."""
 
     Params = IpoParams
 
@@ -92,7 +92,7 @@ class SimpoParams(PreferenceParams):
 
 
 class Simpo(ByPreference[SimpoParams]):
-    """Meng et al. 2024 (arXiv 2405.14734): no reference, answers count by their mean over tokens."""
+    """Preferences without a reference model, by the mean over tokens (Meng et al. 2024, arXiv 2405.14734)."""
 
     Params = SimpoParams
 
@@ -108,7 +108,7 @@ class OrpoParams(PreferenceParams):
 
 
 class Orpo(ByPreference[OrpoParams]):
-    """Hong et al. 2024 (arXiv 2403.07691): no reference, demonstrations and preferences at once."""
+    """Demonstrations and preferences at once, without a reference model (Hong et al. 2024, arXiv 2403.07691)."""
 
     Params = OrpoParams
 
@@ -128,8 +128,10 @@ class KtoParams(PreferenceParams):
 
 
 class Kto(ByPreference[KtoParams]):
-    """Ethayarajh et al. 2024 (arXiv 2402.01306): each row is two answers, one wanted and one not; `batch_size` counts
-    answers."""
+    """Answers that are wanted and answers that are not, one by one (Ethayarajh et al. 2024, arXiv 2402.01306).
+
+    Each row is two answers; `batch_size` counts answers.
+    """
 
     Params = KtoParams
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from hone.experiments.kinds.contract import Source
 from hone.experiments.kinds.sources.csv_file import CsvFile
+from hone.experiments.kinds.sources.harbor import Harbor
 from hone.experiments.kinds.sources.huggingface import HuggingFace
 from hone.experiments.kinds.sources.json_file import JsonFile
 from hone.experiments.kinds.sources.jsonl import JsonLines
@@ -19,4 +20,5 @@ SOURCES: dict[str, type[Source[Any]]] = {
     "huggingface": HuggingFace,
     "rows": Rows,
     "traces": Traces,
+    "harbor": Harbor,
 }

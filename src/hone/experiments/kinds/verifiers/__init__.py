@@ -10,6 +10,7 @@ from hone.experiments.kinds.verifiers.code import Code
 from hone.experiments.kinds.verifiers.composite import Composite
 from hone.experiments.kinds.verifiers.contains import Contains
 from hone.experiments.kinds.verifiers.exact import Exact
+from hone.experiments.kinds.verifiers.harbor import Harbor
 from hone.experiments.kinds.verifiers.json_schema import JsonSchema
 from hone.experiments.kinds.verifiers.judge import PairwiseJudge
 from hone.experiments.kinds.verifiers.maths import Maths
@@ -28,4 +29,5 @@ VERIFIERS: dict[str, type[Verifier[Any]]] = {
     "rubric": Rubric,
     "judge": PairwiseJudge,
     "composite": Composite,
+    "harbor": Harbor,
 }

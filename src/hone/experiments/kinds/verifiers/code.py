@@ -19,6 +19,7 @@ class CodeParams(Config):
     memory_mib: PositiveInt = 512
     """Address space of each process."""
     processes: PositiveInt = 16
+    """Threads and processes of one program, at most."""
 
 
 class Code(Verifier[CodeParams]):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 class PartParams(Config):
     verifier: Spec
+    """One of the verifiers."""
     weight: NonNegativeFloat = 1.0
     """Its share in a weighted mean, among the weights of all parts."""
     name: str | None = None
@@ -23,7 +24,11 @@ class PartParams(Config):
 
 
 class CompositeParams(Config):
-    parts: list[PartParams] = Field(min_length=1)
+    parts: list[PartParams] = Field(
+        min_length=1,
+        examples=[[{"verifier": {"kind": "exact"}, "weight": 3}, {"verifier": {"kind": "contains"}, "weight": 1}]],
+    )
+    """What the score is made of."""
     mode: Literal["weighted", "all"] = "weighted"
     """`weighted`: the weighted mean of scores. `all`: the lowest, so that an answer is right only if all say so."""
 

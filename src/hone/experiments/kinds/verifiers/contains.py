@@ -15,6 +15,7 @@ class ContainsParams(Config):
     text: str | None = None
     """What has to stand there; without it the gold answer."""
     ignore_case: bool = True
+    """Capitals and small letters are the same."""
     whole_words: bool = True
     """`art` does not stand in `party`."""
 

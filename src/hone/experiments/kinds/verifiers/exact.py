@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 class ExactParams(Config):
     ignore_case: bool = False
+    """Capitals and small letters are the same."""
     marked: bool = False
     """Compare what is marked as the answer (boxed, after ####, ...) where something is."""
 

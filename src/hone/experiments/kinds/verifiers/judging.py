@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from hone.algorithms.config import Config
 from hone.errors import UserError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class JudgeParams(Config):
     """What verifiers that ask a model have in common."""
 
-    judge: Spec
+    judge: Spec = Field(examples=[{"kind": "openai", "params": {"model": "gpt-5-mini"}}])
     """The model, by its kind of inference: `{kind: openai, params: {...}}`."""
     criteria: str | None = None
     """What makes an answer good; without it the row's column `rubric`."""

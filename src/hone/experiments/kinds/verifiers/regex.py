@@ -20,6 +20,7 @@ class RegexParams(Config):
     whole: bool = False
     """The whole answer has to match, without white space around it."""
     ignore_case: bool = False
+    """Capitals and small letters are the same."""
 
     @field_validator("pattern")
     @classmethod
