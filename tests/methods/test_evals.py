@@ -121,7 +121,7 @@ def test_answers_to_other_questions_are_not_taken_for_these(
         "new ones may come"
     )
     for changed in (sums("8"), sums("7", "4 + 3")):
-        with pytest.raises(UserError, match=r"1 of 1 have changed since, the first is 'sum'; give a new directory"):
+        with pytest.raises(UserError, match=r"1 of 1 differ, the first is 'sum'; give a new directory"):
             evaluate(base, renderer, tmp_path / "a", changed, answers=1)
     evaluate(base, renderer, tmp_path / "b", sums("8"), answers=1)
     with pytest.raises(UserError, match="asked different questions under the same names, the first is 'sum'"):

@@ -101,9 +101,14 @@ def test_inspect_and_our_own_count_agree(
     settings = json.loads((tmp_path / "theirs" / "settings.json").read_text())
     assert (settings["benchmark"], settings["temperature"], settings["max_tokens"]) == ("subtractions", 0.0, 8)
 
-    assert main(["eval", "inspect", f"{tasks}@subtractions", "--out", str(tmp_path / "again"), *greedy]) == 0
+    # A new adapter adds nothing: its checkpoint answers as the base model does.
+    training = service.create_lora_training_client(model, rank=4, seed=1).result()
+    path = training.save_weights_for_sampler("new").result().path
+    argv = ["eval", "inspect", f"{tasks}@subtractions", "--checkpoint", path, "--out", str(tmp_path / "new"), *greedy]
+    assert main(argv) == 0
     capsys.readouterr()
-    assert main(["eval", "compare", str(tmp_path / "theirs"), str(tmp_path / "again"), "--json"]) == 0
+    assert json.loads((tmp_path / "new" / "settings.json").read_text())["model"] == path
+    assert main(["eval", "compare", str(tmp_path / "theirs"), str(tmp_path / "new"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["difference"]["mean"], found["shared_items"]) == (0, 12)
 

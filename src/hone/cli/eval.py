@@ -200,10 +200,10 @@ def _told(summary: "Summary", out: Path) -> str:
     return "\n".join([*lines, f"every answer: {out / 'results.jsonl'}"])
 
 
-def _between(estimate: "Estimate") -> str:
+def _between(estimate: "Estimate", sign: str = "") -> str:
     if not math.isfinite(estimate.low):
-        return "one independent item gives no bounds"
-    return f"between {estimate.low:.1%} and {estimate.high:.1%}"
+        return "without bounds: its items are of one cluster"
+    return f"between {estimate.low:{sign}.1%} and {estimate.high:{sign}.1%}"
 
 
 def _compare(args: argparse.Namespace) -> int:
@@ -219,8 +219,8 @@ def _compare(args: argparse.Namespace) -> int:
         "better than" if difference.low > 0 else "worse than" if difference.high < 0 else "not shown to differ from"
     )
     print(
-        f"{args.b} is {better} {args.a}: {difference.mean:+.1%}, between {difference.low:+.1%} and "
-        f"{difference.high:+.1%} on {found.shared_items} shared items (p = {found.p_value:.3g})"
+        f"{args.b} is {better} {args.a}: {difference.mean:+.1%}, {_between(difference, '+')} "
+        f"on {found.shared_items} shared items (p = {found.p_value:.3g})"
     )
     if found.only_a or found.only_b:
         print(f"left out: {found.only_a} items that only the first answered, {found.only_b} that only the second did")

@@ -1,9 +1,12 @@
 """What `hone eval` does beside evaluating; evaluations themselves are in tests/methods."""
 
+import math
+
 import pytest
 from huggingface_hub import constants, is_offline_mode
 
-from hone.cli.eval import _task_arg, _without_hub
+from hone.algorithms.evals.statistics import Estimate
+from hone.cli.eval import _between, _task_arg, _without_hub
 from hone.errors import UserError
 
 
@@ -27,3 +30,9 @@ def test_arguments_of_tasks_are_yaml() -> None:
             _task_arg(text)
     with pytest.raises(UserError, match="not YAML"):
         _task_arg("a=[")
+
+
+def test_bounds_are_told_where_there_are_any() -> None:
+    assert _between(Estimate(0.5, 0.25, 0.75, 9)) == "between 25.0% and 75.0%"
+    assert _between(Estimate(0.0, -0.1, 0.1, 9), "+") == "between -10.0% and +10.0%"
+    assert _between(Estimate(0.5, -math.inf, math.inf, 1)) == "without bounds: its items are of one cluster"

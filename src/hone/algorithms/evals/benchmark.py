@@ -35,7 +35,8 @@ class Item:
 
 
 Measure = Callable[[Task, Mapping[str, Any]], Sequence[float]]
-"""What the details of an answer's grade say beside its score, as one value or more; they are empty for a failure."""
+"""What the details of an answer's grade say beside its score: one share or more, from 0 to 1; they are empty for a
+failure."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ from typing import Any
 import tinker
 
 from hone.algorithms.evals.benchmark import Benchmark, Item
-from hone.algorithms.evals.statistics import Estimate, as_json, bootstrap_interval, clustered_interval, pass_at_k
+from hone.algorithms.evals.statistics import (
+    Estimate,
+    as_json,
+    bootstrap_interval,
+    clustered_interval,
+    pass_at_k,
+    share_interval,
+)
 from hone.algorithms.graders.grade import GradingError
 from hone.algorithms.messages import text_of
 from hone.algorithms.renderers import Renderer
@@ -149,7 +156,7 @@ def _measures(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, Esti
             details = {} if answer.failure else answer.details or {}
             values += measure(tasks[answer.item], details)
             units += [answer.unit] * (len(values) - len(units))
-        found[name] = clustered_interval(values, units)
+        found[name] = share_interval(values, units)
     return found
 
 
@@ -168,10 +175,15 @@ def summarise(name: str, answers: Sequence[Answer]) -> Summary:
     ks = [k for k in (2**power for power in range(12)) if k <= fewest]
     units = [given[0].unit for given in by_item.values()]
     counts = [(len(given), sum(a.score >= 1 for a in given)) for given in by_item.values()]
-    pass_at = {k: bootstrap_interval([pass_at_k(n, c, k) for n, c in counts], units) for k in ks}
+    pass_at = {
+        k: share_interval([pass_at_k(n, c, k) for n, c in counts], units, interval=bootstrap_interval) for k in ks
+    }
+    scores = [a.score for a in answers]
+    # Scorers of inspect_ai may give any number; our graders give shares.
+    interval = share_interval if all(0 <= score <= 1 for score in scores) else clustered_interval
     return Summary(
         benchmark=name,
-        score=clustered_interval([a.score for a in answers], [a.unit for a in answers]),
+        score=interval(scores, [a.unit for a in answers]),
         pass_at={k: estimate.mean for k, estimate in pass_at.items()},
         pass_at_intervals=pass_at,
         items=len(by_item),
@@ -236,10 +248,10 @@ def _same_settings(file: Path, wanted: dict[str, Any]) -> None:
 
 def _same_items(out: Path, benchmark: Benchmark, answers: Sequence[Answer]) -> None:
     """An answer is to what was asked then: a file may have changed under the same names."""
-    items = {item.id: item.fingerprint for item in benchmark.items}
-    changed = list(dict.fromkeys(a.item for a in answers if a.item in items and a.asked != items[a.item]))
+    asked = {answer.item: answer.asked for answer in answers}
+    changed = [one.id for one in benchmark.items if asked.get(one.id, one.fingerprint) != one.fingerprint]
     if changed:
         raise UserError(
-            f"{out} holds answers to other items of the same names: {len(changed)} of {len(items)} have changed since, "
+            f"{out} holds answers to other items of the same names: {len(changed)} of {len(benchmark.items)} differ, "
             f"the first is {changed[0]!r}; give a new directory, or the file that was asked"
         )
