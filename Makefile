@@ -7,13 +7,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 
 PEERS := transformers trl skyrl vllm
 
-.PHONY: demo serve install test lint types imports unit old-sdks format recipe recipe-results bench bench-check peers clean
+.PHONY: demo serve hone install test lint types imports unit old-sdks format docs recipe recipe-results bench bench-check peers clean
 
 demo: .venv/runtime.stamp
 	$(BIN)/hone demo $(ARGS)
 
 serve: .venv/runtime.stamp
 	$(BIN)/hone serve $(ARGS)
+
+# The command `hone` alone: `.venv/bin/hone`.
+hone: .venv/runtime.stamp
 
 install: .venv/dev.stamp
 
@@ -38,6 +41,10 @@ old-sdks: .venv-sdk-0.24/stamp .venv-sdk-0.25/stamp
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The reference pages, from the code; a test fails when they are not what it says.
+docs: .venv/dev.stamp
+	$(BIN)/python -m docs.generate
 
 # `make recipe NAME=maths_rl ARGS="seed=1"`; `make recipe-results NAME=maths_rl` measures it with three seeds.
 recipe: .venv/dev.stamp

@@ -2,10 +2,10 @@
 
     python -m benchmarks.check [--record] [--tolerance 0.2]
 
-The ratios are those of `benchmarks.engine`: ours against Hugging Face + PEFT, and mixed tenants against the same ones
-apart, both in this run, so neither the machine nor its load moves them much. One that looks worse is measured again
-and counts only if it is worse twice. `--record` writes the worse of two measurements to benchmarks/check.json; record
-on a quiet machine.
+The ratios are those of `benchmarks.engine`: ours against Hugging Face + PEFT, mixed tenants against the same ones
+apart, two cores against one. Both sides are measured in this run, so neither the machine nor its load moves them much.
+One that looks worse is measured again and counts only if it is worse twice. `--record` writes the worse of two
+measurements to benchmarks/check.json; record on a quiet machine.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
 def measure_ratios() -> dict[str, float]:
     from benchmarks.engine import arguments, measure  # takes seconds, which comparing does not need
 
-    rows = measure(arguments().parse_args(["--only", "train", "decode", "tenants", "--rounds", "7"]))
+    rows = measure(arguments().parse_args(["--only", "train", "decode", "tenants", "cores", "--rounds", "7"]))
     # a single tenant mixed and apart is the same work twice
     return {
         row["metric"]: row["ratio"] for row in rows if "ratio" in row and not row["metric"].startswith("tenants_1_")

@@ -2,9 +2,9 @@
 
     python -m benchmarks.engine [--model DIR] [--rank 32] [--rounds 9] [--only train decode ...]
 
-Both sides use one thread, the same LoRA sites and the same batch; rounds alternate between them, so that noise of the
-machine hits both, and `ratio` is the median of the per-round ratios (above 1: the engine is faster). Needs the `dev`
-extra.
+Both sides use one thread (`cores`: the engine on two against itself on one), the same LoRA sites and the same batch;
+rounds alternate between them, so that noise of the machine hits both, and `ratio` is the median of the per-round ratios
+(above 1: the engine is faster). Needs the `dev` extra.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from hone.engine.models.load import LoadedModel, load_model
 from hone.engine.optim.adamw import adamw_step
 from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.version import AdapterVersion, make_version
+from hone.engine.side_by_side import SideBySide
 from hone.engine.trainer import run_pieces
 from hone.protocol.types import AdamParams, Datum, LoraConfig, SamplingParams
 
@@ -153,6 +154,32 @@ def bench_publish(model: LoadedModel, args: argparse.Namespace) -> Iterator[Row]
     }
 
 
+# --- two cores ------------------------------------------------------------------------------------------------------
+
+
+def bench_cores(model: LoadedModel, args: argparse.Namespace) -> Iterator[Row]:
+    """The engine on two cores against itself on one: what dealing out sequences gains."""
+    state, version = adapter(model, args.rank), published(model, args.rank)
+    data = make_data(model, 64, 128)
+    one, two = SideBySide(1), SideBySide(2)
+
+    def train(passing: SideBySide) -> None:
+        for piece in cut(ForwardBackward("a", data, "cross_entropy", {}), MICRO_BATCH):
+            passing.run_pieces(model.decoder, [piece], {"a": state})
+
+    def decode(threads: int) -> None:
+        sampler = Sampler(model, 64, 1 << 28, MICRO_BATCH, threads)
+        tokens = make_data(model, 1, 64)[0].tokens
+        sampler.add(0, Sample("bench", "v", tokens, 64, SamplingParams(max_tokens=64, stop=()), 0), version)
+        while sampler:
+            sampler.step()
+        sampler.close()
+
+    yield compare("cores_train_8192", lambda: train(two), lambda: train(one), 64 * 128, args.rounds)
+    yield compare("cores_decode_batch_64", lambda: decode(2), lambda: decode(1), 64 * 64, args.rounds)
+    two.close()
+
+
 # --- pieces ---------------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +230,13 @@ def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], token
     }
 
 
-PARTS = {"train": bench_train, "decode": bench_decode, "tenants": bench_tenants, "publish": bench_publish}
+PARTS = {
+    "train": bench_train,
+    "decode": bench_decode,
+    "tenants": bench_tenants,
+    "cores": bench_cores,
+    "publish": bench_publish,
+}
 
 if __name__ == "__main__":
     main()

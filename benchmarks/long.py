@@ -21,7 +21,7 @@ import torch
 
 from hone.engine.batch import cut
 from hone.engine.contract import ForwardBackward, ModelSource, Sample
-from hone.engine.loop import Limits
+from hone.engine.limits import Limits
 from hone.engine.lora.state import new_adapter
 from hone.engine.models.load import LoadedModel, load_model
 from hone.engine.sampling.sampler import Sampler

@@ -38,6 +38,7 @@ def main() -> int:
         )
         if name == "measure":
             one.add_argument("--seeds", type=int, default=3)
+            one.add_argument("--first-seed", type=int, default=0, help="tune on others than those you report")
     args = parser.parse_args()
     try:
         return {"list": _list, "run": _run, "measure": _measure}[args.action](args)
@@ -61,11 +62,11 @@ def _run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> int:
     out = args.out or Path(tempfile.mkdtemp(prefix=f"{args.recipe}-"))
-    runs: list[tuple[Outcome, float]] = []
-    for seed in range(args.seeds):
+    runs: dict[int, tuple[Outcome, float]] = {}
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         recipe = load_recipe(args.recipe, [*args.settings, f"seed={seed}"])
-        runs.append(once(recipe, out / f"seed{seed}"))
-        for measure in runs[-1][0].measures:
+        runs[seed] = once(recipe, out / f"seed{seed}")
+        for measure in runs[seed][0].measures:
             print(f"seed {seed}: {measure.name} {measure.before:.3f} -> {measure.after:.3f}", file=sys.stderr)
     write_results(load_recipe(args.recipe, args.settings), runs)
     return 0
@@ -74,6 +75,11 @@ def _measure(args: argparse.Namespace) -> int:
 def once(recipe: Recipe, out: Path) -> tuple[Outcome, float]:
     """Run it, on a server of its own unless its configuration names one."""
     from hone.algorithms.renderers import get_renderer, recommended_renderer
+    from hone.algorithms.run_directory import MetricSink
+    from hone.algorithms.sinks import open_sinks
+
+    def sinks(run_dir: Path) -> list[MetricSink]:
+        return open_sinks(recipe.config.sinks, run_dir, recipe.name, recipe.config.model_dump(mode="json"))
 
     out.mkdir(parents=True, exist_ok=True)
     with connect(recipe.config.base_url or EMBEDDED) as service, display(Console(stderr=True)) as shown:
@@ -81,7 +87,7 @@ def once(recipe: Recipe, out: Path) -> tuple[Outcome, float]:
         tokenizer = sampler.get_tokenizer()
         renderer = get_renderer(recommended_renderer(recipe.config.model, tokenizer), tokenizer)
         began = time.perf_counter()
-        outcome = asyncio.run(recipe.run(recipe.config, Setting(service, tokenizer, renderer, out, shown)))
+        outcome = asyncio.run(recipe.run(recipe.config, Setting(service, tokenizer, renderer, out, shown, sinks)))
         return outcome, time.perf_counter() - began
 
 

@@ -72,8 +72,15 @@ async def show(config: Shown, recipe: RecipeConfig, make: Callable[[int], Checka
             messages[: last + 1], TrainOnWhat.ALL_ASSISTANT_MESSAGES, tools=env.tools
         )
         examples += [supervised_datum(*example) for example in played]
-    settings = named(config.sft, recipe)
-    return await sft.train(settings, setting.service, examples, setting.out / "shown", display=setting.display)
+    run = setting.out / "shown"
+    return await sft.train(
+        named(config.sft, recipe),
+        setting.service,
+        examples,
+        run,
+        sinks=setting.sinks(run),
+        display=setting.display,
+    )
 
 
 async def reinforce(
@@ -94,6 +101,7 @@ async def reinforce(
         run,
         evaluators=[HeldOutRewards(held_out, config.rollouts)],
         decode=setting.tokenizer.decode,
+        sinks=setting.sinks(run),
         display=setting.display,
     )
     return Reinforced(last, run)

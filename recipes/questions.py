@@ -38,8 +38,7 @@ def draw(kind: str, split: Split, count: int, seed: int) -> list[Task]:
 
 def prompt(setting: Setting, question: str, system: str = "") -> tuple[int, ...]:
     """The tokens after which the model answers."""
-    before: list[Message] = [{"role": "system", "content": system}] if system else []
-    return tuple(setting.renderer.build_generation_prompt([*before, asked(question)]).to_ints())
+    return tuple(setting.renderer.build_generation_prompt([*_told(system), asked(question)]).to_ints())
 
 
 def answer(setting: Setting, question: str, text: str) -> tuple[int, ...]:
@@ -48,12 +47,19 @@ def answer(setting: Setting, question: str, text: str) -> tuple[int, ...]:
     return tuple(whole[len(prompt(setting, question)) :])
 
 
-def example(setting: Setting, task: Task) -> tinker.Datum:
+def example(setting: Setting, task: Task, system: str = "") -> tinker.Datum:
     """A conversation whose answer is learned."""
-    return supervised_datum(*setting.renderer.build_supervised_example([asked(task.question), said(task.gold)]))
+    turns = [*_told(system), asked(task.question), said(task.gold)]
+    return supervised_datum(*setting.renderer.build_supervised_example(turns))
 
 
-def right_answers(setting: Setting, tasks: list[Task], max_tokens: int) -> HeldOutRewards:
+def right_answers(setting: Setting, tasks: list[Task], max_tokens: int, system: str = "") -> HeldOutRewards:
     """An evaluator: `env/all/correct` is the share of sampled answers that are right, one to each question."""
-    dataset = ProblemDataset(tasks, Exact(), setting.renderer, batch_size=len(tasks), group_size=1)
+    dataset = ProblemDataset(
+        tasks, Exact(), setting.renderer, batch_size=len(tasks), group_size=1, before=_told(system)
+    )
     return HeldOutRewards(dataset, RolloutConfig(max_tokens=max_tokens))
+
+
+def _told(system: str) -> list[Message]:
+    return [{"role": "system", "content": system}] if system else []

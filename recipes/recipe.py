@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from hone.algorithms.config import Config
 from hone.algorithms.renderers import Renderer
+from hone.algorithms.run_directory import MetricSink
 from hone.errors import UserError
 from hone.observe.progress import Display
 
@@ -30,6 +31,8 @@ class RecipeConfig(Config):
     """The server; without it one of its own, on this machine."""
     seed: int = 0
     """Of the adapter's first weights, the order of the data and every sample."""
+    sinks: str = ""
+    """Where metrics go besides `metrics.jsonl`: `tensorboard`, `wandb`, `trackio`, or several with commas between."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Setting:
     renderer: Renderer
     out: Path
     display: Display
+    sinks: Callable[[Path], Sequence[MetricSink]]
+    """Opens those of `RecipeConfig.sinks` for a run's directory; the run closes them."""
 
 
 Run = Callable[[Any, Setting], Coroutine[Any, Any, Outcome]]

@@ -9,7 +9,7 @@ docs/recipes.md               one line for each recipe
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,18 +22,25 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 OVERVIEW = FOLDER.parent / "docs" / "recipes.md"
 
 
-def write_results(recipe: Recipe, runs: Sequence[tuple[Outcome, float]]) -> None:
+def write_results(recipe: Recipe, runs: Mapping[int, tuple[Outcome, float]]) -> None:
+    """`runs` has the outcome of each seed, and its seconds."""
     folder = FOLDER / recipe.name
-    rows = [{"seed": seed, "seconds": seconds, **asdict(outcome)} for seed, (outcome, seconds) in enumerate(runs)]
+    rows = [{"seed": seed, "seconds": seconds, **asdict(outcome)} for seed, (outcome, seconds) in runs.items()]
     found = {"config": recipe.config.model_dump(mode="json"), "runs": rows}
     write_text(folder / RESULTS, json.dumps(found, indent=1) + "\n")
-    draw([outcome for outcome, _ in runs], folder / PLOT)
+    draw({seed: outcome for seed, (outcome, _) in runs.items()}, folder / PLOT)
+    write_readme(recipe.name)
+    write_overview()
+
+
+def write_readme(name: str) -> None:
+    """What stands in it between the two marks."""
+    folder = FOLDER / name
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     write_text(readme, f"{before}{BEGIN}\n{table(folder / RESULTS)}\n![The curve of every seed]({PLOT})\n{END}{after}")
-    write_overview()
 
 
 def table(results: Path) -> str:
@@ -50,10 +57,15 @@ def table(results: Path) -> str:
             f"| {gain.mean:+.3g} ({gain.low:+.3g} to {gain.high:+.3g}) |"
         )
     lines += [""] if runs[0]["facts"] else []
-    lines += [f"{name}: {', '.join(str(run['facts'][name]) for run in runs)}  " for name in runs[0]["facts"]]
+    lines += [f"{name}: {', '.join(_short(run['facts'][name]) for run in runs)}  " for name in runs[0]["facts"]]
     seconds = sum(run["seconds"] for run in runs) / len(runs)
     model = found["config"]["model"]
-    return "\n".join([*lines, "", f"`{model}`, {len(runs)} seeds, {seconds:.0f} s each."]) + "\n"
+    seeds = ", ".join(str(run["seed"]) for run in runs)
+    return "\n".join([*lines, "", f"`{model}`, seeds {seeds}, {seconds:.0f} s each."]) + "\n"
+
+
+def _short(fact: object) -> str:
+    return f"{fact:.3g}" if isinstance(fact, float) else str(fact)
 
 
 def write_overview() -> None:
@@ -65,7 +77,7 @@ def write_overview() -> None:
     write_text(OVERVIEW, "\n".join(parts).rstrip() + "\n")
 
 
-def draw(outcomes: Sequence[Outcome], file: Path) -> None:
+def draw(outcomes: Mapping[int, Outcome], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
@@ -73,12 +85,13 @@ def draw(outcomes: Sequence[Outcome], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
-    for seed, outcome in enumerate(outcomes):
+    for seed, outcome in outcomes.items():
         axes.plot(*zip(*outcome.curve.points, strict=True), label=f"seed {seed}", linewidth=1.2)
-    axes.set_xlabel(outcomes[0].curve.x)
-    if outcomes[0].curve.log_x:
+    first = next(iter(outcomes.values())).curve
+    axes.set_xlabel(first.x)
+    if first.log_x:
         axes.set_xscale("log")
-    axes.set_ylabel(outcomes[0].curve.name)
+    axes.set_ylabel(first.name)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, metadata={"Date": None})

@@ -53,6 +53,7 @@ async def train_each(
             shown,
             run,
             evaluators=[HeldOutNll(held_out)],
+            sinks=setting.sinks(run),
             display=setting.display,
         )
         losses = [row["test/nll"] for row in read_metrics(run) if "test/nll" in row]

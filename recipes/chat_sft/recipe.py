@@ -35,6 +35,7 @@ async def run(config: Config, setting: Setting) -> Outcome:
             right_answers(setting, held_out, config.max_tokens),
             HeldOutNll([example(setting, task) for task in held_out]),
         ],
+        sinks=setting.sinks(run),
         display=setting.display,
     )
     return Outcome(

@@ -1,6 +1,6 @@
 """Direct preference optimisation on pairs of the model's own answers (DPO).
 
-The model answers each question several times. Where a right and a wrong answer are among them, they are a pair, and DPO
+The model answers each question several times. A right answer and a wrong one to the same question are a pair, and DPO
 makes the one likelier at the expense of the other.
 """
 
@@ -45,6 +45,7 @@ async def run(config: Config, setting: Setting) -> Outcome:
         pairs,
         run,
         evaluators=[right_answers(setting, held_out, config.max_tokens), Lead(unseen)],
+        sinks=setting.sinks(run),
         display=setting.display,
     )
     return Outcome(
@@ -60,7 +61,7 @@ async def run(config: Config, setting: Setting) -> Outcome:
 
 
 async def own_pairs(config: Config, setting: Setting, policy: Policy, tasks: Sequence[Task]) -> list[Pair]:
-    """One pair for each question that was answered rightly and wrongly: the right answer and the first wrong one."""
+    """Of each question that was answered rightly and wrongly: the right answer with every wrong one."""
     stop = setting.renderer.get_stop_sequences()
 
     async def of(number: int, task: Task) -> list[Pair]:
@@ -68,8 +69,8 @@ async def own_pairs(config: Config, setting: Setting, policy: Policy, tasks: Seq
         observation = Observation(tinker.ModelInput.from_ints(list(asked)), stop)
         given = await policy.answers(observation, config.attempts, sample_seed(config.seed, "pairs", number))
         right = answer(setting, task.question, task.gold)
-        wrong = [one.tokens for one in given if one.stop_reason == "stop" and tuple(one.tokens) != right]
-        return [pair(asked, right, wrong[0])] if wrong and len(wrong) < len(given) else []
+        answers = dict.fromkeys(tuple(one.tokens) for one in given if one.stop_reason == "stop")  # each once
+        return [pair(asked, right, wrong) for wrong in answers if wrong != right] if right in answers else []
 
     found = await asyncio.gather(*(of(number, task) for number, task in enumerate(tasks)))
     return [one for pairs in found for one in pairs]

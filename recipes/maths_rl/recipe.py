@@ -40,6 +40,7 @@ async def run(config: Config, setting: Setting) -> Outcome:
         run,
         evaluators=[held_out],
         decode=setting.tokenizer.decode,
+        sinks=setting.sinks(run),
         display=setting.display,
     )
     return Outcome(

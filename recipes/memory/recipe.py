@@ -1,9 +1,10 @@
 """How fast reward alone writes a fact into the weights: a secret number that no prompt tells.
 
-Every episode asks for the number and pays for how near the answer is. A policy gradient learns about a bit from an
-episode at the most, so the curve shows what that costs in practice ("LoRA Without Regret", 2025).
+Every episode asks for the number and pays for that number alone. A policy gradient learns about a bit from an episode
+at the most, so the curve shows what that costs in practice ("LoRA Without Regret", 2025).
 """
 
+import math
 from typing import Literal
 
 from pydantic import PositiveInt
@@ -18,7 +19,8 @@ class Config(RecipeConfig):
     shown: Shown
     grpo: grpo.GrpoConfig
     below: PositiveInt = 100
-    reward: Literal["exact", "distance"] = "distance"
+    reward: Literal["exact", "distance"] = "exact"
+    """`distance` pays for near answers too, and a run may settle beside the secret, which pays almost as much."""
     steps: PositiveInt = 30
     episodes_per_step: PositiveInt = 64
 
@@ -33,8 +35,11 @@ async def run(config: Config, setting: Setting) -> Outcome:
     )
     # There is one question: what is measured is how often it is answered right, in answers of their own.
     told = await reinforce(config.grpo, config, asked, held_out_episodes(ask, setting, 100), setting, shown)
+    curve = told.curve("correct", "answers that are the secret")
+    known = next((int(step + 1) * config.episodes_per_step for step, share in curve.points if share >= 0.5), None)
     return Outcome(
         [Measure("answers that are the secret", *told.before_and_after("correct"))],
-        told.curve("correct", "answers that are the secret"),
+        curve,
         str(told.last.sampler_path),
+        {"bits": round(math.log2(config.below), 1), "episodes until every second answer was the secret": known},
     )

@@ -38,6 +38,7 @@ async def run(config: Config, setting: Setting) -> Outcome:
         run,
         stop_condition=setting.renderer.get_stop_sequences(),
         evaluators=[right_answers(setting, held_out, config.distillation.max_tokens)],
+        sinks=setting.sinks(run),
         display=setting.display,
     )
     return Outcome(

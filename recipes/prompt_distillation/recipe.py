@@ -1,6 +1,7 @@
-"""Prompt distillation: a system prompt goes into the weights, and need not be sent any more.
+"""Prompt distillation: what a long prompt says about telling languages apart goes into the weights.
 
-The model itself is the teacher: it answers with the prompt. The student learns its answers without the prompt.
+The teacher has the prompt and says which language a sentence is in. The student learns its answers without the prompt,
+and then answers for the price of the sentence alone.
 """
 
 from pydantic import PositiveInt
@@ -8,36 +9,52 @@ from pydantic import PositiveInt
 from hone.algorithms import sft
 from hone.algorithms.distill.lessons import ONLY, Lesson
 from hone.algorithms.distill.prompt import answer_lessons, student_datums
-from hone.algorithms.graders.grade import Task
-from recipes.questions import draw, prompt, right_answers
+from recipes.prompt_distillation.languages import sentences
+from recipes.questions import example, prompt, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
 from recipes.runs import before_and_after, curve, named
 
 
 class Config(RecipeConfig):
+    system: str
+    """The prompt: the codes there are, and how to choose between them."""
+    teacher: sft.SftConfig | None
+    """Makes the teacher, by examples with the prompt. `null` for a model that knows languages: it is the teacher."""
+    shown: PositiveInt = 700
+    """Sentences for making the teacher."""
     sft: sft.SftConfig
-    system: str = 'Start every answer with "Answer:"'
-    """What the teacher is told."""
-    told: str = "Answer: {}"
-    """The right answer as the prompt wants it, to measure by."""
-    family: str = "sum_two_digit"
-    questions: PositiveInt = 500
-    held_out: PositiveInt = 200
-    max_tokens: PositiveInt = 16
+    texts: PositiveInt = 1400
+    """Other sentences, which the teacher answers for the student."""
+    held_out: PositiveInt = 280
+    max_tokens: PositiveInt = 4
 
 
 async def run(config: Config, setting: Setting) -> Outcome:
-    teacher = await setting.service.create_sampling_client(base_model=config.model)
-    lessons = [
+    drawn = sentences("train", config.shown + config.texts, config.seed)
+    held_out = sentences("held_out", config.held_out, config.seed)
+    prompted = right_answers(setting, held_out, config.max_tokens, config.system)
+    base = teacher = await setting.service.create_sampling_client(base_model=config.model)
+    if config.teacher is not None:
+        lessons = [example(setting, task, config.system) for task in drawn[: config.shown]]
+        run = setting.out / "teacher"
+        made = await sft.train(
+            named(config.teacher, config),
+            setting.service,
+            lessons,
+            run,
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
+        teacher = await setting.service.create_sampling_client(model_path=made.sampler_path)
+
+    questions = [
         Lesson(prompt(setting, task.question), teacher_prompt=prompt(setting, task.question, config.system))
-        for task in draw(config.family, "train", config.questions, config.seed)
+        for task in drawn[config.shown :]
     ]
     stop = setting.renderer.get_stop_sequences()
-    answered = await answer_lessons(lessons, {ONLY: teacher}, stop=stop, max_tokens=config.max_tokens, seed=config.seed)
-    held_out = [
-        Task(task.question, config.told.format(task.gold))
-        for task in draw(config.family, "held_out", config.held_out, config.seed)
-    ]
+    answered = await answer_lessons(
+        questions, {ONLY: teacher}, stop=stop, max_tokens=config.max_tokens, temperature=0.0, seed=config.seed
+    )
     run = setting.out / "run"
     last = await sft.train(
         named(config.sft, config),
@@ -45,10 +62,15 @@ async def run(config: Config, setting: Setting) -> Outcome:
         student_datums(answered.lessons),
         run,
         evaluators=[right_answers(setting, held_out, config.max_tokens)],
+        sinks=setting.sinks(run),
         display=setting.display,
     )
     return Outcome(
-        [Measure("right answers in the form of the prompt, without it", *before_and_after(run, "env/all/correct"))],
+        [Measure("languages told rightly without the prompt", *before_and_after(run, "env/all/correct"))],
         curve(run, "train_mean_nll", "training loss, nats a token"),
         str(last.sampler_path),
+        {
+            "told rightly with the prompt by the teacher": (await prompted(teacher))["env/all/correct"],
+            "told rightly with the prompt by the model as it is": (await prompted(base))["env/all/correct"],
+        },
     )

@@ -63,6 +63,7 @@ async def run(config: Config, setting: Setting) -> Outcome:
         head,
         setting.out,
         stop=setting.renderer.get_stop_sequences(),
+        sinks=setting.sinks,
         display=setting.display,
     )
 

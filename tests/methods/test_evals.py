@@ -74,6 +74,9 @@ def test_training_shows_and_the_comparison_is_sure_of_it(
     assert before.score.items == 6, "items with the same first number are one cluster"
     assert before.pass_at[1] == pytest.approx(before.score.mean)
     assert before.pass_at[1] < before.pass_at[4]
+    four = before.pass_at_intervals[4]
+    assert (four.mean, four.items) == (before.pass_at[4], 6)
+    assert 0 <= four.low <= four.mean <= four.high <= 1
     comparison = compare_results(tmp_path / "before", tmp_path / "after")
     assert comparison.difference.low > 0
     assert comparison.p_value == 2 / 2**6, "better in all clusters, of which there are six"
@@ -104,6 +107,25 @@ def test_answers_of_other_settings_are_not_mixed(
         evaluate(base, renderer, tmp_path, answers=1, temperature=0.5)
     with pytest.raises(UserError, match=r"other settings \(differing: model\)"):
         evaluate(base, renderer, tmp_path, answers=1, model="tinker://another")
+
+
+def test_answers_to_other_questions_are_not_taken_for_these(
+    base: tinker.SamplingClient, renderer: Renderer, tmp_path: Path
+) -> None:
+    def sums(gold: str, asked: str = "3 + 4", more: tuple[str, ...] = ()) -> Benchmark:
+        items = [Item("sum", question(f"What is {asked}?"), Task(asked, gold))]
+        return Benchmark("sums", items + [Item(one, question(one), Task(one)) for one in more], Numeric(), 8)
+
+    evaluate(base, renderer, tmp_path / "a", sums("7"), answers=1)
+    assert evaluate(base, renderer, tmp_path / "a", sums("7", more=("5 + 1?",)), answers=1).items == 2, (
+        "new ones may come"
+    )
+    for changed in (sums("8"), sums("7", "4 + 3")):
+        with pytest.raises(UserError, match=r"1 of 1 differ, the first is 'sum'; give a new directory"):
+            evaluate(base, renderer, tmp_path / "a", changed, answers=1)
+    evaluate(base, renderer, tmp_path / "b", sums("8"), answers=1)
+    with pytest.raises(UserError, match="asked different questions under the same names, the first is 'sum'"):
+        compare_results(tmp_path / "a", tmp_path / "b")
 
 
 @dataclass
@@ -141,6 +163,24 @@ def test_items_of_two_benchmarks_are_not_compared(
         compare_results(tmp_path / "one", tmp_path / "none")
     bounds = json.loads((tmp_path / "one" / "summary.json").read_text())["score"]
     assert (bounds["low"], bounds["high"]) == (None, None), "one item bounds nothing, and JSON has no infinity"
+
+
+def test_measures_beside_the_score_count_failures_too(
+    base: tinker.SamplingClient, renderer: Renderer, tmp_path: Path
+) -> None:
+    """Two instructions in each item: the one that fails has both missed."""
+
+    async def half(task: Task, answer: str) -> Grade:
+        if task.gold == "none":
+            raise GradingError("no verdict")
+        return Grade(0.0, {"followed": 1})
+
+    items = [Item(gold, question("What is 3 + 4?"), Task("?", gold)) for gold in ("a", "b", "none")]
+    each = {"instructions": lambda task, details: [1.0, 0.0] if details.get("followed") else [0.0, 0.0]}
+    summary = evaluate(base, renderer, tmp_path, Benchmark("two", items, half, 8, each), answers=1)
+    found = summary.measures["instructions"]
+    assert (found.mean, found.items) == (pytest.approx(2 / 6), 3)
+    assert json.loads((tmp_path / "summary.json").read_text())["measures"]["instructions"]["items"] == 3
 
 
 class Picky:

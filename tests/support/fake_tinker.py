@@ -124,6 +124,7 @@ class FakeService:
 
     def __post_init__(self) -> None:
         self._saved: dict[str, _Saved] = {}
+        self.lifetimes: dict[str, int | None] = {}
         self._sampled: dict[str, _Sampled] = {}
         self._models: dict[str, TinyModel] = {}
         self._numbers = itertools.count()
@@ -170,6 +171,9 @@ class FakeService:
         assert base_model is not None
         return _done(self.sampler(adapter, base_model, record_stability_info))
 
+    def create_rest_client(self) -> FakeRestClient:
+        return FakeRestClient(self)
+
     def sampler(self, adapter: Adapter | None, base_model: str, recording: bool) -> FakeSamplingClient:
         name = f"fake:sample:{next(self._numbers)}"
         return FakeSamplingClient(self, name, self.model(base_model), adapter, recording)
@@ -212,6 +216,18 @@ class FakeService:
         client = FakeTrainingClient(self, f"fake:train:{next(self._numbers)}", base_model, adapter)
         self.note(Request("create", client.model_id, 0, {"base_model": base_model}))
         return client
+
+
+@dataclass
+class FakeRestClient:
+    """Stands where a `tinker.RestClient` is expected."""
+
+    service: FakeService
+
+    async def set_checkpoint_ttl_from_tinker_path_async(self, tinker_path: str, ttl_seconds: int | None) -> None:
+        if tinker_path not in self.service.lifetimes:
+            raise Refused(f"{tinker_path} is no checkpoint")
+        self.service.lifetimes[tinker_path] = ttl_seconds
 
 
 @dataclass
@@ -351,6 +367,7 @@ class FakeTrainingClient:
                 raise Refused(f"a lifetime of {ttl} s is not between an hour and ten years")
             path = f"tinker://{self.model_id}/{kind}/{name}"
             self.service.save(path, self.adapter, self.base_model, kind, overwrite)
+            self.service.lifetimes[path] = ttl
             if kind == "weights":
                 return tinker.types.SaveWeightsResponse(path=path)
             return tinker.types.SaveWeightsForSamplerResponse(path=path)

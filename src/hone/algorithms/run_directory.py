@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from hone.algorithms.config import Config
 from hone.errors import UserError
+from hone.storage import jsonl
 from hone.storage.atomic import write_text
 
 CONFIG, METRICS, CHECKPOINTS = "config.json", "metrics.jsonl", "checkpoints.jsonl"
@@ -71,12 +72,8 @@ class RunDirectory:
         else:
             write_text(config_file, json.dumps(wanted, indent=2) + "\n")
         for file in (path / METRICS, path / CHECKPOINTS):
-            _mend(file)
-        self.checkpoints = [
-            Checkpoint(row["name"], row["batch"], row["state_path"], row.get("sampler_path"), row.get("final", False))
-            for row in _rows(path / CHECKPOINTS)
-            if "state_path" in row and "batch" in row
-        ]
+            jsonl.drop_cut_line(file)
+        self.checkpoints = read_checkpoints(path)
         if not self.finished:
             self._keep_metrics_before(self.first_step)
 
@@ -98,12 +95,12 @@ class RunDirectory:
 
     def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
         row = {"step": step, **{key: _plain(value) for key, value in metrics.items()}}
-        _append(self.path / METRICS, row)
+        jsonl.append(self.path / METRICS, row)
         for sink in self._sinks:
             sink.log(step, metrics)
 
     def record(self, checkpoint: Checkpoint) -> None:
-        _append(self.path / CHECKPOINTS, checkpoint.as_json())
+        jsonl.append(self.path / CHECKPOINTS, checkpoint.as_json())
         self.checkpoints.append(checkpoint)
 
     def close(self) -> None:
@@ -115,12 +112,21 @@ class RunDirectory:
         rows = self.metrics()
         kept = [row for row in rows if row["step"] < step]
         if len(kept) != len(rows):
-            write_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in kept))
+            jsonl.write(self.path / METRICS, kept)
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The steps of a run, in their order."""
-    return list(_rows(run_dir / METRICS))
+    return _rows(run_dir / METRICS)
+
+
+def read_checkpoints(run_dir: Path) -> list[Checkpoint]:
+    """What a run saved, in order of steps."""
+    return [
+        Checkpoint(row["name"], row["batch"], row["state_path"], row.get("sampler_path"), row.get("final", False))
+        for row in _rows(run_dir / CHECKPOINTS)
+        if "state_path" in row and "batch" in row
+    ]
 
 
 @contextmanager
@@ -132,27 +138,11 @@ def open_run(path: Path, config: Config, sinks: Sequence[MetricSink] = ()) -> It
         run.close()
 
 
-def _mend(path: Path) -> None:
-    """Drop a last line that a crash cut off."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text(path, whole)
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number} is not JSON ({error.msg}); mend the line or delete the run") from None
-
-
-def _append(path: Path, row: Mapping[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        return jsonl.read(path)
+    except jsonl.LineError as error:
+        raise UserError(f"{error}; mend the line or delete the run") from None
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ A row may repeat steps after a resume: W&B and trackio ignore steps below their 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,8 +85,9 @@ def open_sinks(names: str, run_dir: Path, project: str, config: Mapping[str, Any
 
 
 def _identity(run_dir: Path) -> str:
-    """The same for a run that goes on."""
-    return run_dir.resolve().name
+    """The same for a run that goes on, and another one's for a directory of the same name elsewhere."""
+    path = run_dir.resolve()
+    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _module(name: str, extra: str) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hone.cli.main import EXIT_FAILED
+from hone.cli.exit_codes import EXIT_FAILED
 from hone.errors import UserError
 
 if TYPE_CHECKING:

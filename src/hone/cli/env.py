@@ -6,13 +6,11 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from hone.cli.exit_codes import EXIT_DONE, EXIT_FAILED
 from hone.errors import UserError
 
 if TYPE_CHECKING:
     from hone.algorithms.messages import Message, ToolCall
-
-EXIT_FAILED = 1
-EXIT_OK = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,11 +40,11 @@ def _list(args: argparse.Namespace) -> int:
 
     if args.json:
         print(json.dumps({name: env.summary for name, env in ENVIRONMENTS.items()}, indent=2))
-        return EXIT_OK
+        return EXIT_DONE
     width = max(map(len, ENVIRONMENTS))
     for name, env in ENVIRONMENTS.items():
         print(f"{name:<{width}}  {env.summary}")
-    return EXIT_OK
+    return EXIT_DONE
 
 
 async def _play(args: argparse.Namespace) -> int:
@@ -77,7 +75,7 @@ async def _play(args: argparse.Namespace) -> int:
             print(f"[end] reward {total:g}  {facts}".rstrip())
             for key, value in step.logs.items():
                 print(f"      {key}: {value}")
-            return EXIT_OK
+            return EXIT_DONE
         if step.reward:
             print(f"[reward] {step.reward:g}")
 
@@ -105,7 +103,7 @@ async def _check(args: argparse.Namespace) -> int:
         )
         for problem in found.problems:
             print(f"  {problem}")
-    return EXIT_OK if passed else EXIT_FAILED
+    return EXIT_DONE if passed else EXIT_FAILED
 
 
 def _known(names: list[str], all_names: list[str]) -> None:

@@ -6,18 +6,15 @@ Only the chosen command is imported, so `hone --help` answers at once. A command
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from hone import __version__
+from hone.cli.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR
 from hone.errors import HoneError, UserError
-
-EXIT_FAILED = 1
-EXIT_USER_ERROR = 2
-"""The same code that argparse uses for a wrong option."""
-EXIT_INTERRUPTED = 130
 
 
 class CommandModule(Protocol):
@@ -35,6 +32,15 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "demo": Command("hone.cli.demo", "train on this machine in a few minutes: SFT, RL, four adapters at once"),
     "serve": Command("hone.cli.serve", "start the service that the tinker SDK talks to"),
+    "init": Command("hone.cli.init", "make a project: an experiment that runs, its data, a plugin"),
+    "check": Command("hone.cli.check", "find what is wrong with an experiment, and what it will take"),
+    "run": Command("hone.cli.run", "run an experiment from its file to its conclusion"),
+    "experiments": Command("hone.cli.experiments", "list, show, compare and conclude experiments"),
+    "diff": Command("hone.cli.diff", "show what differs between two runs"),
+    "history": Command("hone.cli.history", "sum up past experiments, to decide on the next"),
+    "mcp": Command("hone.cli.mcp", "offer experiments to coding agents, as an MCP server"),
+    "explain": Command("hone.cli.explain", "say what can be written in an experiment file, and what it means"),
+    "schema": Command("hone.cli.schema", "print the JSON Schema of the experiment file, for editors"),
     "checkpoint": Command("hone.cli.checkpoint", "take in adapters of other tools, rewrite exports for plain PEFT"),
     "env": Command("hone.cli.env", "list, play and check the environments for reinforcement learning"),
     "key": Command("hone.cli.key", "say who may use the server: create, list and revoke API keys"),
@@ -55,11 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen is None:
         _overview().print_help()
         return EXIT_USER_ERROR
-    parser = argparse.ArgumentParser(prog=f"hone {chosen}", description=_sentence(COMMANDS[chosen].summary))
     try:
-        module = cast(CommandModule, importlib.import_module(COMMANDS[chosen].module))
-        module.add_arguments(parser)
-        return module.run(parser.parse_args(arguments[1:]))
+        code = command_module(chosen).run(command_parser(chosen).parse_args(arguments[1:]))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads has read enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again as it ends
+        return EXIT_DONE
     except UserError as error:
         print(f"hone {chosen}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -69,6 +77,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"hone {chosen}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def command_module(name: str) -> CommandModule:
+    return cast(CommandModule, importlib.import_module(COMMANDS[name].module))
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """What reads the words after `hone NAME`."""
+    parser = argparse.ArgumentParser(prog=f"hone {name}", description=_sentence(COMMANDS[name].summary))
+    command_module(name).add_arguments(parser)
+    return parser
 
 
 def _overview() -> argparse.ArgumentParser:

@@ -28,7 +28,8 @@ def main() -> int:
     import torch
 
     from hone.engine.backends.choose import choose_backend
-    from hone.engine.loop import EngineLoop, Limits
+    from hone.engine.limits import Limits
+    from hone.engine.loop import EngineLoop
     from hone.engine.models.load import load_models
 
     connection, sending = socket.socket(fileno=int(sys.argv[1])), threading.Lock()

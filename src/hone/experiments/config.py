@@ -6,7 +6,7 @@ Where a value is `{kind, params}`, `kinds` has what may stand there, and checks 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -17,6 +17,9 @@ Goal = Literal["max", "min"]
 
 class Spec(Config):
     """One plugin and what it is told."""
+
+    registry: ClassVar[str | None] = None
+    """The registry that it is from; without it the one that the field is called after: `source`, `transforms`."""
 
     kind: str
     """Its name in the registry."""
@@ -34,8 +37,11 @@ class ModelConfig(Config):
     lora_rank: PositiveInt = 32
     """Size of the adapter; more learns more and costs more memory."""
     train_attn: bool = True
+    """Adapt the attention layers."""
     train_mlp: bool = True
+    """Adapt the feed-forward layers."""
     train_unembed: bool = True
+    """Adapt the output layer."""
     init_from_checkpoint: str | None = None
     """Weights to begin with, with a fresh optimizer: `tinker://...`, or `EXPERIMENT/ARM` of an earlier experiment
     (`EXPERIMENT` alone: its best arm)."""
@@ -80,19 +86,24 @@ class MixturePart(Config):
     """One of several sources."""
 
     source: Spec
+    """Where its rows come from."""
     transforms: list[Spec] = []
+    """What happens to its rows before they are mixed."""
     weight: PositiveFloat = 1.0
     """Its share of the rows drawn, among the weights of all parts."""
     name: str | None = None
+    """For messages and the report; without it the source's kind."""
 
 
 class DataConfig(Config):
     """Where rows come from and what happens to them, in this order: read, transform, split, shuffle, limit."""
 
     source: Spec | None = None
+    """Where the rows come from: `hone explain source`."""
     mixture: list[MixturePart] = []
     """In place of `source`: several sources with weights."""
     transforms: list[Spec] = []
+    """What happens to every row, in this order: `hone explain transform`."""
     split: SplitConfig | None = None
     """Without it, and without validation data of its own, a tenth of the rows is kept for validation."""
     shuffle: bool = True
@@ -112,12 +123,15 @@ class DataConfig(Config):
 class AlgorithmSpec(Spec):
     """The method, and its parameters: `hone explain algorithm <kind>`."""
 
+    registry = "algorithm"
+
     kind: str = "sft"
 
 
 class BackendSpec(Spec):
     """The service to train on."""
 
+    registry = "backend"
     kind: str = "tinker"
 
 
@@ -137,7 +151,9 @@ class ValidationConfig(Config):
     samples: PositiveInt = 1
     """Answers to each task; `pass@k` needs k or more."""
     max_tokens: PositiveInt = 256
+    """Longest answer; a longer one is cut off, and usually wrong."""
     temperature: NonNegativeFloat = 1.0
+    """0 asks for the likeliest answer; 1 draws answers as training does."""
 
 
 class HalvingConfig(Config):
@@ -157,13 +173,16 @@ class StopConfig(Config):
     min_delta: NonNegativeFloat = 0.0
     """An improvement is at least this much."""
     halving: HalvingConfig | None = None
+    """Stops the worse arms at fixed steps, so that the better ones get the time."""
 
 
 class StageConfig(Config):
     """One of the data sets that are learned one after another."""
 
     name: str
+    """Unique among the stages; the forgetting matrix shows it."""
     data: DataConfig
+    """What is learned in this stage."""
     replay: float = Field(default=0.0, ge=0, lt=1)
     """The share of this stage's training rows that is drawn from the stages before it."""
     benchmark: str | None = None
@@ -174,6 +193,7 @@ class ContinualConfig(Config):
     """Data sets learned in order by one adapter; each is measured after every stage."""
 
     stages: list[StageConfig] = Field(min_length=2)
+    """In the order in which they are learned."""
 
 
 class RunConfig(Config):
@@ -184,13 +204,19 @@ class RunConfig(Config):
     seed: int = 0
     """Draws first weights, data order and every sample. Repeats count on from it."""
     tags: list[str] = []
+    """Words to find it by."""
     model: ModelConfig = ModelConfig()
+    """The adapter to train, and its base model."""
     data: DataConfig | None = None
     """Needed, unless `continual` gives each stage its own."""
     algorithm: AlgorithmSpec = AlgorithmSpec()
+    """How it learns: `hone explain algorithm`."""
     backend: BackendSpec = BackendSpec()
+    """Where it is trained: `hone explain backend`. Without more, a server of its own on this machine."""
     validation: ValidationConfig = ValidationConfig()
+    """How it is measured while it trains."""
     stop: StopConfig = StopConfig()
+    """When it ends early."""
 
 
 class MatrixConfig(Config):
@@ -204,6 +230,7 @@ class MatrixConfig(Config):
     """`grid`: every combination. `zip`: the first values together, then the second ones. `random`: `samples` of the
     grid, drawn without repetition."""
     samples: PositiveInt | None = None
+    """How many combinations `mode: random` draws."""
     seed: int = 0
     """Of the random draw."""
     where: list[str] = []
@@ -222,6 +249,7 @@ class RepeatsConfig(Config):
     """Every arm several times, with seeds of its own: what one run shows may be luck."""
 
     n: PositiveInt = 1
+    """How often. Three and more give intervals that mean something."""
     base_seed: int | None = None
     """The first seed; without it each arm's own."""
 
@@ -230,7 +258,9 @@ class SelectionConfig(Config):
     """How the best arm is found: by the mean over its repeats, on validation rows only."""
 
     metric: str
+    """One of the validation metrics."""
     goal: Goal = "max"
+    """Which direction is better."""
     split: Literal["validation"] = "validation"
     """The test set takes no part in choosing; there is nothing else to write here."""
 
@@ -239,6 +269,7 @@ class HypothesisConfig(Config):
     """A claim that the evidence can support or refute."""
 
     statement: str
+    """In words; the report begins with it."""
     better: dict[str, Any] | str | None = None
     """The arms that the claim favours: dotted paths with their values, or a pattern of arm names."""
     than: dict[str, Any] | str | None = None
@@ -251,11 +282,13 @@ class BudgetConfig(Config):
     """What the experiment may use. No arm begins that would exceed it, and one that does is stopped."""
 
     tokens: PositiveInt | None = None
+    """Of training, prefill and sampling together."""
     cost: PositiveFloat | None = None
     """In US dollars, by the backend's prices."""
     wall_time: PositiveFloat | None = None
     """In seconds."""
     arms: PositiveInt | None = None
+    """Arms begun, repeats counted."""
 
 
 class OverlapConfig(Config):
@@ -276,6 +309,7 @@ class BenchmarkConfig(Config):
     """A sealed test set. It is opened after training, for the chosen arm and the baseline, and each opening counts."""
 
     name: str
+    """Unique in the experiment."""
     path: str | None = None
     """A JSONL file of tasks, or a directory of Harbor tasks."""
     source: Spec | None = None
@@ -283,10 +317,15 @@ class BenchmarkConfig(Config):
     verifier: Spec | None = None
     """Grades answers to tasks that name none of their own."""
     metrics: list[Spec | str] = ["mean_reward"]
+    """What is reported."""
     samples: PositiveInt = 1
+    """Answers to each task."""
     max_tokens: PositiveInt = 512
+    """Longest answer."""
     temperature: NonNegativeFloat = 1.0
+    """0 asks for the likeliest answer."""
     limit: PositiveInt | None = None
+    """Tasks asked, at most; always the same."""
     baseline: bool = True
     """Also asks the model as it was before training."""
     inference: list[Spec] = []
@@ -294,6 +333,7 @@ class BenchmarkConfig(Config):
     openings: PositiveInt = 1
     """How often the chosen arm may be tested in this experiment's life. More looks make a lucky result likelier."""
     overlap: OverlapConfig = OverlapConfig()
+    """When a training row counts as a leak of a task."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> BenchmarkConfig:
@@ -306,6 +346,7 @@ class ReportConfig(Config):
     """The page that shows the experiment."""
 
     html: bool = True
+    """Write `report.html` into the experiment's directory."""
     samples: NonNegativeInt = 6
     """Answers shown, before and after training."""
 
@@ -314,11 +355,15 @@ class ExperimentConfig(Config):
     """A whole experiment."""
 
     version: Literal[1] = 1
+    """Of this format."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    """Letters, digits, `.`, `_` and `-`. Names the results' directory."""
     description: str = ""
+    """For people."""
     hypothesis: HypothesisConfig | str | None = None
     """What is claimed. A sentence such as `DPO beats SFT` is understood where both words name arms."""
     tags: list[str] = []
+    """Words to find it by."""
     plugins: list[str] = []
     """Python modules or files whose plugins the file uses."""
     output_dir: str = "runs"
@@ -328,20 +373,27 @@ class ExperimentConfig(Config):
     defaults: dict[str, Any] = {}
     """Values of a run that every arm has unless it says otherwise."""
     run: RunConfig | None = None
+    """A single arm. Exactly one of `run`, `runs` and `matrix` is given."""
     runs: list[RunConfig] | None = Field(default=None, min_length=1)
+    """Several arms, each written out."""
     matrix: MatrixConfig | None = None
+    """Arms for all combinations of some values."""
     continual: ContinualConfig | None = None
     """With `run` only."""
     repeats: RepeatsConfig = RepeatsConfig()
+    """How often each arm is trained, with other seeds."""
     selection: SelectionConfig | None = None
     """Without it the first validation metric, in the direction that is better."""
     budget: BudgetConfig = BudgetConfig()
+    """What may be used at most."""
     concurrency: PositiveInt = 4
     """Arms that train at once."""
     benchmarks: list[BenchmarkConfig] = []
+    """Sealed test sets, opened once an arm is chosen."""
     stores: list[Spec] = []
     """Other places that want the results, beside the run directory."""
     report: ReportConfig = ReportConfig()
+    """What the report shows."""
 
     @model_validator(mode="after")
     def _one_form(self) -> ExperimentConfig:

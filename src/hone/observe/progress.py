@@ -77,6 +77,19 @@ class PlainDisplay:
         yield advance
 
 
+class NamedDisplay:
+    """For one of several pieces of work on a shared display: its bars have its name."""
+
+    def __init__(self, display: Display, name: str) -> None:
+        self._display, self._name = display, name
+
+    def say(self, text: str) -> None:
+        self._display.say(f"{self._name}: {text}")
+
+    def bar(self, label: str, total: int) -> AbstractContextManager[Advance]:
+        return self._display.bar(self._name, total)
+
+
 class SilentDisplay:
     """Shows nothing: for programs that call a method as a function."""
 

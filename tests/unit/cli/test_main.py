@@ -79,3 +79,12 @@ def test_a_users_mistake_is_one_sentence_and_our_own_keeps_its_traceback(
     failure[0] = RuntimeError("a bug")
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["fail"])
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "hone.cli.main", "explain", "config"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()  # before anything was written
+    _, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (0, b"")

@@ -14,7 +14,8 @@ import transformers
 
 from hone.engine.batch import cut
 from hone.engine.contract import ForwardBackward
-from hone.engine.loop import EngineLoop, Limits
+from hone.engine.limits import Limits
+from hone.engine.loop import EngineLoop
 from hone.engine.lora.state import AdapterState, new_adapter
 from hone.engine.models.config import ModelConfig
 from hone.engine.models.decoder import Decoder

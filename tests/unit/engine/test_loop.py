@@ -15,7 +15,8 @@ import torch
 from hone.engine import contract as c
 from hone.engine import loop as loop_module
 from hone.engine import side_by_side, trainer
-from hone.engine.loop import EngineLoop, Limits
+from hone.engine.limits import Limits
+from hone.engine.loop import EngineLoop
 from hone.engine.models.load import LoadedModel
 from hone.engine.sampling.sampler import Sampler
 from hone.engine.wire import CANCEL, CLOSE

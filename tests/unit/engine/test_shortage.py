@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from hone.engine import contract as c
-from hone.engine import loop as loop_module
 from hone.engine import side_by_side
 from hone.engine.batch import Piece, cut
-from hone.engine.loop import Limits
+from hone.engine.checkpoints import read_adapter
+from hone.engine.limits import Limits
 from hone.engine.models.load import LoadedModel
 from hone.engine.shortage import halves, is_lack_of_memory
 from hone.engine.trainer import run_pieces
@@ -71,7 +71,7 @@ def test_a_pass_without_memory_is_done_in_halves(
     for one, other in zip(found.logprobs, wanted.logprobs, strict=True):
         np.testing.assert_array_equal(one, other)
     engine.ask(c.Snapshot("a", str(tmp_path / "found")))
-    one, other = (loop_module.read_adapter(tmp_path / name, _config(engine), True) for name in ("found", "wanted"))
+    one, other = (read_adapter(tmp_path / name, _config(engine), True) for name in ("found", "wanted"))
     assert one.gradient is not None
     assert other.gradient is not None
     torch.testing.assert_close(one.gradient, other.gradient, rtol=1e-4, atol=1e-5)

@@ -13,7 +13,7 @@ from torch import Tensor
 from hone.engine import side_by_side
 from hone.engine.batch import Piece, cut
 from hone.engine.contract import ForwardBackward, OptimStep
-from hone.engine.loop import Limits
+from hone.engine.limits import Limits
 from hone.engine.models.load import LoadedModel
 from hone.engine.side_by_side import LEAST_TOKENS, SideBySide, deal
 from hone.engine.trainer import PieceResult, run_pieces

@@ -1,11 +1,13 @@
 """Problems of recipes: drawn by name, known from the seed, and the held-out ones never trained on."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from hone.errors import UserError
+from recipes.prompt_distillation.languages import PARTS, sentences
 from recipes.questions import draw
 from recipes.runs import before_and_after, curve
 
@@ -18,6 +20,17 @@ def test_what_is_held_out_is_never_trained_on(kind: str) -> None:
     assert {task.question for task in trained}.isdisjoint(task.question for task in held_out)
     assert draw(kind, "train", 300, 0) == trained
     assert draw(kind, "train", 300, 1) != trained
+
+
+def test_held_out_sentences_have_subjects_and_objects_that_were_never_trained_on() -> None:
+    trained, held_out = sentences("train", 14 * 20, 0), sentences("held_out", 14 * 20, 0)
+    for told in (trained, held_out):
+        assert len({task.question for task in told}) == 14 * 20
+        assert Counter(task.gold for task in told) == {parts["code"]: 20 for parts in PARTS} | {"ot": 40}
+    kept = {part for parts in PARTS for kind in ("subjects", "objects") for part in parts["held_out"][kind]}
+    assert not [task for task in trained if any(part in task.question for part in kept)]
+    assert all(any(part in task.question for part in kept) for task in held_out)
+    assert sentences("train", 50, 0) == sentences("train", 50, 0) != sentences("train", 50, 1)
 
 
 def test_an_unknown_kind_of_problem_is_named() -> None:

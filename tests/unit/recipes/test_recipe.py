@@ -53,8 +53,8 @@ def test_the_table_gives_the_gain_over_seeds(tmp_path: Path, monkeypatch: pytest
     folder = tmp_path / "maths_rl"
     folder.mkdir()
     (folder / "README.md").write_text(f"Before.\n{results.BEGIN}\nold\n{results.END}\nAfter.\n")
-    runs = [
-        (
+    runs = {
+        seed: (
             Outcome(
                 [Measure("right", 0.5, after), Measure("nll", 2.0, 1.0, higher_is_better=False)],
                 Curve("reward", [(0.0, 0.1), (1.0, after)]),
@@ -63,8 +63,8 @@ def test_the_table_gives_the_gain_over_seeds(tmp_path: Path, monkeypatch: pytest
             ),
             30.0,
         )
-        for after in (0.6, 0.7, 0.8)
-    ]
+        for seed, after in ((4, 0.6), (5, 0.7), (6, 0.8))
+    }
     results.write_results(load_recipe("maths_rl"), runs)
     readme = (folder / "README.md").read_text()
     # Student's t with two degrees of freedom: 4.303 * 0.1 / sqrt(3) = 0.248
@@ -73,6 +73,7 @@ def test_the_table_gives_the_gain_over_seeds(tmp_path: Path, monkeypatch: pytest
     assert "\nbest: 0.6, 0.7, 0.8  \n" in readme
     assert readme.startswith("Before.\n")
     assert readme.endswith("\nAfter.\n")
+    assert "`hone/tiny`, seeds 4, 5, 6, 30 s each." in readme
     assert "old" not in readme
     assert "<svg" in (folder / "plot.svg").read_text()
     assert "maths_rl" in (tmp_path / "recipes.md").read_text()

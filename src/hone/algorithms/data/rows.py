@@ -10,14 +10,14 @@ The forms, one kind in a file:
 Other columns are kept, in `extra`. Blank lines do not count.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from hone.algorithms.messages import Message, MessageError, ToolSpec, read_messages, read_tools
 from hone.errors import UserError
+from hone.storage import jsonl
 
 RowT = TypeVar("RowT")
 ProblemKind = Literal["broken JSON", "not an object", "wrong columns", "mixed columns", "bad content", "too long"]
@@ -112,14 +112,12 @@ def _read(path: Path, forms: set[str], make: Callable[[int, Mapping[str, Any]], 
     problems: list[Problem] = []
     columns: tuple[int, frozenset[str]] | None = None
     form: str | None = None
-    for line, text in _lines(path):
+    for one in jsonl.lines(path):
+        line = one.number
         try:
-            value = json.loads(text)
-        except ValueError as error:
-            problems.append(Problem(path, line, "broken JSON", str(error)))
-            continue
-        if not isinstance(value, Mapping):
-            problems.append(Problem(path, line, "not an object", f"it is a JSON {type(value).__name__}"))
+            value = one.read()
+        except jsonl.LineError as error:
+            problems.append(Problem(path, line, error.kind, f"it {error.why}"))
             continue
         found = next((one for one in sorted(forms) if set(one.split("|")) <= set(value)), None)
         if found is None:
@@ -139,25 +137,6 @@ def _read(path: Path, forms: set[str], make: Callable[[int, Mapping[str, Any]], 
         except MessageError as error:
             problems.append(Problem(path, line, "bad content", str(error)))
     return Rows(path, rows, problems)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with something in them. A byte that is no UTF-8 is left for JSON to stumble over."""
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape") as lines:
-            for number, text in enumerate(lines, 1):
-                if text.strip():
-                    yield number, _checked_encoding(text)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _checked_encoding(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "\ufffd the line is not UTF-8"
-    return text
 
 
 def _conversation(line: int, value: Mapping[str, Any]) -> Conversation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import string
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from hone.algorithms.graders.grade import Task
 from hone.errors import UserError
+from hone.storage import jsonl
 
 SHOWN = 5
 """Rejected rows that an error names; the others are counted."""
@@ -62,24 +62,19 @@ def read_problems(
     `longest_question` is in characters. All columns are the task's facts.
     """
     tasks, rejected = [], []
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for line in jsonl.lines(path):
         try:
-            tasks.append(_task(line, question, gold, gold_after, longest_question))
+            tasks.append(_task(line.read(), question, gold, gold_after, longest_question))
+        except jsonl.LineError as problem:
+            rejected.append(RejectedRow(path, line.number, problem.why))
         except ValueError as problem:
-            rejected.append(RejectedRow(path, number, str(problem)))
+            rejected.append(RejectedRow(path, line.number, str(problem)))
     if not tasks and not rejected:
         raise UserError(f"{path} holds no rows")
     return Problems(tasks, rejected)
 
 
-def _task(line: bytes, question: str, gold: str, gold_after: str | None, longest: int | None) -> Task:
-    row = _row(line)
+def _task(row: dict[str, Any], question: str, gold: str, gold_after: str | None, longest: int | None) -> Task:
     asked, answer = _filled(question, row), _filled(gold, row)
     if not asked.strip():
         raise ValueError("has an empty question")
@@ -92,18 +87,6 @@ def _task(line: bytes, question: str, gold: str, gold_after: str | None, longest
     if gold and not answer.strip():
         raise ValueError("has an empty gold answer")
     return Task(asked, answer, row)
-
-
-def _row(line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"is a {type(row).__name__}, not an object")
-    return row
 
 
 def _filled(template: str, row: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ class ProblemEnv(Dialogue, Checkable):
     """Reward is `score + format_coef * (format - 1)`: the grader's score, less a little for an answer in a wrong form.
 
     An answer has the wrong form if it did not end or if `check_format` says so. The coefficient is that of
-    `tinker-cookbook`.
+    `tinker-cookbook`. The question is asked after the messages `before` it; a `prompt` is asked in place of both.
     """
 
     def __init__(
@@ -23,16 +23,18 @@ class ProblemEnv(Dialogue, Checkable):
         grader: Grader,
         *,
         before: Sequence[Message] = (),
+        prompt: Sequence[Message] = (),
         check_format: Callable[[str], bool] = bool,
         format_coef: float = 0.1,
         guess: Callable[[random.Random], str] = lambda rng: str(rng.randrange(1000)),
     ) -> None:
         super().__init__()
-        self.task, self._grader, self._before = task, grader, list(before)
+        self.task, self._grader = task, grader
+        self._opening = list(prompt) or [*before, asked(task.question)]
         self._check_format, self._format_coef, self._guess = check_format, format_coef, guess
 
     def opening(self) -> list[Message]:
-        return [*self._before, asked(self.task.question)]
+        return list(self._opening)
 
     async def respond(self, message: Message) -> Turn:
         text = text_of(message)

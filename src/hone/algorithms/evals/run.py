@@ -10,14 +10,21 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import tinker
 
 from hone.algorithms.evals.benchmark import Benchmark, Item
-from hone.algorithms.evals.statistics import Estimate, as_json, clustered_interval, pass_at_k
+from hone.algorithms.evals.statistics import (
+    Estimate,
+    as_json,
+    bootstrap_interval,
+    clustered_interval,
+    pass_at_k,
+    share_interval,
+)
 from hone.algorithms.graders.grade import GradingError
 from hone.algorithms.messages import text_of
 from hone.algorithms.renderers import Renderer
@@ -25,6 +32,7 @@ from hone.algorithms.rl.policy import Policy, sample_seed
 from hone.algorithms.types import Observation, SampledTokens
 from hone.errors import UserError
 from hone.observe.progress import Display, silent
+from hone.storage import jsonl
 from hone.storage.atomic import write_text
 
 RESULTS, SUMMARY, SETTINGS = "results.jsonl", "summary.json", "settings.json"
@@ -58,6 +66,8 @@ class Answer:
     failure: str | None = None
     """`cut_off`, `malformed`, `ungraded` or `error`; None if there was an answer that could be graded."""
     details: dict[str, Any] | None = None
+    asked: str = ""
+    """The item's fingerprint."""
 
     @property
     def unit(self) -> str:
@@ -76,6 +86,10 @@ class Summary:
     answers: int
     failures: dict[str, int]
     mean_tokens: float
+    measures: dict[str, Estimate] = field(default_factory=dict)
+    """What the benchmark measures beside the score, failures as 0."""
+    pass_at_intervals: dict[int, Estimate] = field(default_factory=dict)
+    """Of `pass_at`, by the bootstrap: most items are at 0 or 1, which is no normal distribution."""
 
 
 async def run_benchmark(
@@ -94,6 +108,7 @@ async def run_benchmark(
     out.mkdir(parents=True, exist_ok=True)
     _same_settings(out / SETTINGS, {"benchmark": benchmark.name, **asdict(settings)} | {"concurrency": None})
     answers = [answer for answer in read_answers(out) if answer.failure != "error"]
+    _same_items(out, benchmark, answers)
     done = {(answer.item, answer.number) for answer in answers}
     missing = [
         (item, number)
@@ -107,12 +122,11 @@ async def run_benchmark(
         settings.temperature,
         slots=asyncio.Semaphore(settings.concurrency),
     )
-    with display.bar(benchmark.name, len(missing)) as advance, (out / RESULTS).open("a", encoding="utf-8") as file:
+    with display.bar(benchmark.name, len(missing)) as advance:
 
         async def one(item: Item, number: int) -> Answer:
             answer = await _answer(benchmark, item, number, policy, renderer, settings)
-            file.write(json.dumps(asdict(answer)) + "\n")
-            file.flush()
+            jsonl.append(out / RESULTS, asdict(answer))
             advance(answer.failure or f"score {answer.score:.2f}")
             return answer
 
@@ -120,23 +134,35 @@ async def run_benchmark(
     # In the benchmark's order, whichever was answered first: sums of floats depend on theirs.
     place = {item.id: index for index, item in enumerate(benchmark.items)}
     wanted = [answer for answer in answers if answer.item in place]
-    summary = summarise(benchmark.name, sorted(wanted, key=lambda answer: (place[answer.item], answer.number)))
-    write_text(out / SUMMARY, json.dumps(as_json(summary), indent=2) + "\n")
-    return summary
+    wanted.sort(key=lambda answer: (place[answer.item], answer.number))
+    return write_summary(out, replace(summarise(benchmark.name, wanted), measures=_measures(benchmark, wanted)))
 
 
 def read_answers(out: Path) -> list[Answer]:
     """What is there of a run, the last of several answers of one number; a last line that a crash cut off is dropped
     from the file."""
-    path = out / RESULTS
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text(path, whole)
-    answers = [Answer(**json.loads(line)) for line in whole.splitlines()]
+    jsonl.drop_cut_line(out / RESULTS)
+    answers = [Answer(**row) for row in jsonl.read(out / RESULTS)]
     return list({(answer.item, answer.number): answer for answer in answers}.values())
+
+
+def _measures(benchmark: Benchmark, answers: Sequence[Answer]) -> dict[str, Estimate]:
+    tasks = {item.id: item.task for item in benchmark.items}
+    found: dict[str, Estimate] = {}
+    for name, measure in benchmark.measures.items():
+        values: list[float] = []
+        units: list[str] = []
+        for answer in answers:
+            details = {} if answer.failure else answer.details or {}
+            values += measure(tasks[answer.item], details)
+            units += [answer.unit] * (len(values) - len(units))
+        found[name] = share_interval(values, units)
+    return found
+
+
+def write_summary(out: Path, summary: Summary) -> Summary:
+    write_text(out / SUMMARY, json.dumps(as_json(summary), indent=2) + "\n")
+    return summary
 
 
 def summarise(name: str, answers: Sequence[Answer]) -> Summary:
@@ -147,14 +173,19 @@ def summarise(name: str, answers: Sequence[Answer]) -> Summary:
         by_item.setdefault(answer.item, []).append(answer)
     fewest = min(map(len, by_item.values()))
     ks = [k for k in (2**power for power in range(12)) if k <= fewest]
+    units = [given[0].unit for given in by_item.values()]
+    counts = [(len(given), sum(a.score >= 1 for a in given)) for given in by_item.values()]
     pass_at = {
-        k: sum(pass_at_k(len(given), sum(a.score >= 1 for a in given), k) for given in by_item.values()) / len(by_item)
-        for k in ks
+        k: share_interval([pass_at_k(n, c, k) for n, c in counts], units, interval=bootstrap_interval) for k in ks
     }
+    scores = [a.score for a in answers]
+    # Scorers of inspect_ai may give any number; our graders give shares.
+    interval = share_interval if all(0 <= score <= 1 for score in scores) else clustered_interval
     return Summary(
         benchmark=name,
-        score=clustered_interval([a.score for a in answers], [a.unit for a in answers]),
-        pass_at=pass_at,
+        score=interval(scores, [a.unit for a in answers]),
+        pass_at={k: estimate.mean for k, estimate in pass_at.items()},
+        pass_at_intervals=pass_at,
         items=len(by_item),
         answers=len(answers),
         failures=dict(Counter(answer.failure for answer in answers if answer.failure)),
@@ -169,7 +200,8 @@ async def _answer(
 
     def failed(kind: str, why: object, sampled: SampledTokens | None = None, text: str = "") -> Answer:
         tokens = len(sampled.tokens) if sampled else 0
-        return Answer(item.id, item.cluster, number, 0.0, tokens, text, kind, {"why": str(why)})
+        details = {"why": str(why)}
+        return Answer(item.id, item.cluster, number, 0.0, tokens, text, kind, details, item.fingerprint)
 
     try:
         prompt = renderer.build_generation_prompt(item.messages)
@@ -189,7 +221,8 @@ async def _answer(
         return failed("ungraded", error, sampled, text)
     except Exception as error:  # a grader's own fault: the other answers go on, and this one says what happened
         return failed("ungraded", f"{type(error).__name__}: {error}", sampled, text)
-    return Answer(item.id, item.cluster, number, grade.score, len(sampled.tokens), text, None, dict(grade.details))
+    tokens, details = len(sampled.tokens), dict(grade.details)
+    return Answer(item.id, item.cluster, number, grade.score, tokens, text, None, details, item.fingerprint)
 
 
 def read_settings(out: Path) -> dict[str, Any]:
@@ -210,4 +243,15 @@ def _same_settings(file: Path, wanted: dict[str, Any]) -> None:
     if differing:
         raise UserError(
             f"{file.parent} holds results of other settings (differing: {', '.join(differing)}); give a new directory"
+        )
+
+
+def _same_items(out: Path, benchmark: Benchmark, answers: Sequence[Answer]) -> None:
+    """An answer is to what was asked then: a file may have changed under the same names."""
+    asked = {answer.item: answer.asked for answer in answers}
+    changed = [one.id for one in benchmark.items if asked.get(one.id, one.fingerprint) != one.fingerprint]
+    if changed:
+        raise UserError(
+            f"{out} holds answers to other items of the same names: {len(changed)} of {len(benchmark.items)} differ, "
+            f"the first is {changed[0]!r}; give a new directory, or the file that was asked"
         )

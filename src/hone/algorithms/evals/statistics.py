@@ -7,8 +7,8 @@ are over clusters, or they would be too narrow (Miller 2024, "Adding Error Bars 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -64,19 +64,57 @@ def clustered_interval(values: Sequence[float], clusters: Sequence[Hashable], le
     return Estimate(float(x.mean()), float(x.mean()) - margin, float(x.mean()) + margin, groups, level)
 
 
+AT_ONCE = 1_000_000
+"""Clusters drawn at a time, which bounds the memory that this takes."""
+
+
 def bootstrap_interval(
     values: Sequence[float], clusters: Sequence[Hashable], level: float = 0.95, *, draws: int = 10_000, seed: int = 0
 ) -> Estimate:
     """The mean of all values, with the percentile interval of means of clusters drawn with replacement.
 
-    Efron and Tibshirani 1993, chapter 13. Asks nothing of the values' distribution, and stays within their range.
+    Efron and Tibshirani 1993, chapter 13. Asks nothing of the values' distribution, and stays within their range. With
+    few clusters it is too narrow; one says nothing about others.
     """
     x = _values(values)
     sums, sizes = _cluster_sums(x, clusters), _cluster_sums(np.ones_like(x), clusters)
-    drawn = np.random.default_rng(seed).integers(0, len(sums), size=(draws, len(sums)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    groups, generator = len(sums), np.random.default_rng(seed)
+    if groups < 2:
+        return Estimate(float(x.mean()), -math.inf, math.inf, groups, level)
+    means = np.empty(draws)
+    rows = max(1, AT_ONCE // groups)
+    for start in range(0, draws, rows):
+        drawn = generator.integers(0, groups, size=(min(rows, draws - start), groups))
+        means[start : start + rows] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return Estimate(float(x.mean()), float(low), float(high), len(sums), level)
+    return Estimate(float(x.mean()), float(low), float(high), groups, level)
+
+
+def share_interval(
+    values: Sequence[float],
+    clusters: Sequence[Hashable],
+    level: float = 0.95,
+    *,
+    interval: Callable[[Sequence[float], Sequence[Hashable], float], Estimate] = clustered_interval,
+) -> Estimate:
+    """`interval` for values from 0 to 1, within these bounds.
+
+    Where all are 0, or all are 1, there is no spread to go by, and the interval would be a point. The bound is then the
+    exact one for as many independent trials as there are clusters, `1 - ((1 - level) / 2) ** (1 / G)` for none of G
+    (Clopper and Pearson 1934).
+    """
+    x = _values(values)
+    if x.min() < 0 or x.max() > 1:
+        raise UserError(f"shares lie between 0 and 1; there are values from {x.min()} to {x.max()}")
+    found = interval(values, clusters, level)
+    if found.items < 2:
+        return found
+    furthest = 1 - ((1 - level) / 2) ** (1 / found.items)
+    if x.max() == 0:
+        return replace(found, low=0.0, high=furthest)
+    if x.min() == 1:
+        return replace(found, low=1 - furthest, high=1.0)
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     grade.py        Task, Grade, Grader: read this first
     answers.py      where in a text the answer stands
-    exact.py, numeric.py, maths.py, regex.py, json_schema.py, code.py
+    exact.py, contains.py, numeric.py, maths.py, regex.py, json_schema.py, code.py
     judges.py       models that judge; rubric.py and pairwise.py ask them
     composite.py    several graders in one
 
@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from hone.algorithms.graders.code import UnitTests
 from hone.algorithms.graders.composite import AllOf, Weighted
+from hone.algorithms.graders.contains import Contains
 from hone.algorithms.graders.exact import Exact
 from hone.algorithms.graders.grade import Grade, Grader, GradingError, Task
 from hone.algorithms.graders.json_schema import JsonSchema
@@ -26,6 +27,7 @@ __all__ = ["GRADERS", "Grade", "Grader", "GradingError", "Task"]
 
 GRADERS: dict[str, Callable[..., Grader]] = {
     "exact": Exact,
+    "contains": Contains,
     "numeric": Numeric,
     "maths": Maths,
     "code": UnitTests,

@@ -30,7 +30,7 @@ CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
     0x20000000,
     0x40000000,
 )
-PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS = 1, 8, 38
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 8, 38, 47, 2
 CAPABILITY_VERSION, CAP_DAC_READ_SEARCH = 0x20080522, 2
 
 # Landlock: system call numbers are the same on every architecture that has it.
@@ -166,7 +166,10 @@ def _become(libc: Libc, user: int, directory: str, files_closed: bool) -> None:
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
     kept = 1 << CAP_DAC_READ_SEARCH if files_closed else 0
-    _check(libc.capset(struct.pack("Ii", CAPABILITY_VERSION, 0), struct.pack("6I", kept, kept, 0, 0, 0, 0)))
+    _check(libc.capset(struct.pack("Ii", CAPABILITY_VERSION, 0), struct.pack("6I", kept, kept, kept, 0, 0, 0)))
+    if kept:
+        # What the program starts, such as another Python, reads what it reads. A kernel without this reads less.
+        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0)
     try:
         with open(os.__file__):
             os.listdir(directory)

@@ -57,7 +57,7 @@ class Backend(Protocol):
 
     @property
     def limits(self) -> Mapping[str, int]:
-        """Those of the engine's sizes that should be others than on a CPU, see `hone.engine.loop.Limits`."""
+        """Those of the engine's sizes that should be others than on a CPU, see `hone.engine.limits.Limits`."""
         ...
 
     @property

@@ -20,7 +20,7 @@ RowKind = Literal["chat", "preference", "task", "trajectory"]
 @dataclass(frozen=True)
 class ChatRow:
     id: str
-    """Of the content: the same wherever and whenever the row is read."""
+    """Of the content that its source has: the same wherever and whenever it is read, and in every arm."""
     place: str
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()

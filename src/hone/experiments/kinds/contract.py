@@ -7,7 +7,7 @@ inside the methods that need them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,8 @@ class RawRow:
     value: Mapping[str, Any]
     source_value: Mapping[str, Any] | None = None
     """The value as its source had it, if a transform has changed it."""
+    part: int = 0
+    """Which of a mixture's sources it is from."""
 
     @property
     def origin(self) -> Mapping[str, Any]:
@@ -59,7 +61,7 @@ class RawRow:
 
     def changed(self, value: Mapping[str, Any]) -> RawRow:
         """The same row with another value: how transforms make their rows."""
-        return RawRow(self.place, value, self.origin)
+        return RawRow(self.place, value, self.origin, self.part)
 
 
 class Source(Plugin[ParamsT]):
@@ -86,21 +88,30 @@ class Transform(Plugin[ParamsT]):
 
 
 class Algorithm(Plugin[ParamsT]):
-    learns_from: ClassVar[RowKind]
+    learns_from: RowKind
     """The kind of rows it is given; rows that are not of it fail the arm, with the reason."""
+    needs_graders: bool = False
+    """Whether each of its rows has to have a verifier."""
 
     @abstractmethod
     def steps(self, rows: int) -> int:
         """Optimizer steps on so many training rows."""
+
+    def checkpoints(self, run_dir: Path) -> list[Checkpoint]:
+        """What `train` saved so far, in order of steps. Overridden by what keeps more than one run in `run_dir`."""
+        from hone.algorithms.run_directory import read_checkpoints
+
+        return read_checkpoints(run_dir)
 
     @abstractmethod
     async def train(self, training: Training) -> Checkpoint:
         """Train to the end, and return the last checkpoint.
 
         Called again on the same `run_dir` after an interruption, it goes on to the same numbers. It calls every
-        evaluator before each step that is a multiple of `validate_every` and after the last one, and saves a
-        checkpoint at the same steps, so that any measured weights can be kept. `StopTraining` of an evaluator goes
-        through it untouched.
+        evaluator before each step that is a multiple of `validate_every` and after the last one (by
+        `hone.algorithms.evaluation.evaluate`, which tells the step), and saves a checkpoint at the same steps, so that
+        any measured weights can be kept. With 0 it calls none. `StopTraining` of an evaluator goes through it
+        untouched.
         """
 
 
@@ -116,12 +127,14 @@ class Training:
     rows: Sequence[StandardRow]
     """All of the kind that it learns from, in the order for this seed."""
     graders: Sequence[Grader]
-    """One for each row, if the rows are tasks; else empty."""
+    """One for each row, if the rows are tasks and the algorithm needs them; else empty."""
     run_dir: Path
     evaluators: Sequence[Evaluator]
     validate_every: int
     sinks: Sequence[MetricSink]
     display: Display
+    rows_as: Callable[[RowKind, bool], tuple[Sequence[StandardRow], Sequence[Grader]]] | None = None
+    """The same rows as another kind, with their graders if asked for: for methods that are made of several."""
 
 
 class StopTraining(Exception):
@@ -148,6 +161,9 @@ class Session:
 
 
 class Backend(Plugin[ParamsT]):
+    connection: ClassVar[frozenset[str]] = frozenset({"base_url", "api_key_env"})
+    """Parameters that say where the service is reached, not what it computes: another value is no other experiment."""
+
     @abstractmethod
     def open(self, home: Path) -> AbstractContextManager[Session]:
         """A client on the service; it ends with the block. Several may be open at once, each its own.

@@ -11,6 +11,7 @@ decorators name is there.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -43,14 +44,34 @@ from hone.experiments.registry import Registry
 
 ENTRY_POINTS = "hone.experiments"
 
-sources: Registry[Source[Any]] = Registry("source", SOURCES)
-transforms: Registry[Transform[Any]] = Registry("transform", TRANSFORMS)
-algorithms: Registry[Algorithm[Any]] = Registry("algorithm", ALGORITHMS)
-backends: Registry[Backend[Any]] = Registry("backend", BACKENDS)
-verifiers: Registry[Verifier[Any]] = Registry("verifier", VERIFIERS)
-metrics: Registry[Metric[Any]] = Registry("metric", METRICS)
-stores: Registry[Store[Any]] = Registry("store", STORES)
-inference: Registry[Inference[Any]] = Registry("inference", INFERENCE)
+_loaded = False
+_digests: dict[str, str] = {}
+"""Of the plugin files that are loaded, by module."""
+
+
+def load_entry_points() -> None:
+    """Import the plugins of every installed package, once: the first look-up does it. A broken one warns, and the
+    others are there."""
+    global _loaded
+    if _loaded:
+        return
+    _loaded = True  # first, since plugins may look things up while they are imported
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"the plugins of {entry.value} cannot be loaded: {reason}", stacklevel=2)
+
+
+sources: Registry[Source[Any]] = Registry(Source, "source", SOURCES, load_entry_points)
+transforms: Registry[Transform[Any]] = Registry(Transform, "transform", TRANSFORMS, load_entry_points)
+algorithms: Registry[Algorithm[Any]] = Registry(Algorithm, "algorithm", ALGORITHMS, load_entry_points)
+backends: Registry[Backend[Any]] = Registry(Backend, "backend", BACKENDS, load_entry_points)
+verifiers: Registry[Verifier[Any]] = Registry(Verifier, "verifier", VERIFIERS, load_entry_points)
+metrics: Registry[Metric[Any]] = Registry(Metric, "metric", METRICS, load_entry_points)
+stores: Registry[Store[Any]] = Registry(Store, "store", STORES, load_entry_points)
+inference: Registry[Inference[Any]] = Registry(Inference, "inference", INFERENCE, load_entry_points)
 
 REGISTRIES: dict[str, Registry[Any]] = {
     registry.kind: registry
@@ -67,15 +88,6 @@ register_store = stores.register
 register_inference = inference.register
 
 
-def load_entry_points() -> None:
-    """Import the plugins of every installed package. A broken one warns, and the others are there."""
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()
-        except Exception as error:
-            warnings.warn(f"the plugins of {entry.value} cannot be loaded: {error}", stacklevel=2)
-
-
 def load_plugins(names: Sequence[str], home: Path) -> None:
     """Import modules that an experiment file names: dotted names, looked for beside the file first, or files.
 
@@ -90,7 +102,7 @@ def load_plugins(names: Sequence[str], home: Path) -> None:
                 _load_module(name, home)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"the plugin {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
@@ -98,22 +110,38 @@ def _load_module(name: str, home: Path) -> None:
     beside = str(home.resolve())
     sys.path.insert(0, beside)
     try:
-        importlib.import_module(name)
+        module = importlib.import_module(name)
     finally:
         sys.path.remove(beside)
+    if beside not in sys.path:
+        sys.path.append(beside)  # for what the plugin imports when it works
+    inside = Path(*name.split("."))
+    wanted = [home.resolve() / inside.with_suffix(".py"), home.resolve() / inside / "__init__.py"]
+    found = getattr(module, "__file__", None)
+    if found is not None and any(file.is_file() for file in wanted) and Path(found).resolve() not in wanted:
+        raise UserError(
+            f"a module {name!r} is loaded already, from {found}; give the plugin another name, or name its file: "
+            f"{inside.with_suffix('.py')}"
+        )
 
 
 def _load_file(path: Path) -> None:
-    name = f"hone_plugin_{abs(hash(path))}"
-    if name in sys.modules:
+    """Once, and again when it has changed."""
+    if not path.is_file():
+        raise UserError(f"the plugin file {path} does not exist")
+    name = f"hone_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if name in sys.modules and _digests.get(name) == digest:
         return
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise UserError(f"the plugin file {path} does not exist")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader, which takes compiled code for current by its time in seconds.
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
+    _digests[name] = digest

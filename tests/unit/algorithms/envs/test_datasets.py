@@ -135,5 +135,5 @@ def test_many_bad_rows_are_counted(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(UserError, match="holds no rows"):
         read_problems(path)
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         read_problems(tmp_path / "nothing.jsonl")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hone.algorithms.evals.benchmark import Benchmark, load_benchmark
+from hone.algorithms.evals.benchmark import Benchmark, Item, load_benchmark
 from hone.algorithms.evals.benchmarks import BENCHMARKS
-from hone.algorithms.graders.grade import Grade
+from hone.algorithms.graders.grade import Grade, Task
 from hone.errors import UserError
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -118,12 +118,61 @@ def test_a_row_that_is_none_is_named(tmp_path: Path, change: dict[str, Any], mes
         load_benchmark("mmlu", BENCHMARKS["mmlu"], file)
 
 
+def test_parts_of_a_benchmark_are_numbered_on_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "bbh.jsonl"
+    parts = ["snarks", "navigate", "snarks", "navigate", "snarks"]
+    file.write_text("".join(json.dumps({"task": part, "input": "?", "target": "yes"}) + "\n" for part in parts))
+
+    def names(*subsets: str, limit: int | None = None) -> list[str]:
+        return [item.id for item in load_benchmark("bbh", BENCHMARKS["bbh"], file, limit, subsets).items]
+
+    assert names() == ["snarks/0", "navigate/0", "snarks/1", "navigate/1", "snarks/2"]
+    assert names("navigate") == ["navigate/0", "navigate/1"]
+    assert names("navigate", "snarks", limit=3) == names()[:3]
+    with pytest.raises(UserError, match=r"bbh.jsonl has no subset snark; it has navigate, snarks"):
+        names("snark", "navigate")
+    with pytest.raises(UserError, match="gsm8k has no subsets"):
+        load_benchmark("gsm8k", BENCHMARKS["gsm8k"], file, subsets=["snarks"])
+
+
+def test_every_part_is_read_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None, str]] = []
+
+    def load_dataset(name: str, configuration: str | None, *, split: str) -> list[dict[str, str]]:
+        asked.append((name, configuration, split))
+        return [{"input": f"{configuration} {number}?", "target": "yes"} for number in range(2)]
+
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    items = load_benchmark("bbh", BENCHMARKS["bbh"]).items
+    assert len(asked) == len({configuration for _, configuration, _ in asked}) == 27
+    assert len(items) == 54
+    assert (items[3].id, items[3].cluster) == ("causal_judgement/1", "causal_judgement")
+    some = load_benchmark("bbh", BENCHMARKS["bbh"], subsets=["navigate"]).items
+    assert [item.id for item in some] == ["navigate/0", "navigate/1"]
+    assert asked[27:] == [("lukaemon/bbh", "navigate", "test")]
+    with pytest.raises(UserError, match="no subset nothing"):
+        load_benchmark("bbh", BENCHMARKS["bbh"], subsets=["nothing"])
+    assert asked[28:] == []
+
+
 def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
     """A text may hold U+2028 and U+0085, which Python's `splitlines` takes for ends of lines."""
     file = tmp_path / "rows.jsonl"
     row = ROWS["gsm8k"] | {"question": "One\u2028two\u0085three?"}
     file.write_text(json.dumps(row, ensure_ascii=False) + "\r\n" + json.dumps(ROWS["gsm8k"]), encoding="utf-8")
     assert len(load_benchmark("gsm8k", BENCHMARKS["gsm8k"], file).items) == 2
+
+
+def test_a_fingerprint_is_of_the_content() -> None:
+    def item(content: Any, gold: str = "7", **facts: Any) -> Item:
+        return Item("name", ({"role": "user", "content": content},), Task("?", gold, facts))
+
+    same = item("3 + 4?", a=1, b=2)
+    assert item("3 + 4?", b=2, a=1).fingerprint == same.fingerprint
+    others = [item("4 + 3?", a=1, b=2), item("3 + 4?", "8", a=1, b=2), item("3 + 4?", a=1, b=3)]
+    images = [item([{"type": "image", "image": content}]) for content in (b"one", b"two")]
+    assert len({one.fingerprint for one in [same, *others, *images]}) == 6
 
 
 def test_a_limit_below_one_is_refused(tmp_path: Path) -> None:
@@ -199,6 +248,43 @@ def test_instructions_are_checked(
     assert graded(benchmark, missed).score == 0
 
 
+@pytest.mark.parametrize(
+    ("answer", "strict", "loose"),
+    [
+        ("all of it is small", (True, True), (True, True)),
+        ("Sure, here it is:\nall of it is small", (False, False), (True, True)),
+        ("all of it is small\nDone.", (False, True), (True, True)),
+        ("Sure.\nall of it is small\nDone, then.", (False, False), (True, True)),
+        ("NO, NEVER", (False, False), (False, False)),
+        ("", (False, False), (False, False)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_loose_overlooks_a_frame(
+    tmp_path: Path, answer: str, strict: tuple[bool, bool], loose: tuple[bool, bool]
+) -> None:
+    """In lower case, and no comma; by hand."""
+    file = tmp_path / "ifeval.jsonl"
+    kinds = ["change_case:english_lowercase", "punctuation:no_comma"]
+    file.write_text(json.dumps({"key": 1, "prompt": "?", "instruction_id_list": kinds, "kwargs": [{}, {}]}) + "\n")
+    benchmark = load_benchmark("ifeval", BENCHMARKS["ifeval"], file)
+    grade, task = graded(benchmark, answer), benchmark.items[0].task
+    measured = {name: list(measure(task, grade.details)) for name, measure in benchmark.measures.items()}
+    assert grade.score == all(strict)
+    assert measured["prompt_loose"] == [all(loose)]
+    assert sum(measured["instruction_strict"]) == sum(strict)
+    assert sum(measured["instruction_loose"]) == sum(loose)
+    assert len(measured["instruction_strict"]) == 2
+
+
+def test_an_answer_without_stars_is_tried_too(tmp_path: Path) -> None:
+    file = tmp_path / "ifeval.jsonl"
+    row = {"instruction_id_list": ["startend:end_checker"], "kwargs": [{"end_phrase": "The end."}]}
+    file.write_text(json.dumps({"key": 1, "prompt": "?"} | row) + "\n")
+    grade = graded(load_benchmark("ifeval", BENCHMARKS["ifeval"], file), "So it was. **The end.**")
+    assert (grade.score, grade.details["prompt_loose"]) == (0, 1)
+
+
 SHARED = Path(os.environ.get("TEST_SHARED", Path(__file__).parents[5] / "shared")) / "data"
 FILES = {
     "gsm8k": "gsm8k_test",
@@ -219,6 +305,7 @@ def test_the_published_rows_are_read_and_their_answers_accepted(name: str) -> No
         pytest.skip("the published file is not here")
     benchmark = load_benchmark(name, BENCHMARKS[name], file)
     assert len(benchmark.items) == sum(bool(line.strip()) for line in file.read_text(encoding="utf-8").splitlines())
+    assert set(BENCHMARKS[name].configurations) in (set(), {item.cluster for item in benchmark.items})
     if name == "ifeval":
         return  # no gold answers
 

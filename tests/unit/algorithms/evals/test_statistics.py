@@ -2,15 +2,20 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy.stats
 
+from hone.algorithms.evals import statistics
 from hone.algorithms.evals.statistics import (
+    Estimate,
     bootstrap_interval,
     clustered_interval,
     paired_comparison,
     pass_at_k,
+    share_interval,
 )
 from hone.errors import UserError
 
@@ -45,7 +50,7 @@ def test_answers_to_one_item_count_once() -> None:
     assert clustered_interval(values * 4, range(24)).half_width < 0.6 * once.half_width
 
 
-@pytest.mark.parametrize("interval", [clustered_interval, bootstrap_interval])
+@pytest.mark.parametrize("interval", [clustered_interval, bootstrap_interval, share_interval])
 def test_intervals_hold_the_truth_as_often_as_they_say(interval: object) -> None:
     """300 samples of 40 items with 3 answers each, correlated within the item."""
     draw, held = np.random.default_rng(1), 0
@@ -59,8 +64,40 @@ def test_intervals_hold_the_truth_as_often_as_they_say(interval: object) -> None
     assert 0.90 <= held / 300 <= 0.99
 
 
-def test_one_item_alone_says_nothing_about_others() -> None:
-    assert math.isinf(clustered_interval([1.0, 0.0], ["same", "same"]).high)
+@pytest.mark.parametrize("interval", [clustered_interval, bootstrap_interval])
+def test_one_item_alone_says_nothing_about_others(interval: Callable[..., Estimate]) -> None:
+    assert math.isinf(interval([1.0, 0.0], ["same", "same"]).high)
+
+
+def test_a_bootstrap_in_pieces_is_one_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, clusters = np.random.default_rng(4).uniform(size=60).tolist(), [number // 3 for number in range(60)]
+    whole = bootstrap_interval(values, clusters, draws=100)
+    monkeypatch.setattr(statistics, "AT_ONCE", 20 * 7)
+    assert bootstrap_interval(values, clusters, draws=100) == whole
+
+
+def test_a_bootstrap_of_rare_successes_stays_within_their_range() -> None:
+    values = [1.0] + [0.0] * 9
+    assert clustered_interval(values, range(10)).low < 0
+    estimate = bootstrap_interval(values, range(10))
+    # The number of ones in a draw is binomial (10, 0.1): 3 or fewer with probability 0.987, 4 or fewer with 0.998.
+    assert (estimate.low, estimate.high) == (0.0, pytest.approx(0.3))
+
+
+@pytest.mark.parametrize("interval", [clustered_interval, bootstrap_interval])
+def test_shares_without_spread_are_bounded_exactly(interval: Callable[..., Estimate]) -> None:
+    values, clusters = [0.0] * 10, [number // 2 for number in range(10)]
+    none = share_interval(values, clusters, interval=interval)
+    exact = scipy.stats.binomtest(0, 5).proportion_ci(0.95, "exact")
+    assert (none.mean, none.low, none.high) == (0, exact.low, pytest.approx(exact.high))
+    every = share_interval([1.0] * 10, clusters, interval=interval)
+    assert (every.low, every.high) == (pytest.approx(1 - exact.high), 1)
+    some = share_interval([1.0] + [0.0] * 9, range(10), interval=interval)
+    free = interval([1.0] + [0.0] * 9, range(10))
+    assert (some.low, some.high) == (0.0, free.high)
+    assert math.isinf(share_interval([0.0, 0.0], ["same", "same"], interval=interval).high)
+    with pytest.raises(UserError, match="shares lie between 0 and 1"):
+        share_interval([0.5, 1.5], range(2), interval=interval)
 
 
 def test_pairs_show_what_two_separate_means_hide() -> None:

@@ -35,4 +35,16 @@ def read(row: Mapping[str, Any], name: str) -> Item:
     return Item(named, question(ASK.format(input=asked)), Task(asked, str(row["target"])), kind)
 
 
-BBH = Source(read, BbhAnswer, ("lukaemon/bbh", "boolean_expressions", "test"))
+TASKS = (
+    *("boolean_expressions", "causal_judgement", "date_understanding", "disambiguation_qa", "dyck_languages"),
+    *("formal_fallacies", "geometric_shapes", "hyperbaton", "logical_deduction_five_objects"),
+    *("logical_deduction_seven_objects", "logical_deduction_three_objects", "movie_recommendation"),
+    *("multistep_arithmetic_two", "navigate", "object_counting", "penguins_in_a_table"),
+    *("reasoning_about_colored_objects", "ruin_names", "salient_translation_error_detection", "snarks"),
+    *("sports_understanding", "temporal_sequences", "tracking_shuffled_objects_five_objects"),
+    *("tracking_shuffled_objects_seven_objects", "tracking_shuffled_objects_three_objects", "web_of_lies"),
+    "word_sorting",
+)
+"""On the hub each is a configuration. Items of one task share a cluster: they are one skill."""
+
+BBH = Source(read, BbhAnswer, ("lukaemon/bbh", None, "test"), subset="task", configurations=TASKS)

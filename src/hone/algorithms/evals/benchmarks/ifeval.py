@@ -1,35 +1,68 @@
 """Instructions whose following a program can check. Zhou et al. 2023 (arXiv 2311.07911).
 
-An item is followed if all of its instructions are (the strict prompt-level score); the share of followed ones is in the
-grade's details. Rules and names are those of the paper's 25 kinds, written anew.
+The score is the strict prompt-level one: an item is followed if all of its instructions are. The loose one, and both
+over instructions in place of items, are measured beside it. Rules and names are those of the paper's 25 kinds, written
+anew.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hone.algorithms.evals.benchmark import Item, Source, question
+from hone.algorithms.evals.benchmark import Item, Measure, Source, question
 from hone.algorithms.graders.grade import Grade, GradingError, Task
+from hone.algorithms.types import Logs
 
 Check = Callable[[str, Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True)
 class FollowsInstructions:
+    """Strict asks the answer itself. Loose is content if one of its `_variants` follows an instruction."""
+
     async def __call__(self, task: Task, answer: str) -> Grade:
         names, settings = task.facts["instruction_id_list"], task.facts["kwargs"]
-        followed = [
-            bool(answer.strip()) and CHECKS[name](answer, {k: v for k, v in given.items() if v is not None})
-            for name, given in zip(names, settings, strict=True)
-        ]
-        missed = [name for name, one in zip(names, followed, strict=True) if not one]
-        return Grade(
-            float(not missed), {"followed": sum(followed) / len(followed), "missed": ", ".join(missed) or "none"}
-        )
+        strict, loose = [], []
+        for name, given in zip(names, settings, strict=True):
+            known = {key: value for key, value in given.items() if value is not None}
+            strict.append(_follows(name, known, [answer]))
+            loose.append(strict[-1] or _follows(name, known, _variants(answer)))
+        missed = [name for name, one in zip(names, strict, strict=True) if not one]
+        details: Logs = {
+            "followed": sum(strict) / len(strict),
+            "missed": ", ".join(missed) or "none",
+            "prompt_loose": float(all(loose)),
+            "instructions_strict": sum(strict),
+            "instructions_loose": sum(loose),
+        }
+        return Grade(float(not missed), details)
+
+
+def _follows(name: str, given: Mapping[str, Any], texts: Sequence[str]) -> bool:
+    return any(bool(text.strip()) and CHECKS[name](text, given) for text in texts)
+
+
+def _variants(answer: str) -> list[str]:
+    """Without the first line, the last one or both (a greeting, a closing remark), each also without asterisks."""
+    lines = answer.split("\n")
+    cut = ["\n".join(part).strip() for part in (lines, lines[1:], lines[:-1], lines[1:-1])]
+    return list(dict.fromkeys([*cut, *(text.replace("*", "") for text in cut)]))
+
+
+def _each(task: Task, followed: int) -> list[float]:
+    """A value for each instruction."""
+    return [float(number < followed) for number in range(len(task.facts["instruction_id_list"]))]
+
+
+MEASURES: dict[str, Measure] = {
+    "prompt_loose": lambda task, details: [details.get("prompt_loose", 0.0)],
+    "instruction_strict": lambda task, details: _each(task, details.get("instructions_strict", 0)),
+    "instruction_loose": lambda task, details: _each(task, details.get("instructions_loose", 0)),
+}
 
 
 def read(row: Mapping[str, Any], name: str) -> Item:
@@ -195,4 +228,4 @@ CHECKS: dict[str, Check] = {
     "startend:quotation": lambda text, given: len(text.strip()) > 1 and text.strip()[0] == text.strip()[-1] == '"',
 }
 
-IFEVAL = Source(read, FollowsInstructions, ("google/IFEval", None, "train"), max_tokens=2048)
+IFEVAL = Source(read, FollowsInstructions, ("google/IFEval", None, "train"), max_tokens=2048, measures=MEASURES)

@@ -18,8 +18,8 @@ def read(row: Mapping[str, Any], name: str) -> Item:
     if letter not in LETTERS[: len(choices)]:
         raise ValueError(f"the answer {gold!r} is none of {len(choices)} choices")
     listed = "\n".join(f"{LETTERS[number]}. {choice}" for number, choice in enumerate(choices))
-    asked = str(row["question"])
-    return Item(name, question(ASK.format(question=asked, choices=listed)), Task(asked, letter), str(row["subject"]))
+    asked, subject = str(row["question"]), str(row["subject"])
+    return Item(f"{subject}/{name}", question(ASK.format(question=asked, choices=listed)), Task(asked, letter), subject)
 
 
-MMLU = Source(read, Choice, ("cais/mmlu", "all", "test"))
+MMLU = Source(read, Choice, ("cais/mmlu", "all", "test"), subset="subject")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hone.experiments.kinds.backends.tinker import Tinker
 from hone.experiments.kinds.contract import Backend
 
-BACKENDS: dict[str, type[Backend[Any]]] = {}
+BACKENDS: dict[str, type[Backend[Any]]] = {"tinker": Tinker}

@@ -1,0 +1,1 @@
+"""The documentation; `generate` makes its reference pages from the code."""

@@ -1,0 +1,19 @@
+"""The experiment file: every part and key."""
+
+from __future__ import annotations
+
+from docs.generate.markdown import parameter_table
+from hone.experiments.explain import explain_config
+
+HEAD = """# The experiment file
+
+Every part and key of the YAML that `hone run` takes. An unknown key is an error, with the nearest known name.
+`hone explain config` prints the same, `hone schema` as JSON Schema. `{kind, params}` is a [plugin](plugins.md)."""
+
+
+def page() -> str:
+    sections = (
+        f"## {one.path or 'The whole'}\n\n{one.about}\n\n{parameter_table(one.keys, anchors=True)}"
+        for one in explain_config()
+    )
+    return "\n\n".join((HEAD, *sections))

@@ -1,0 +1,45 @@
+"""Sizes that the engine works with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from hone.engine.models.load import LoadedModel
+from hone.memory import MemoryShares
+
+LEAST_TOKENS = 64
+"""Of a micro-batch, for want of memory."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes that trade speed against waiting and memory."""
+
+    micro_batch_tokens: int = 2048
+    """Of one training pass. Larger feeds the device better and makes other tenants wait longer."""
+    training_threads: int = 1
+    """Of a training pass on a CPU, each with one thread of the math library; see `side_by_side.py`."""
+    sample_rows: int = 64
+    """Sequences generated at once on one base model."""
+    prefill_tokens: int = 512
+    """Prompt tokens computed between two tokens of the running batch. Larger makes these wait longer; on a CPU it gains
+    nothing from here on."""
+    activation_bytes: int = 1 << 30
+    """Of one training pass. Layers are computed again where it would take more, which costs time; see
+    `recompute.py`."""
+    cache_bytes: int = 1 << 30
+    """Key-value cache of one base model; memory is only used as it fills. When it is full, some sequences wait and are
+    computed again later."""
+    cache_tokens: int = 1 << 17
+    """The same in tokens, but always room for one whole context: small models would otherwise keep far more than
+    anybody asks for again."""
+    checked_parameters: int = 2_000_000_000
+    """Exports of larger base models are not compared with transformers, which loads the model once more."""
+
+    @classmethod
+    def within(cls, shares: MemoryShares, models: Mapping[str, LoadedModel], preferred: "Limits") -> "Limits":
+        """Those that keep to the shares of memory, and otherwise are the preferred ones. A micro-batch is never so
+        small that it would be mostly overhead."""
+        fitting = min(model.memory.most_tokens(shares.passes) for model in models.values())
+        tokens = max(LEAST_TOKENS, min(preferred.micro_batch_tokens, fitting))
+        memory = {"activation_bytes": shares.passes, "cache_bytes": shares.cache // len(models)}
+        return replace(preferred, micro_batch_tokens=tokens, **memory)

@@ -1,0 +1,111 @@
+"""What follows when all arms have ended: the choice, the sealed test sets, samples, the conclusion, the page."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from hone.errors import UserError
+from hone.experiments.kinds import plugins
+from hone.experiments.records import BenchmarkResult, ExperimentRecord, SampleRecord
+from hone.experiments.runner.arm import Arm, Shared, told
+from hone.experiments.runner.directory import write_json
+from hone.experiments.runner.journal import Lines
+from hone.storage.atomic import write_text
+
+if TYPE_CHECKING:
+    from hone.experiments.runner.run import Campaign
+
+BASELINE = "baseline"
+
+
+async def end_experiment(campaign: Campaign, shared: Shared) -> ExperimentRecord:
+    """The record with everything that is concluded from the arms. Done again, it asks and opens nothing twice."""
+    record = campaign.record
+    arm = _chosen(campaign, record)
+    if arm is not None:
+        campaign.journal.note("chosen", arm=arm.name, group=arm.planned.group)
+        record = await _with_benchmarks(campaign, record, arm, shared)
+        record = record.model_copy(update={"samples": await _samples(campaign, arm, shared)})
+    return _concluded(campaign, record)
+
+
+def _chosen(campaign: Campaign, record: ExperimentRecord) -> Arm | None:
+    """The arm to serve: by validation alone."""
+    from hone.experiments.selection import choose
+
+    if record.metric is None:
+        return None
+    try:
+        name = choose(record.arms, record.metric, record.goal).arm
+    except UserError as error:
+        campaign.journal.note("no_choice", error=told(error))
+        return None
+    return next(arm for arm in campaign.arms if arm.name == name)
+
+
+async def _with_benchmarks(campaign: Campaign, record: ExperimentRecord, arm: Arm, shared: Shared) -> ExperimentRecord:
+    if not campaign.config.benchmarks:
+        return record
+    from hone.experiments.runner.benchmarks import measure_benchmark, sealed_sets
+
+    done = Lines(campaign.directory.path / "benchmarks.jsonl")
+    results = [BenchmarkResult.model_validate(row) for row in done.rows]
+    for benchmark, sealed in sealed_sets(campaign.config, campaign.loaded.home, arm.run):
+        try:
+            for result in await measure_benchmark(campaign, benchmark, sealed, arm, shared, results):
+                done.append(result.model_dump(mode="json"))
+                results.append(result)
+        except UserError as error:
+            campaign.journal.note("benchmark_failed", benchmark=benchmark.name, error=told(error))
+    from hone.experiments.firewall import Ledger
+
+    openings = list(Ledger(campaign.directory.ledger).openings)
+    return record.model_copy(update={"benchmarks": results, "openings": openings})
+
+
+async def _samples(campaign: Campaign, arm: Arm, shared: Shared) -> list[SampleRecord]:
+    """A few validation rows, answered before and after training; asked once for an arm."""
+    from hone.experiments.runner.samples import before_and_after
+
+    count = campaign.config.report.samples
+    file = arm.directory.path / "before_after.json"
+    if file.exists():
+        return [SampleRecord.model_validate(one) for one in json.loads(file.read_text(encoding="utf-8"))][:count]
+    if not count:
+        return []
+    try:
+        speaker = await shared.services.speaker(arm.run.backend, arm.run.model)
+        found = await before_and_after(speaker, arm.run, arm.record, shared.rows, count)
+    except Exception as error:  # samples are for people; the evidence does not rest on them
+        campaign.journal.note("samples_failed", error=told(error))
+        return []
+    write_json(file, [one.model_dump(mode="json") for one in found])
+    return found
+
+
+def _concluded(campaign: Campaign, record: ExperimentRecord) -> ExperimentRecord:
+    try:
+        from hone.experiments.conclusion import conclude
+    except ImportError:  # not landed yet
+        return record
+
+    directory = campaign.directory
+    conclusion = conclude(record)
+    values = conclusion.model_dump(mode="json")
+    record = record.model_copy(update={"conclusion": values})
+    write_json(directory.path / "conclusion.json", values)
+    write_text(directory.path / "conclusion.md", conclusion.as_text().rstrip() + "\n")
+    directory.write_record(record)
+    if campaign.config.report.html:
+        try:
+            from hone.experiments.report import write_report
+        except ImportError:  # not landed yet
+            return record
+        write_report(record, directory.report)
+    for spec in campaign.config.stores:
+        try:
+            plugins.stores.make(spec.kind, spec.params).conclude(record.name, values)
+        except Exception as error:  # another place that wants the result; the directory has it
+            campaign.journal.note("store_failed", store=spec.kind, error=told(error))
+    return record

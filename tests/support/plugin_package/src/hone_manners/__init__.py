@@ -1,0 +1,1 @@
+"""Plugins for Hone that care for manners."""

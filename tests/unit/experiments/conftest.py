@@ -1,0 +1,3 @@
+from tests.support.experiment_kinds import kinds
+
+__all__ = ["kinds"]
