@@ -92,15 +92,11 @@ def as_text(summary: "Summary") -> str:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    print_difference(*(find(name, args.dir)[1] for name in args.names), as_json=args.json)
-
-
-def print_difference(first: Any, second: Any, *, as_json: bool) -> None:
-    """Of two experiments or two arms."""
     from hone.experiments.compare import diff
 
+    first, second = (find(name, args.dir)[1] for name in args.names)
     found = diff(first, second)
-    print(found.model_dump_json() if as_json else found.as_text())
+    print(found.model_dump_json() if args.json else found.as_text())
 
 
 def _conclude(args: argparse.Namespace) -> None:
