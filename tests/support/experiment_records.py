@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 
 from hone.experiments.config import Goal
-from hone.experiments.records import ArmRecord, ExperimentRecord, Measurement, TaskResult, Usage
+from hone.experiments.records import (
+    ArmRecord,
+    BenchmarkResult,
+    ExperimentRecord,
+    Measurement,
+    Opening,
+    SampleRecord,
+    StageResult,
+    TaskResult,
+    Usage,
+)
 
 METRIC = "mean_reward"
 
@@ -98,3 +108,79 @@ class World:
         cells = {name: {"algorithm.kind": name} for name in truths}
         arms = [one for name, truth in truths.items() for one in self.group(name, truth, runs, cell=cells[name])]
         return record(arms, **more)
+
+
+HOSTILE = '<script>document.title = "taken over"</script><img src=x onerror="document.title = 1">'
+
+
+def showcase(*, answer: str = HOSTILE) -> ExperimentRecord:
+    """A record with everything that a page can show: a sweep with curves, failures, stages, tests, samples."""
+    draw = np.random.default_rng(0)
+    rates = (1e-5, 1e-4, 1e-3, 1e-2)
+    best = {"sft": 0.62, "dpo": 0.71, "grpo": 0.66}
+    arms = []
+    for kind, top in best.items():
+        for place, rate in enumerate(rates):
+            group = f"{kind}-lr{rate:g}"
+            cell = {"algorithm.kind": kind, "algorithm.params.lr": rate}
+            if kind == "grpo" and rate == 1e-2:
+                arms += [failed_arm(f"{group}-s{seed}", group=group, seed=seed, cell=cell) for seed in range(3)]
+                continue
+            taste, goal = draw.normal(0, 0.1, 60), top - 0.07 * abs(place - 2)
+            for seed in range(3):
+                luck = draw.normal(0, 0.012)
+                moments = [
+                    measurement(
+                        0.3 + (goal + luck - 0.3) * (1 - np.exp(-step / 15)) + taste + draw.normal(0, 0.08, 60),
+                        step=step,
+                        usage=Usage(prefill_tokens=6000, sample_tokens=3000, cost=0.02, seconds=3),
+                    )
+                    for step in range(0, 61, 10)
+                ]
+                config = {"algorithm": {"kind": kind, "params": {"lr": rate}}, "model": {"name": "hone/tiny"}}
+                arms.append(arm(f"{group}-s{seed}", *moments, group=group, seed=seed, cell=cell, config=config))
+    stages = ("dates", "home", "orders")
+    forgetting = [
+        StageResult(
+            arm="sft-lr0.001-s0",
+            after=after,
+            on=on,
+            measurement=measurement([0.2 + 0.7 * (row == column) + 0.5 * (row > column)] * 5),
+        )
+        for row, after in enumerate(("start", *stages), start=-1)
+        for column, on in enumerate(stages)
+    ]
+    opening = Opening(
+        benchmark="sealed",
+        who="a person",
+        when="2026-11-21T12:00:00Z",
+        why="the arm was chosen",
+        arms=["dpo-lr0.001-s0"],
+        fingerprint="5f1c0a9b7e3d2c4f5a6b",
+        overlap_waiver="three rows are the names of months",
+    )
+    tests = [
+        BenchmarkResult(benchmark="sealed", subject=subject, measurement=measurement(value + draw.normal(0, 0.1, 80)))
+        for subject, value in (("dpo-lr0.001-s0", 0.68), ("baseline", 0.31), ("a hosted model", 0.74))
+    ]
+    samples = [
+        SampleRecord(task=f"t{n}", prompt=f"Who wrote book {n}?", before=before, after=answer, score_after=1)
+        for n, before in enumerate(("It is\nnot known.", None, "A & B"))
+    ]
+    return record(
+        arms,
+        name="three-methods",
+        id="three-methods-0123456789ab",
+        config={
+            "name": "three-methods",
+            "description": f"Which method, at which rate? {answer}",
+            "hypothesis": "DPO beats SFT",
+            "budget": {"tokens": 1_000_000, "cost": None},
+        },
+        data_fingerprints={"train": "8d9f0e", "validation": "77aa01"},
+        code={"hone": "0.1.0", "tinker": "0.38.0", "python": "3.11.9"},
+        openings=[opening],
+        benchmarks=tests,
+        forgetting=forgetting,
+        samples=samples,
+    )

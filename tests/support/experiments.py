@@ -88,20 +88,3 @@ def experiment(home: Path, values: Mapping[str, Any], *, given: Sequence[Any] | 
     if not {"run", "runs", "matrix"} & filled.keys():
         filled["run"] = {}
     return experiment_from(filled, home)
-
-
-if "nll" not in plugins.metrics:  # not landed yet
-    from hone.experiments.kinds.contract import Metric, TaskScores
-
-    @plugins.register_metric("nll")
-    class _Nll(Metric[NoParams]):
-        goal = "min"
-        measures = "likelihood"
-
-        def task_value(self, scores: TaskScores) -> float:
-            return scores.values[0]
-
-    @plugins.register_metric("mean_reward")
-    class _Mean(Metric[NoParams]):
-        def task_value(self, scores: TaskScores) -> float:
-            return sum(scores.values) / len(scores.values)

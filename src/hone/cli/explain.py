@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hone.cli.schema import add_plugins_argument
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,13 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "registry", nargs="?", help="source, transform, algorithm, backend, verifier, metric, store, inference, config"
     )
     parser.add_argument("kind", nargs="?", help="a plugin of the registry, or a part of the file, such as run.data")
-    parser.add_argument(
-        "--plugins",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module or file whose plugins are shown too, as under `plugins:`; may be repeated",
-    )
+    add_plugins_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

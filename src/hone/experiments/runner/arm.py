@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hone.errors import HoneError, UserError
-from hone.experiments.config import Goal, RunConfig, Spec
+from hone.experiments.config import ContinualConfig, Goal, RunConfig, Spec
 from hone.experiments.kinds import plugins
 from hone.experiments.kinds.contract import Algorithm, StopTraining, Training
 from hone.experiments.matrix import PlannedArm
 from hone.experiments.records import ArmRecord, Measurement
+from hone.experiments.runner.continual import Stages, measured_together
 from hone.experiments.runner.directory import ArmDirectory
-from hone.experiments.runner.rows import MeasuredRows, Rows, trained_on
+from hone.experiments.runner.rows import Rows, trained_on
 from hone.experiments.runner.services import Services, Speaker
 from hone.experiments.runner.usage import Meter, metered
 from hone.experiments.runner.validation import Validation, best_step
@@ -75,6 +76,7 @@ class Shared:
     gates: Mapping[str, Gate] = field(default_factory=dict)
     """By arm."""
     tell: Tell = lambda record: None
+    continual: ContinualConfig | None = None
 
 
 @dataclass
@@ -84,6 +86,8 @@ class Arm:
     """Of the plan, with paths in place of names of experiments."""
     directory: ArmDirectory
     record: ArmRecord
+    runs: Sequence[RunConfig] = ()
+    """The run on its data; on those of each stage, if it learns in stages."""
     stop: ArmStop = field(default_factory=ArmStop)
 
     @property
@@ -144,8 +148,11 @@ class _Work:
         self._counted_from = began
         model = arm.run.model.model_copy(update={"name": speaker.model})
         self.run = arm.run.model_copy(update={"model": model})
+        self.stages: Stages | None = None
         self.algorithm: Algorithm[Any] = plugins.algorithms.make(self.run.algorithm.kind, self.run.algorithm.params)
-        self.measured: MeasuredRows = shared.rows.measured(self.run)
+        if shared.continual is not None:
+            self.algorithm = self.stages = Stages(arm.runs, shared.continual, shared.rows)
+        self.measured = measured_together([shared.rows.measured(run) for run in arm.runs])
         self.metric = shared.metric or next(iter(self.measured.metrics))
         if self.metric not in self.measured.metrics:
             raise UserError(
@@ -162,6 +169,8 @@ class _Work:
         self.arm.note(self.shared, training="running", total_steps=total_steps)
         self.shared.journal.note("arm_begins", arm=self.arm.name, steps=total_steps)
         validation = self._validation(total_steps)
+        if self.stages is not None:
+            self.stages.validation = validation
         sinks = [_Watch(self), *self._stores()]
         every = self.run.validation.every
         training = Training(
@@ -321,8 +330,9 @@ class _Work:
         return self._open_stores
 
     def _rows_as(self, kind: RowKind, graded: bool) -> tuple[Sequence[StandardRow], Sequence[Grader]]:
-        rows = self.shared.rows.training(self.run, kind)
-        return rows, self.shared.rows.graders(rows, trained_on(self.run).verifier) if graded else []
+        run = self.arm.runs[0]
+        rows = self.shared.rows.training(run, kind)
+        return rows, self.shared.rows.graders(rows, trained_on(run).verifier) if graded else []
 
     def count(self) -> None:
         """Write down what was used since this was called last."""

@@ -6,17 +6,20 @@ import json
 from typing import TYPE_CHECKING
 
 from hone.errors import UserError
+from hone.experiments.conclusion import conclude
+from hone.experiments.firewall import Ledger
 from hone.experiments.kinds import plugins
-from hone.experiments.records import BenchmarkResult, ExperimentRecord, SampleRecord
+from hone.experiments.records import BenchmarkResult, ExperimentRecord, SampleRecord, StageResult
 from hone.experiments.runner.arm import Arm, Shared, told
+from hone.experiments.runner.benchmarks import measure_benchmark, sealed_sets
+from hone.experiments.runner.continual import Stages, forgetting
 from hone.experiments.runner.directory import write_json
 from hone.experiments.runner.journal import Lines
+from hone.experiments.selection import choose
 from hone.storage.atomic import write_text
 
 if TYPE_CHECKING:
     from hone.experiments.runner.run import Campaign
-
-BASELINE = "baseline"
 
 
 async def end_experiment(campaign: Campaign, shared: Shared) -> ExperimentRecord:
@@ -27,13 +30,12 @@ async def end_experiment(campaign: Campaign, shared: Shared) -> ExperimentRecord
         campaign.journal.note("chosen", arm=arm.name, group=arm.planned.group)
         record = await _with_benchmarks(campaign, record, arm, shared)
         record = record.model_copy(update={"samples": await _samples(campaign, arm, shared)})
+    record = record.model_copy(update={"forgetting": _forgetting(campaign)})
     return _concluded(campaign, record)
 
 
 def _chosen(campaign: Campaign, record: ExperimentRecord) -> Arm | None:
     """The arm to serve: by validation alone."""
-    from hone.experiments.selection import choose
-
     if record.metric is None:
         return None
     try:
@@ -45,23 +47,38 @@ def _chosen(campaign: Campaign, record: ExperimentRecord) -> Arm | None:
 
 
 async def _with_benchmarks(campaign: Campaign, record: ExperimentRecord, arm: Arm, shared: Shared) -> ExperimentRecord:
-    if not campaign.config.benchmarks:
-        return record
-    from hone.experiments.runner.benchmarks import measure_benchmark, sealed_sets
-
+    """Each result is written down before the next is asked for."""
     done = Lines(campaign.directory.path / "benchmarks.jsonl")
     results = [BenchmarkResult.model_validate(row) for row in done.rows]
-    for benchmark, sealed in sealed_sets(campaign.config, campaign.loaded.home, arm.run):
+    names = []
+    for sealed in sealed_sets(campaign.config, campaign.loaded.home, arm.runs):
+        names.append(sealed.benchmark.name)
         try:
-            for result in await measure_benchmark(campaign, benchmark, sealed, arm, shared, results):
+            async for result in measure_benchmark(campaign, sealed, arm, shared, results):
                 done.append(result.model_dump(mode="json"))
                 results.append(result)
         except UserError as error:
-            campaign.journal.note("benchmark_failed", benchmark=benchmark.name, error=told(error))
-    from hone.experiments.firewall import Ledger
-
+            campaign.journal.note("benchmark_failed", benchmark=sealed.benchmark.name, error=told(error))
+            campaign.display.say(f"the benchmark {sealed.benchmark.name} has no result: {told(error)}")
     openings = list(Ledger(campaign.directory.ledger).openings)
-    return record.model_copy(update={"benchmarks": results, "openings": openings})
+    current = [one for one in results if one.benchmark in names]
+    return record.model_copy(update={"benchmarks": current, "openings": openings})
+
+
+def _forgetting(campaign: Campaign) -> list[StageResult]:
+    """What every stage of every arm made of all of them."""
+    continual = campaign.config.continual
+    if continual is None:
+        return []
+    names = [stage.name for stage in continual.stages]
+    found: list[StageResult] = []
+    for arm in campaign.arms:
+        if arm.record.training != "done":
+            continue
+        stages = Stages(arm.runs, continual, campaign.rows)
+        parts = [campaign.rows.measured(run) for run in arm.runs]
+        found += forgetting(arm.name, arm.record.validation, stages.ends(), names, parts)
+    return found
 
 
 async def _samples(campaign: Campaign, arm: Arm, shared: Shared) -> list[SampleRecord]:
@@ -76,7 +93,7 @@ async def _samples(campaign: Campaign, arm: Arm, shared: Shared) -> list[SampleR
         return []
     try:
         speaker = await shared.services.speaker(arm.run.backend, arm.run.model)
-        found = await before_and_after(speaker, arm.run, arm.record, shared.rows, count)
+        found = await before_and_after(speaker, arm.runs, arm.record, shared.rows, count)
     except Exception as error:  # samples are for people; the evidence does not rest on them
         campaign.journal.note("samples_failed", error=told(error))
         return []
@@ -85,10 +102,6 @@ async def _samples(campaign: Campaign, arm: Arm, shared: Shared) -> list[SampleR
 
 
 def _concluded(campaign: Campaign, record: ExperimentRecord) -> ExperimentRecord:
-    try:
-        from hone.experiments.conclusion import conclude
-    except ImportError:  # not landed yet
-        return record
 
     directory = campaign.directory
     conclusion = conclude(record)

@@ -23,7 +23,7 @@ from hone.algorithms.rl.policy import Policy, sample_seed
 from hone.algorithms.scoring import target_logprobs
 from hone.algorithms.types import Observation
 from hone.errors import UserError
-from hone.experiments.data.rows import ChatRow, StandardRow, TaskRow
+from hone.experiments.data.rows import ChatRow, PreferenceRow, StandardRow, TaskRow
 from hone.experiments.kinds.algorithms.examples import graded_task, naming
 from hone.experiments.kinds.contract import Metric, TaskScores
 from hone.experiments.records import Measurement, TaskResult
@@ -68,7 +68,8 @@ async def measure_sampler(
     slots = asyncio.Semaphore(CONCURRENCY)
     answers = await graded_answers(rows, sampled(counted, rows, renderer, seed, slots))
     likelihoods = await _likelihoods(counted, rows.examples, renderer, slots)
-    return Measured(summary(rows, answers, likelihoods, step=step, usage=since(meter.usage, before)), answers)
+    pairs = await _pairs(counted, rows.pairs, renderer, slots)
+    return Measured(summary(rows, answers, likelihoods, pairs, step=step, usage=since(meter.usage, before)), answers)
 
 
 async def measure_inference(model: Inference[Any], rows: MeasuredRows, *, seed: int) -> Measured:
@@ -95,7 +96,7 @@ async def measure_inference(model: Inference[Any], rows: MeasuredRows, *, seed: 
         return await asyncio.gather(*(one(number) for number in range(rows.samples)))
 
     answers = await graded_answers(rows, ask)
-    return Measured(summary(rows, answers, [], step=0), answers)
+    return Measured(summary(rows, answers, [], [], step=0), answers)
 
 
 def sampled(
@@ -182,10 +183,39 @@ async def _likelihoods(
     return found
 
 
+@dataclass(frozen=True)
+class ScoredPair:
+    row: StandardRow
+    chosen: float
+    """The log-likelihood of the whole answer, in nats."""
+    rejected: float
+
+
+async def _pairs(
+    sampler: tinker.SamplingClient, rows: Sequence[StandardRow], renderer: Renderer, slots: asyncio.Semaphore
+) -> list[ScoredPair]:
+    data_D = []
+    for row in rows:
+        assert isinstance(row, PreferenceRow)
+        for answer in (row.chosen, row.rejected):
+            with naming(row):
+                told = [*row.prompt, *answer]
+                example = renderer.build_supervised_example(told, TrainOnWhat.LAST_ASSISTANT_TURN)
+                data_D.append(supervised_datum(*example, mean=False))
+    sums = [
+        float(floats(datum.loss_fn_inputs["weights"]).astype(np.float64) @ logprobs.astype(np.float64))
+        for datum, logprobs in zip(data_D, await target_logprobs(sampler, data_D, slots), strict=True)
+    ]
+    return [
+        ScoredPair(row, chosen, rejected) for row, chosen, rejected in zip(rows, sums[0::2], sums[1::2], strict=True)
+    ]
+
+
 def summary(
     rows: MeasuredRows,
     answers: Sequence[GradedAnswer],
     likelihoods: Sequence[Likelihood],
+    pairs: Sequence[ScoredPair],
     *,
     step: int,
     usage: Any = None,
@@ -199,11 +229,13 @@ def summary(
         for task, given in by_task.items()
     ]
     likely = [(one.row, TaskScores(one.row.id, [one.nll], one.tokens, one.row.facts)) for one in likelihoods]
+    preferred = [(one.row, TaskScores(one.row.id, [one.chosen, one.rejected], 1.0, one.row.facts)) for one in pairs]
+    by_kind = {"answers": graded, "likelihood": likely, "preferences": preferred}
     metrics: dict[str, float] = {}
     tasks: dict[str, list[TaskResult]] = {}
     for name, metric in rows.metrics.items():
-        found = likely if metric.measures == "likelihood" else graded
-        if not found:
+        found = by_kind[metric.measures]
+        if not found:  # a model that only answers has no likelihoods
             continue
         tasks[name] = [_result(metric, row, scores) for row, scores in found]
         weights = [one.weight for one in tasks[name]]

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone.errors import UserError
-from hone.experiments.config import DataConfig, RunConfig, Spec, ValidationConfig
+from hone.experiments.config import BenchmarkConfig, DataConfig, RunConfig, Spec, ValidationConfig
 from hone.experiments.data.fingerprint import fingerprint
 from hone.experiments.data.load import RowSource, Sides, held_out_rows, load_sides, training_rows
 from hone.experiments.data.parse import RowError, parse
-from hone.experiments.data.rows import RowKind, StandardRow, TaskRow, VerifierChoice
+from hone.experiments.data.rows import ChatRow, RowKind, StandardRow, TaskRow, VerifierChoice
 from hone.experiments.kinds import plugins
 from hone.experiments.kinds.contract import Metric
+from hone.experiments.kinds.metrics import metric_name, metric_spec
 from hone.experiments.runner.directory import identity
 
 if TYPE_CHECKING:
     from hone.algorithms.graders.grade import Grader
+    from hone.algorithms.messages import Message
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class MeasuredRows:
     graders: Sequence[Grader] = ()
     examples: Sequence[StandardRow] = ()
     """Conversations, for metrics of likelihood."""
+    pairs: Sequence[StandardRow] = ()
+    """Preferences, for metrics of those."""
     samples: int = 1
     max_tokens: int = 256
     temperature: float = 1.0
@@ -100,20 +104,42 @@ class Rows:
         return self._measured[key]
 
     def measured_rows(self, source: RowSource, config: ValidationConfig, verifier: Spec | None) -> MeasuredRows:
-        limit = config.limit
         names = list(config.metrics) or ["mean_reward" if _is_graded(source, verifier) else "nll"]
         metrics = named_metrics(names)
-        wants = {metric.measures for metric in metrics.values()}
-        found = held_out_rows(source, "task", limit=limit) if "answers" in wants else []
-        tasks = [row for row in found if isinstance(row, TaskRow)]
+
+        def rows(measures: str, kind: RowKind) -> Sequence[StandardRow]:
+            if all(metric.measures != measures for metric in metrics.values()):
+                return []
+            return held_out_rows(source, kind, limit=config.limit)
+
+        tasks = [row for row in rows("answers", "task") if isinstance(row, TaskRow)]
         return MeasuredRows(
             metrics=metrics,
             tasks=tasks,
             graders=self.graders(tasks, verifier),
-            examples=held_out_rows(source, "chat", limit=limit) if "likelihood" in wants else [],
+            examples=rows("likelihood", "chat"),
+            pairs=rows("preferences", "preference"),
             samples=config.samples,
             max_tokens=config.max_tokens,
             temperature=config.temperature,
+        )
+
+    def sealed_rows(self, tasks: Sequence[TaskRow], benchmark: BenchmarkConfig) -> MeasuredRows:
+        """Of a test set that was opened."""
+        metrics = named_metrics(benchmark.metrics)
+        measures = {metric.measures for metric in metrics.values()}
+        if "preferences" in measures:
+            raise UserError(
+                f"the benchmark {benchmark.name!r} has tasks, and a metric of preferences cannot be had of them"
+            )
+        return MeasuredRows(
+            metrics=metrics,
+            tasks=tasks if "answers" in measures else [],
+            graders=self.graders(tasks, benchmark.verifier) if "answers" in measures else [],
+            examples=[_answered(task) for task in tasks] if "likelihood" in measures else [],
+            samples=benchmark.samples,
+            max_tokens=benchmark.max_tokens,
+            temperature=benchmark.temperature,
         )
 
     def _grader(self, row: TaskRow, fallback: Spec | None) -> Grader:
@@ -130,13 +156,12 @@ class Rows:
 
 
 def named_metrics(specs: Sequence[Spec | str]) -> dict[str, Metric[Any]]:
-    """By name: the kind, or with parameters `kind(name=value)`."""
-    found: dict[str, Metric[Any]] = {}
-    for spec in specs:
-        kind, params = (spec, {}) if isinstance(spec, str) else (spec.kind, spec.params)
-        told = ", ".join(f"{name}={value}" for name, value in sorted(params.items()))
-        found[f"{kind}({told})" if told else kind] = plugins.metrics.make(kind, params)
-    return found
+    """By what each is called in results."""
+    made = {}
+    for one in specs:
+        spec = metric_spec(one)
+        made[metric_name(one)] = plugins.metrics.make(spec.kind, spec.params)
+    return made
 
 
 def trained_on(run: RunConfig) -> DataConfig:
@@ -154,6 +179,14 @@ def _is_graded(source: RowSource, verifier: Spec | None) -> bool:
             return False
         return isinstance(row, TaskRow) and (row.verifier is not None or verifier is not None)
     return False
+
+
+def _answered(task: TaskRow) -> ChatRow:
+    """The task with its right answer, whose likelihood is asked for."""
+    if not task.gold:
+        raise UserError(f"{task.place} has no right answer, so there is no likelihood of one; choose another metric")
+    messages: list[Message] = [*task.prompt, {"role": "assistant", "content": task.gold}]
+    return ChatRow(task.id, task.place, messages)
 
 
 def _key(data: DataConfig) -> str:

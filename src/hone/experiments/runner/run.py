@@ -18,14 +18,17 @@ from typing import Any
 import yaml
 
 from hone.errors import UserError
-from hone.experiments.config import Goal
+from hone.experiments.config import Goal, RunConfig
 from hone.experiments.loading import LoadedExperiment
 from hone.experiments.matrix import PlannedArm, plan_arms
 from hone.experiments.records import ArmRecord, ExperimentRecord, State, Usage
 from hone.experiments.runner.arm import ENDED, Arm, Shared, run_arm, told
+from hone.experiments.runner.benchmarks import check_overlap
 from hone.experiments.runner.budget import OF_BUDGET, Budget
 from hone.experiments.runner.code_versions import versions
+from hone.experiments.runner.continual import stage_runs
 from hone.experiments.runner.directory import ExperimentDirectory, identity, write_json
+from hone.experiments.runner.ending import end_experiment
 from hone.experiments.runner.halving import Gate
 from hone.experiments.runner.journal import Journal, utc_now
 from hone.experiments.runner.rows import Rows, named_metrics
@@ -107,6 +110,7 @@ class Campaign:
             raise UserError("halving compares all arms with each other; run them together, without `only`")
         self._write_beginning(planned)
         self.arms = self._arms(planned, again=resume)
+        check_overlap(self.config, loaded.home, self.arms, self.rows, journal)
         self.record = self._first_record()
 
     def run(self) -> ExperimentRecord:
@@ -134,6 +138,7 @@ class Campaign:
             goal=goal,
             gates=self._gates(goal),
             tell=self._told,
+            continual=self.config.continual,
         )
         for arm in self.arms:
             budget.note(arm.name, arm.directory.usage())
@@ -144,8 +149,6 @@ class Campaign:
         self._settle()
         if self.record.status not in ("done", "failed"):
             return
-        from hone.experiments.runner.ending import end_experiment
-
         self.record = await end_experiment(self, shared)
         self._save()
 
@@ -204,7 +207,7 @@ class Campaign:
                 return name, metric.goal
         for arm in self.arms:
             try:
-                ((name, metric), *_) = self.rows.measured(arm.run).metrics.items()
+                ((name, metric), *_) = self.rows.measured(arm.runs[0]).metrics.items()
             except UserError:
                 continue  # the arm will say so itself
             return name, metric.goal
@@ -231,7 +234,7 @@ class Campaign:
             run, fingerprints, error = arm.run, {}, None
             try:
                 run = with_paths(arm.run, output_dir, self.directory)
-                fingerprints = self.rows.fingerprints(run)
+                fingerprints = self._fingerprints_of(run)
             except UserError as problem:
                 error = told(problem)
             begins = [run.model.init_from_checkpoint, run.model.load_checkpoint]
@@ -253,13 +256,22 @@ class Campaign:
                     "config": run.model_dump(mode="json"),
                 }
             )
-            arm = Arm(plan, run, directory, record)
+            runs = stage_runs(run, self.config.continual) if error is None else [run]
+            arm = Arm(plan, run, directory, record, runs)
             directory.begin({"name": plan.name, "config_hash": plan.config_hash, "run": run.model_dump(mode="json")})
             if error is not None:
                 arm.record = record.model_copy(update={"training": "failed", "evaluation": "skipped", "error": error})
             arms.append(arm)
         write_json(self.directory.path / "data.json", self._data_fingerprints())
         return arms
+
+    def _fingerprints_of(self, run: RunConfig) -> dict[str, str]:
+        if self.config.continual is None:
+            return self.rows.fingerprints(run)
+        found = {}
+        for stage, one in zip(self.config.continual.stages, stage_runs(run, self.config.continual), strict=True):
+            found.update({f"{stage.name}/{side}": value for side, value in self.rows.fingerprints(one).items()})
+        return found
 
     @property
     def _fingerprints(self) -> dict[str, dict[str, str]]:

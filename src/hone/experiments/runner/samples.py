@@ -23,14 +23,14 @@ LONGEST = 4000
 
 
 async def before_and_after(
-    speaker: Speaker, run: RunConfig, arm: ArmRecord, rows: Rows, count: int
+    speaker: Speaker, runs: Sequence[RunConfig], arm: ArmRecord, rows: Rows, count: int
 ) -> list[SampleRecord]:
     """Validation rows, the same seed for both. Graded where the rows say how."""
-    asked = _asked(run, rows, count)
+    asked = _asked(runs[0], rows, count)
     service = speaker.session.service
     base = await service.create_sampling_client(base_model=speaker.model)
     trained = await service.create_sampling_client(model_path=arm.sampler_path)
-    before, after = [await _answers(sampler, asked, speaker, run.seed) for sampler in (base, trained)]
+    before, after = [await _answers(sampler, asked, speaker, arm.seed) for sampler in (base, trained)]
     graded = bool(asked.graders)
     return [
         SampleRecord(

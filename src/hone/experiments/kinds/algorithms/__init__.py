@@ -8,7 +8,7 @@ from typing import Any
 from hone.experiments.kinds.algorithms.distillation import DistillOffPolicy, DistillOnPolicy, PromptDistill
 from hone.experiments.kinds.algorithms.grpo import Grpo
 from hone.experiments.kinds.algorithms.preference import Dpo, Ipo, Kto, Orpo, Simpo
-from hone.experiments.kinds.algorithms.sequence import Sequence
+from hone.experiments.kinds.algorithms.sequence import SequenceOfMethods
 from hone.experiments.kinds.algorithms.sft import Sft
 from hone.experiments.kinds.contract import Algorithm
 
@@ -21,7 +21,7 @@ ALGORITHMS: dict[str, type[Algorithm[Any]]] = {
     "kto": Kto,
     "orpo": Orpo,
     "prompt_distill": PromptDistill,
-    "sequence": Sequence,
+    "sequence": SequenceOfMethods,
     "sft": Sft,
     "simpo": Simpo,
 }

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
 from hone.algorithms.config import Config
 from hone.errors import UserError
 from hone.experiments.config import Spec
-from hone.experiments.kinds.contract import Algorithm, StopTraining, Training
+from hone.experiments.kinds.contract import Algorithm, RowSizes, StopTraining, Training
+from hone.experiments.records import Usage
+from hone.experiments.runner.usage import total
 
 if TYPE_CHECKING:
     import tinker
 
     from hone.algorithms.evaluation import Evaluator
+    from hone.algorithms.graders.grade import Grader
     from hone.algorithms.run_directory import Checkpoint
-    from hone.experiments.data.rows import RowKind
+    from hone.experiments.data.rows import RowKind, StandardRow
 
 
 class Phase(Spec):
@@ -34,26 +38,33 @@ class SequenceParams(Config):
     fresh optimizer."""
 
 
-class Sequence(Algorithm[SequenceParams]):
-    Params = SequenceParams
+ParamsT = TypeVar("ParamsT", bound=Config)
 
-    def __init__(self, params: SequenceParams) -> None:
-        from hone.experiments.kinds import plugins
 
-        super().__init__(params)
-        self._phases: list[Algorithm[Any]] = [plugins.algorithms.make(one.kind, one.params) for one in params.phases]
-        self.learns_from: RowKind = self._phases[0].learns_from
-        self.needs_graders = self._phases[0].needs_graders
+class Phases(Algorithm[ParamsT]):
+    """What methods one after another have in common; each has a directory of its own in the arm's."""
 
-    def steps(self, rows: int) -> int:
-        return sum(phase.steps(rows) for phase in self._phases)
+    phases: Sequence[tuple[str, Algorithm[Any]]]
+    """By the name of their directories."""
+
+    def rows_of(self, number: int, training: Training) -> tuple[Sequence[StandardRow], Sequence[Grader]]:
+        """What a phase learns from, with graders if it needs them."""
+        assert training.rows_as is not None
+        phase = self.phases[number][1]
+        return training.rows_as(phase.learns_from, phase.needs_graders)
+
+    async def after(self, number: int, step: int, checkpoint: Checkpoint, training: Training) -> None:
+        """A phase has ended, `step` steps after the beginning of the first."""
+
+    def effort(self, rows: int, sizes: RowSizes) -> Usage:
+        return total([phase.effort(rows, sizes) for phase in self._phases])
 
     def checkpoints(self, run_dir: Path) -> list[Checkpoint]:
         found: list[Checkpoint] = []
         before = 0
-        for number, phase in enumerate(self._phases):
+        for number, (_, phase) in enumerate(self.phases):
             saved = phase.checkpoints(self._folder(run_dir, number))
-            last = number == len(self._phases) - 1
+            last = number == len(self.phases) - 1
             found += [replace(one, batch=one.batch + before, final=one.final and last) for one in saved]
             if not saved or not saved[-1].final:
                 break
@@ -61,11 +72,10 @@ class Sequence(Algorithm[SequenceParams]):
         return found
 
     async def train(self, training: Training) -> Checkpoint:
-        assert training.rows_as is not None
         before = 0
         run, newest = training.run, None
-        for number, phase in enumerate(self._phases):
-            rows, graders = training.rows_as(phase.learns_from, phase.needs_graders)
+        for number, (_, phase) in enumerate(self.phases):
+            rows, graders = self.rows_of(number, training)
             shifted = [_Shifted(evaluator, before, phase.steps(len(rows))) for evaluator in training.evaluators]
             newest = await phase.train(
                 replace(
@@ -83,14 +93,34 @@ class Sequence(Algorithm[SequenceParams]):
                 break
             for evaluator in shifted:
                 evaluator.speak()
+            await self.after(number, before, newest, training)
             begun = run.model.model_copy(update={"init_from_checkpoint": newest.state_path, "load_checkpoint": None})
             run = run.model_copy(update={"model": begun})
         if newest is None:
-            raise UserError("a sequence needs a phase")
-        return replace(newest, batch=before)
+            raise UserError("there is no phase to train")
+        last = number == len(self.phases) - 1
+        return replace(newest, batch=before, final=newest.final and last)
 
     def _folder(self, run_dir: Path, number: int) -> Path:
-        return run_dir / f"{number + 1}-{self.params.phases[number].kind}"
+        return run_dir / f"{number + 1}-{re.sub(r'[^A-Za-z0-9._-]', '_', self.phases[number][0])}"
+
+
+class SequenceOfMethods(Phases[SequenceParams]):
+    """Each learns from the same rows, as those of its kind."""
+
+    Params = SequenceParams
+
+    def __init__(self, params: SequenceParams) -> None:
+        from hone.experiments.kinds import plugins
+
+        super().__init__(params)
+        self.phases = [(one.kind, plugins.algorithms.make(one.kind, one.params)) for one in params.phases]
+        first = self.phases[0][1]
+        self.learns_from: RowKind = first.learns_from
+        self.needs_graders = first.needs_graders
+
+    def steps(self, rows: int) -> int:
+        return sum(phase.steps(rows) for _, phase in self.phases)
 
 
 @dataclass

@@ -1,0 +1,87 @@
+"""Stages that are learned one after another."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone.errors import UserError
+from hone.experiments.runner.run import run_experiment
+from tests.support.experiments import WORDS, experiment, service_of
+from tests.support.fake_tinker import Refused, Request
+
+
+def stage(name: str, answer: str, words: list[str], **more: Any) -> dict[str, Any]:
+    rows = [{"prompt": word, "completion": answer} for word in words]
+    return {"name": name, "data": {"source": {"kind": "rows", "params": {"rows": rows}}}, **more}
+
+
+def two(replay: float = 0.0, **run: Any) -> dict[str, Any]:
+    """The same kind of question, answered in two ways: the second stage is learned at the expense of the first."""
+    stages = [stage("first", "x", WORDS[:16]), stage("second", "y", WORDS[16:], replay=replay)]
+    params = {"lr": 0.3, "batch_size": 4, "epochs": 3}
+    return {"run": {"algorithm": {"params": params}, **run}, "continual": {"stages": stages}}
+
+
+def matrix(record: Any, arm: str) -> dict[tuple[str, str], float]:
+    return {(one.after, one.on): one.measurement.metrics["nll"] for one in record.forgetting if one.arm == arm}
+
+
+def test_weights_are_carried_and_every_stage_is_measured_after_every_stage(tmp_path: Path) -> None:
+    record = run_experiment(experiment(tmp_path, two()))
+    (arm,) = record.arms
+    assert (arm.training, arm.evaluation, arm.error) == ("done", "done", None)
+    found = matrix(record, arm.name)
+    assert set(found) == {(after, on) for after in ("start", "first", "second") for on in ("first", "second")}
+    assert found["first", "first"] < found["start", "first"] - 1
+    assert found["second", "second"] < found["first", "second"] - 1
+    assert found["second", "first"] > found["first", "first"] + 1  # forgotten
+    assert arm.steps == arm.total_steps == 24
+
+
+def test_replay_keeps_what_was_learned(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    plain = run_experiment(experiment(tmp_path / "plain", two()))
+    mixed = run_experiment(experiment(tmp_path, two(replay=0.5)))
+    kept, lost = (matrix(one, one.arms[0].name)["second", "first"] for one in (mixed, plain))
+    assert kept < lost - 0.3
+    assert mixed.arms[0].total_steps > plain.arms[0].total_steps
+
+
+def test_stages_are_measured_at_their_ends_though_nothing_is_measured_within(tmp_path: Path) -> None:
+    record = run_experiment(experiment(tmp_path, two(validation={"every": 0})))
+    assert [one.step for one in record.arms[0].validation] == [0, 12, 24]
+    assert len(record.forgetting) == 6
+
+
+def test_repeats_of_stages_have_a_matrix_each(tmp_path: Path) -> None:
+    record = run_experiment(experiment(tmp_path, two() | {"repeats": {"n": 2}}))
+    first, second = (matrix(record, arm.name) for arm in record.arms)
+    assert first.keys() == second.keys()
+    assert first["second", "first"] != second["second", "first"]
+
+
+def test_a_state_that_is_gone_is_an_error_and_no_new_beginning(tmp_path: Path) -> None:
+    loaded = experiment(tmp_path, two())
+    (tmp_path / "runs").mkdir()
+    from tests.unit.experiments.runner.test_run import _prepared
+
+    service = _prepared(loaded)
+
+    def lose(request: Request) -> None:
+        if request.kind == "save_state" and request.facts["name"] == "final":
+            service._load = gone  # type: ignore[method-assign]
+
+    def gone(path: str, kind: str) -> Any:
+        raise Refused(f"{path} has expired")
+
+    service.on_request = lose
+    (arm,) = run_experiment(loaded).arms
+    assert arm.training == "failed"
+    assert "has expired" in str(arm.error)
+    assert service_of(loaded).kinds().count("optim_step") == 12
+
+
+def test_stopping_early_is_not_for_stages(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="every stage to its end"):
+        run_experiment(experiment(tmp_path, two(stop={"patience": 2})))
