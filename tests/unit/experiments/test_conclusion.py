@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hone.experiments.conclusion import Conclusion, conclude
+from hone.experiments.conclusion import Conclusion, conclude, recorded
 from hone.experiments.records import BenchmarkResult, ExperimentRecord, Measurement
 from tests.support.experiment_records import METRIC, World, arm, failed_arm, measurement, record
 
@@ -119,6 +119,15 @@ def test_it_survives_json() -> None:
         assert Conclusion.model_validate(json.loads(found.model_dump_json())) == found
     alone = conclude(record([arm("dpo", Measurement(step=1, metrics={METRIC: 0.5}))]))
     assert Conclusion.model_validate(json.loads(alone.model_dump_json())) == alone
+
+
+def test_a_recorded_conclusion_is_read_and_one_of_another_version_is_drawn_anew() -> None:
+    experiment = planted(np.random.default_rng(2), 0.1)
+    kept = conclude(experiment).model_copy(update={"reason": "As it was said then."})
+    values = kept.model_dump(mode="json")
+    assert recorded(experiment.model_copy(update={"conclusion": values})) == kept
+    assert recorded(experiment.model_copy(update={"conclusion": values | {"old": 1}})) == conclude(experiment)
+    assert recorded(experiment) == conclude(experiment)
 
 
 def test_the_same_record_gives_the_same_conclusion() -> None:
