@@ -172,8 +172,8 @@ def difference(better: Scores, than: Scores, goal: Goal = "max") -> Evidence:
     Tasks are paired. Runs are not, even where their seeds are the same: pairing three runs would halve what little is
     known of their variance. A group of one run is taken to vary as the other group does.
     """
-    known = set(than.tasks)
-    shared = [task for task in better.tasks if task in known]
+    theirs = set(than.tasks)
+    shared = [task for task in better.tasks if task in theirs]
     if shared and 2 * len(shared) >= min(len(better.tasks), len(than.tasks)):
         better, than = better.on(shared), than.on(shared)
         return _paired(better, than, direction(goal))
