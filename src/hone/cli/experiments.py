@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,17 +79,21 @@ def as_text(summary: "Summary") -> str:
         lines.append(f"hypothesis: {summary.hypothesis}")
     width = max((len(arm.name) for arm in summary.arms), default=0)
     for arm in summary.arms:
-        metrics = "  ".join(f"{name} {value:.4g}" for name, value in arm.metrics.items())
         why = f"  ({arm.error})" if arm.error else ""
-        lines.append(f"  {arm.name:<{width}}  {arm.training:<8} {arm.steps}/{arm.total_steps}  {metrics}{why}")
+        lines.append(
+            f"  {arm.name:<{width}}  {arm.training:<8} {arm.steps}/{arm.total_steps}  {_values(arm.metrics)}{why}"
+        )
     for benchmark, subjects in summary.benchmarks.items():
         for subject, metrics in subjects.items():
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            lines.append(f"  {benchmark} of {subject}: {shown}")
+            lines.append(f"  {benchmark} of {subject}: {_values(metrics)}")
     used = summary.usage
     tokens = used.training_tokens + used.prefill_tokens + used.sample_tokens
     lines.append(f"took {tokens:,} tokens{f', ${used.cost:.4f}' if used.cost else ''}")
     return "\n".join(lines)
+
+
+def _values(metrics: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
 def _compare(args: argparse.Namespace) -> None:
