@@ -8,6 +8,7 @@ from typing import Any
 
 from hone.algorithms.config import Config
 from hone.experiments.check import CheckReport
+from hone.experiments.conclusion import Conclusion
 from hone.experiments.config import BudgetConfig, Goal
 from hone.experiments.records import ArmRecord, ExperimentRecord, State, Usage
 
@@ -88,6 +89,13 @@ class Listing(Config):
 
     experiments: list[Summary]
     """Each in brief."""
+
+
+class Concluded(Conclusion):
+    """The verdict, and the page that shows it."""
+
+    report: str | None
+    """Its path; null where the file wants none."""
 
 
 class HistoryEntry(Config):
