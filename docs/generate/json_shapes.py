@@ -10,10 +10,11 @@ from pydantic.json_schema import models_json_schema
 
 from docs.generate.markdown import links, table
 from hone.algorithms.config import Config
+from hone.cli.shapes import Concluded, Plan
 from hone.experiments.check import CheckReport
 from hone.experiments.compare import Difference
 from hone.experiments.explain import Explanation, Sections, type_text
-from hone.experiments.summary import Concluded, History, Listing, Plan, Summary
+from hone.experiments.summary import History, Listing, Summary
 
 HEAD = """# What `--json` prints
 

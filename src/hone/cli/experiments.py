@@ -105,7 +105,7 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _conclude(args: argparse.Namespace) -> None:
-    from hone.experiments.summary import Concluded
+    from hone.cli.shapes import Concluded
 
     path, record = find(args.name, args.dir)
     conclusion, report = conclude(path, record)

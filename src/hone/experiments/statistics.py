@@ -205,27 +205,31 @@ class BestDifference:
     better: int
     than: int
     """Which groups are the best as measured."""
-    comparisons: int
+    candidates: int
+    """How many the interval is corrected for: those of the larger side."""
     level: float
 
 
 def difference_of_best(
-    pairs: Sequence[Sequence[Evidence]], margin: float = 0.0, level: float = LEVEL
+    pairs: Sequence[Sequence[Evidence]], margin: float = 0.0, level: float = LEVEL, *, choices: int = 1
 ) -> BestDifference:
     """From every difference of one group to another, `pairs[better][than]`.
 
-    The best as measured are lucky ones. So all differences get intervals that hold at once (Bonferroni), and the
-    difference of the true best lies between the largest of the least lower bounds and the least of the largest upper
-    ones.
-    """
-    comparisons = len(pairs) * len(pairs[0])
+    The best as measured are lucky ones. The difference of the true best, `max(better) - max(than)`, lies above the
+    largest of the least lower bounds. Against the true best of `than` each of `better` has one chance to seem too good,
+    so lower bounds are corrected for the number of `better` (Bonferroni); that they must hold against every one of
+    `than` needs no correction (Berger 1982). Upper bounds are the same with the sides exchanged.
 
+    Args:
+        choices: A correction for at least so many, where the pairs themselves were chosen by what was measured.
+    """
     spreads = [one.spread for row in pairs for one in row]
     values = np.array([[one.value for one in row] for row in pairs])
+    for_low, for_high = (max(candidates, choices) for candidates in values.shape)
 
     def bounds(alpha: float) -> tuple[float, float]:
-        widths = _half_widths(spreads, 1 - alpha / comparisons).reshape(values.shape)
-        return float((values - widths).min(axis=1).max()), float((values + widths).max(axis=0).min())
+        below, above = (_half_widths(spreads, 1 - alpha / n).reshape(values.shape) for n in (for_low, for_high))
+        return float((values - below).min(axis=1).max()), float((values + above).max(axis=0).min())
 
     def excludes(alpha: float) -> bool:
         low, high = bounds(alpha)
@@ -235,7 +239,7 @@ def difference_of_best(
     than = int(values[better].argmin())
     low, high = bounds(1 - level)
     value = float(values[better, than])
-    return BestDifference(value, low, high, _least_alpha(excludes), better, than, comparisons, level)
+    return BestDifference(value, low, high, _least_alpha(excludes), better, than, max(for_low, for_high), level)
 
 
 @dataclass(frozen=True)
@@ -250,7 +254,7 @@ class Plan:
     times: int | None
 
 
-def plan(evidence: Evidence, margin: float = 0.0, comparisons: int = 1, level: float = LEVEL) -> Plan:
+def plan(evidence: Evidence, margin: float = 0.0, candidates: int = 1, level: float = LEVEL) -> Plan:
     """How many runs on each side, or tasks, would tell the value from the margin."""
     gap = abs(evidence.value - margin)
     runs, tasks = max(evidence.runs), evidence.tasks
@@ -258,7 +262,7 @@ def plan(evidence: Evidence, margin: float = 0.0, comparisons: int = 1, level: f
     def shows(times_runs: float, times_tasks: float) -> bool:
         spread = evidence.spread.scaled(times_runs, times_tasks)
         beyond = float(special.ndtri(POWER)) * math.sqrt(spread.variance)
-        return spread.half_width(1 - (1 - level) / comparisons) + beyond <= gap
+        return spread.half_width(1 - (1 - level) / candidates) + beyond <= gap
 
     return Plan(
         _fewest(runs, MOST_RUNS, lambda n: shows(n / runs, 1)) if evidence.knows_runs else None,

@@ -7,21 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hone.algorithms.config import Config
-from hone.experiments.check import CheckReport
-from hone.experiments.conclusion import Conclusion
-from hone.experiments.config import BudgetConfig, Goal
+from hone.experiments.config import Goal
 from hone.experiments.records import ArmRecord, ExperimentRecord, State, Usage
-
-
-class Plan(Config):
-    """What a run would do, or why it does not begin."""
-
-    directory: str | None
-    """Where results would go; null where the file cannot be loaded."""
-    budget: BudgetConfig
-    """As the file and `--set` say."""
-    check: CheckReport
-    """As `hone check` prints it."""
 
 
 class ArmSummary(Config):
@@ -89,13 +76,6 @@ class Listing(Config):
 
     experiments: list[Summary]
     """Each in brief."""
-
-
-class Concluded(Conclusion):
-    """The verdict, and the page that shows it."""
-
-    report: str | None
-    """Its path; null where the file wants none."""
 
 
 class HistoryEntry(Config):

@@ -87,7 +87,7 @@ def test_a_conclusion_holds_what_it_compares() -> None:
     assert found.effect == pytest.approx(found.better.value - found.than.value)
     assert found.interval.low is not None
     assert 0 < found.interval.low < 0.15 < (found.interval.high or 0)
-    assert (found.comparisons, found.level, found.tasks, found.runs) == (4, 0.95, 100, [3, 3])
+    assert (found.candidates, found.level, found.tasks, found.runs) == (2, 0.95, 100, [3, 3])
     assert found.p is not None
     assert found.p < 0.05
     assert "multiple_comparisons" in {one.kind for one in found.caveats}
@@ -104,7 +104,7 @@ def test_the_text_says_it_all() -> None:
         "Supported: DPO beats SFT",
         "By mean_reward on validation, dpo-high was better than sft-low by 0.1",
         "95% interval of the gain 0.",
-        "(3 runs and 3 runs, 100 tasks; corrected for 4 comparisons)",
+        "(3 runs and 3 runs, 100 tasks; corrected for 2 candidates)",
         "Best of 4 groups: dpo-high",
         "grpo (training): row 3 has no task",
         "Used: 19,500 tokens",
