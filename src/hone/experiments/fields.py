@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from hone.algorithms.config import Config
 from hone.experiments.config import RunConfig, Spec
+from hone.experiments.kinds.metrics import metric_spec
 from hone.experiments.kinds.plugins import REGISTRIES
 from hone.experiments.tree import KeyPath
 
@@ -38,11 +39,18 @@ class SpecPlace:
     def kind(self) -> Any:
         if isinstance(self.value, Mapping):
             return self.value.get("kind", self.model.model_fields["kind"].default)
-        return self.value
+        return self._short.kind if self._short else self.value
 
     @property
     def params(self) -> Any:
-        return (self.value.get(FREE) or {}) if isinstance(self.value, Mapping) else {}
+        if isinstance(self.value, Mapping):
+            return self.value.get(FREE) or {}
+        return self._short.params if self._short else {}
+
+    @property
+    def _short(self) -> Spec | None:
+        """What a metric's name stands for, such as `pass@4`."""
+        return metric_spec(self.value) if self.registry == "metric" and isinstance(self.value, str) else None
 
 
 def registry_of(field: str, spec: type[Spec] = Spec) -> str | None:
