@@ -16,6 +16,8 @@ os.environ["XDG_DATA_HOME"] = f"{home.name}/share"
 os.environ["HF_HOME"] = f"{home.name}/huggingface"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a lookup on a hub would be a mistake, and a slow one
 os.environ["TINKER_TELEMETRY"] = "0"
+if "PYTHONPATH" in os.environ:  # programs that tests start in other directories find Hone too
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
 
 from tests.support import databases  # noqa: E402
 

@@ -8,7 +8,11 @@ from hone.experiments.explain import explain_config
 HEAD = """# The experiment file
 
 Every part and key of the YAML that `hone run` takes. An unknown key is an error, with the nearest known name.
-`hone explain config` prints the same, `hone schema` as JSON Schema. `{kind, params}` is a [plugin](plugins.md)."""
+`hone explain config` prints the same, `hone schema` as JSON Schema. `{kind, params}` is a [plugin](plugins.md).
+
+Beside these keys, `extends: FILE` (or a list of files) puts the file on top of others: mappings merge key by key,
+everything else replaces what was there, and `params` belong to their `kind`. `${NAME}` and `${NAME:-default}` take a
+value from the environment. `--set KEY=VALUE` on the command line comes last."""
 
 
 def page() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs.generate import commands, exit_codes, experiment_file, plugins, settings
+from docs.generate import commands, exit_codes, experiment_file, json_shapes, plugins, settings
 from hone.experiments.kinds.plugins import REGISTRIES
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -16,6 +16,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands.page(),
         "exit-codes.md": exit_codes.page(),
         "experiment-file.md": experiment_file.page(),
+        "json.md": json_shapes.page(),
         "plugins.md": plugins.index(),
         "settings.md": settings.page(),
     }

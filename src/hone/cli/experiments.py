@@ -1,13 +1,14 @@
 """`hone experiments`: what was tried and what came of it, from the records that experiments left behind."""
 
 import argparse
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone.cli.results import add_results_arguments, find, find_all
 
 if TYPE_CHECKING:
+    from hone.experiments.conclusion import Conclusion
     from hone.experiments.records import ExperimentRecord
     from hone.experiments.summary import Summary
 
@@ -78,43 +79,46 @@ def as_text(summary: "Summary") -> str:
         lines.append(f"hypothesis: {summary.hypothesis}")
     width = max((len(arm.name) for arm in summary.arms), default=0)
     for arm in summary.arms:
-        metrics = "  ".join(f"{name} {value:.4g}" for name, value in arm.metrics.items())
         why = f"  ({arm.error})" if arm.error else ""
-        lines.append(f"  {arm.name:<{width}}  {arm.training:<8} {arm.steps}/{arm.total_steps}  {metrics}{why}")
+        lines.append(
+            f"  {arm.name:<{width}}  {arm.training:<8} {arm.steps}/{arm.total_steps}  {_values(arm.metrics)}{why}"
+        )
     for benchmark, subjects in summary.benchmarks.items():
         for subject, metrics in subjects.items():
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            lines.append(f"  {benchmark} of {subject}: {shown}")
+            lines.append(f"  {benchmark} of {subject}: {_values(metrics)}")
     used = summary.usage
     tokens = used.training_tokens + used.prefill_tokens + used.sample_tokens
     lines.append(f"took {tokens:,} tokens{f', ${used.cost:.4f}' if used.cost else ''}")
     return "\n".join(lines)
 
 
+def _values(metrics: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
 def _compare(args: argparse.Namespace) -> None:
-    print_difference(*(find(name, args.dir)[1] for name in args.names), as_json=args.json)
-
-
-def print_difference(first: Any, second: Any, *, as_json: bool) -> None:
-    """Of two experiments or two arms."""
     from hone.experiments.compare import diff
 
+    first, second = (find(name, args.dir)[1] for name in args.names)
     found = diff(first, second)
-    print(found.model_dump_json() if as_json else found.as_text())
+    print(found.model_dump_json() if args.json else found.as_text())
 
 
 def _conclude(args: argparse.Namespace) -> None:
+    from hone.cli.shapes import Concluded
+
     path, record = find(args.name, args.dir)
     conclusion, report = conclude(path, record)
     if args.json:
-        print(json.dumps({**conclusion.model_dump(mode="json"), "report": None if report is None else str(report)}))
+        whole = Concluded(**conclusion.model_dump(), report=None if report is None else str(report))
+        print(whole.model_dump_json())
         return
     print(conclusion.as_text())
     if report is not None:
         print(f"\nreport: {report}")
 
 
-def conclude(path: Path, record: "ExperimentRecord") -> tuple[Any, Path | None]:
+def conclude(path: Path, record: "ExperimentRecord") -> "tuple[Conclusion, Path | None]":
     """The verdict, and the page where the experiment wants one."""
     from hone.experiments.conclusion import conclude as from_record
     from hone.experiments.report import write_report

@@ -10,9 +10,10 @@ hone explain config run.data        one part
 import argparse
 import json
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hone.cli.schema import add_plugins_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,13 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "registry", nargs="?", help="source, transform, algorithm, backend, verifier, metric, store, inference, config"
     )
     parser.add_argument("kind", nargs="?", help="a plugin of the registry, or a part of the file, such as run.data")
-    parser.add_argument(
-        "--plugins",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module or file whose plugins are shown too, as under `plugins:`; may be repeated",
-    )
+    add_plugins_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -83,7 +78,7 @@ def _plugin(registry: str, kind: str, as_json: bool) -> None:
 
     found = explain_plugin(registry, kind)
     if as_json:
-        print(json.dumps(asdict(found)))
+        print(found.model_dump_json())
     else:
         print("\n".join(_plugin_lines(found)))
 
@@ -101,11 +96,11 @@ def _plugin_lines(found: "Explanation") -> "Iterable[str]":
 
 
 def _config(path: str | None, as_json: bool) -> None:
-    from hone.experiments.explain import config_section, explain_config
+    from hone.experiments.explain import Sections, config_section, explain_config
 
     sections = explain_config() if path is None else [config_section(path)]
     if as_json:
-        print(json.dumps({"sections": [asdict(section) for section in sections]}))
+        print(Sections(sections=sections).model_dump_json())
         return
     print("\n\n".join("\n".join(_section_lines(section)) for section in sections))
 

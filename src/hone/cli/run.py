@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hone.cli.check import add_override_argument, print_report
+from hone.cli.check import add_override_argument, checked, report_lines
 from hone.cli.exit_codes import (
     EXIT_BUDGET,
     EXIT_DONE,
@@ -33,14 +33,18 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hone.cli.campaign import campaign_display
-    from hone.cli.check import checked
     from hone.cli.experiments import as_text
+    from hone.cli.shapes import Plan
+    from hone.experiments.config import BudgetConfig
     from hone.experiments.runner.run import experiment_directory, run_experiment
     from hone.experiments.summary import summarise
 
     loaded, report = checked(args.file, args.set)
-    if args.dry_run or loaded is None or report.problems:
-        print_report(report, as_json=args.json)
+    if loaded is None or report.problems or args.dry_run:
+        directory = None if loaded is None else str(experiment_directory(loaded).path)
+        budget = BudgetConfig() if loaded is None else loaded.config.budget
+        plan = Plan(directory=directory, budget=budget, check=report)
+        print(plan.model_dump_json() if args.json else "\n".join(report_lines(report)))
         return EXIT_PROBLEMS if report.problems else EXIT_DONE
     if not args.yes:
         _ask(report)
@@ -62,9 +66,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(report: "CheckReport") -> None:
     """Before money is spent, and only where somebody can answer."""
-    if not report.estimate.cost or not sys.stdin.isatty():
+    cost = report.estimate.most.cost if report.estimate is not None else 0.0
+    if not cost or not sys.stdin.isatty():
         return
-    answer = input(f"This is expected to cost ${report.estimate.cost:.2f}. Begin? [y/N] ")
+    answer = input(f"This may cost up to ${cost:.2f}. Begin? [y/N] ")
     if answer.strip().lower() not in ("y", "yes"):
         raise UserError("nothing was begun")
 

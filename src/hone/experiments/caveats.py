@@ -19,14 +19,14 @@ class Caveat(Config):
     text: str
 
 
-def doubts(record: ExperimentRecord, choice: Choice, effect: Evidence | None, comparisons: int) -> list[Caveat]:
+def doubts(record: ExperimentRecord, choice: Choice, effect: Evidence | None, candidates: int) -> list[Caveat]:
     """About the effect, if one was measured, and about the choice of an arm."""
     found: list[tuple[str, str]] = []
     waiting = [arm.name for arm in record.arms if arm.training in ("waiting", "running")]
     if waiting:
         found.append(("unfinished", f"{count(len(waiting), 'arm')} had not finished: {listed(waiting)}."))
     if effect is not None:
-        found += _about_effect(effect, comparisons)
+        found += _about_effect(effect, candidates)
     if len(choice.ranking[0].arms) == 1 and (effect is None or effect.knows_runs):
         found.append(("one_run", f"{choice.group} is one training run: its interval does not cover the luck of runs."))
     if not choice.same_tasks:
@@ -50,7 +50,7 @@ def doubts(record: ExperimentRecord, choice: Choice, effect: Evidence | None, co
     return [Caveat(kind=kind, text=text) for kind, text in dict.fromkeys(found)]
 
 
-def _about_effect(evidence: Evidence, comparisons: int) -> list[tuple[str, str]]:
+def _about_effect(evidence: Evidence, candidates: int) -> list[tuple[str, str]]:
     found = []
     if not evidence.knows_runs:
         text = "With one training run on a side, the interval covers which tasks were drawn, not the luck of training."
@@ -66,8 +66,8 @@ def _about_effect(evidence: Evidence, comparisons: int) -> list[tuple[str, str]]
         found.append(("few_tasks", f"{count(evidence.tasks, 'task')} are few for an interval."))
     if not evidence.paired:
         found.append(("other_tasks", "The two sides were measured on different rows, so tasks are not paired."))
-    if comparisons > 1:
-        text = f"The sides are compared at their best, so the interval is corrected for {comparisons} comparisons."
+    if candidates > 1:
+        text = f"The sides are compared at their best, so the interval is corrected for {candidates} candidates."
         found.append(("multiple_comparisons", text))
     return found
 

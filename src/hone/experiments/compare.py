@@ -10,6 +10,7 @@ from hone.errors import UserError
 from hone.experiments.records import ArmRecord, ExperimentRecord, Measurement, Usage
 from hone.experiments.selection import Choice, choose
 from hone.experiments.statistics import difference, scores
+from hone.experiments.summary import total
 from hone.experiments.wording import interval, number, p_value, seconds
 
 
@@ -104,8 +105,8 @@ def diff(
             metrics=_metrics(_best(a), _best(b)),
             data=changes(a.data_fingerprints, b.data_fingerprints),
             code=changes(a.code, b.code),
-            usage_a=_usage(a),
-            usage_b=_usage(b),
+            usage_a=total(arm.usage for arm in a.arms),
+            usage_b=total(arm.usage for arm in b.arms),
         )
     raise UserError("an arm and an experiment cannot be compared; give two arms, or two experiments")
 
@@ -176,10 +177,6 @@ def _metrics(a: list[Measurement], b: list[Measurement]) -> list[MetricChange]:
             )
         )
     return found
-
-
-def _usage(record: ExperimentRecord) -> Usage:
-    return Usage(**{name: sum(getattr(arm.usage, name) for arm in record.arms) for name in Usage.model_fields})
 
 
 def _told(change: Change) -> str:

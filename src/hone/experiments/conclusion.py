@@ -4,16 +4,19 @@ It reads the record only, so the same record gives the same conclusion on any da
 
 A claim is supported if the whole interval of the effect lies above the margin, refuted if all of it lies below, and
 inconclusive otherwise. With several groups on a side the sides are compared at their best, and the interval is
-corrected for the number of comparisons. All of it is validation; the sealed test is told beside it, and may only take
+corrected for the number of candidates. All of it is validation; the sealed test is told beside it, and may only take
 a support back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from hone.algorithms.config import Config
 from hone.errors import UserError
@@ -34,6 +37,7 @@ from hone.experiments.statistics import (
     group_mean,
     scores,
 )
+from hone.experiments.summary import total
 from hone.experiments.wording import number
 
 Verdict = Literal["supported", "refuted", "inconclusive", "none"]
@@ -129,8 +133,8 @@ class Conclusion(Config):
     level: float = LEVEL
     p: float | None = None
     """Against an effect of exactly the margin, two-sided, corrected as the interval is."""
-    comparisons: int = 0
-    """How many differences the interval is corrected for."""
+    candidates: int = 0
+    """How many groups, on the larger side, the interval is corrected for."""
     evidence: Literal["validation", "test"] | None = None
     """Where the effect was measured."""
     better: Side | None = None
@@ -163,6 +167,14 @@ class _Effect:
     where: Literal["validation", "test"]
 
 
+def recorded(record: ExperimentRecord) -> Conclusion:
+    """The conclusion that the record holds; drawn anew where there is none, or one that an earlier version wrote."""
+    if record.conclusion is not None:
+        with contextlib.suppress(ValidationError):
+            return Conclusion.model_validate(record.conclusion)
+    return conclude(record)
+
+
 def conclude(record: ExperimentRecord) -> Conclusion:
     """The verdict on the record's hypothesis, with everything that it rests on."""
     hypothesis = _hypothesis(record)
@@ -189,7 +201,7 @@ def conclude(record: ExperimentRecord) -> Conclusion:
     claim, effect, why = _effect(record, hypothesis, choice)
     if effect is not None and claim is not None:
         verdict, why = _verdict(effect, claim.margin, record.metric)
-    caveats = doubts(record, choice, effect.evidence if effect else None, effect.best.comparisons if effect else 1)
+    caveats = doubts(record, choice, effect.evidence if effect else None, effect.best.candidates if effect else 1)
     if verdict == "supported" and claim is not None and claim.over_baseline:
         contrary = next((one for one in common["tests"] if _contradicts(one, record, choice, claim)), None)
         if contrary is not None:
@@ -205,7 +217,7 @@ def conclude(record: ExperimentRecord) -> Conclusion:
             "effect": effect.best.value,
             "interval": _interval(effect.best.low, effect.best.high),
             "p": effect.best.p_value,
-            "comparisons": effect.best.comparisons,
+            "candidates": effect.best.candidates,
             "evidence": effect.where,
             "better": effect.better,
             "than": effect.than,
@@ -262,13 +274,15 @@ def _without_hypothesis(record: ExperimentRecord, choice: Choice) -> _Effect | N
     """The best against the model without training; where that was not measured, against the others."""
     effect = _over_baseline(record, choice.ranking, 0.0)
     if effect is None and len(choice.ranking) > 1:
-        return _compared(choice.ranking[:1], choice.ranking[1:], record.goal, 0.0)
+        return _compared(choice.ranking[:1], choice.ranking[1:], record.goal, 0.0, len(choice.ranking) - 1)
     return effect
 
 
-def _compared(better: Sequence[GroupResult], than: Sequence[GroupResult], goal: Goal, margin: float) -> _Effect:
+def _compared(
+    better: Sequence[GroupResult], than: Sequence[GroupResult], goal: Goal, margin: float, choices: int = 1
+) -> _Effect:
     pairs = [[difference(one.scores, other.scores, goal) for other in than] for one in better]
-    best = difference_of_best(pairs, margin)
+    best = difference_of_best(pairs, margin, choices=choices)
     evidence = pairs[best.better][best.than]
     return _Effect(best, evidence, _side(better, best.better), _side(than, best.than), "validation")
 
@@ -418,10 +432,8 @@ def _failures(record: ExperimentRecord) -> list[Failure]:
 
 
 def _usage(record: ExperimentRecord) -> Usage:
-    used = [arm.usage for arm in record.arms]
-    used += [result.measurement.usage for result in record.benchmarks]
-    used += [stage.measurement.usage for stage in record.forgetting]
-    return Usage(**{name: sum(getattr(one, name) for one in used) for name in Usage.model_fields})
+    measured = [one.measurement for one in record.benchmarks] + [one.measurement for one in record.forgetting]
+    return total([*(arm.usage for arm in record.arms), *(one.usage for one in measured)])
 
 
 def _next(
@@ -431,7 +443,7 @@ def _next(
     if verdict == "inconclusive" and claim is None:
         found.append(Suggestion(kind="hypothesis", text=f"To have the hypothesis judged, {HOW}."))
     if verdict == "inconclusive" and effect is not None and claim is not None:
-        found += next_steps.make_sure(effect.evidence, claim.margin, effect.best.comparisons)
+        found += next_steps.make_sure(effect.evidence, claim.margin, effect.best.candidates)
     elif verdict in ("none", "inconclusive"):
         found += next_steps.part_ties(record, choice)
     found += next_steps.find_harder_tasks(choice)

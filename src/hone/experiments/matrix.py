@@ -19,6 +19,7 @@ from hone.experiments.config import ExperimentConfig, MatrixConfig, RunConfig
 from hone.experiments.expressions import Expression, ExpressionError
 from hone.experiments.fields import get, parts, put, run_paths
 from hone.experiments.hashing import arm_hash, run_in_full
+from hone.experiments.hypothesis import ArmFacts
 from hone.experiments.problems import ConfigError, Problem, shown, suggestion
 from hone.experiments.tree import KeyPath, key_text
 
@@ -53,6 +54,13 @@ class PlannedArm:
     """With the name and the seed filled in."""
     config_hash: str
     """The same for the same training, whatever it is called; see `hashing`."""
+    place: KeyPath = ()
+    """Where its run stands in the experiment's values."""
+
+
+def facts_of(arm: PlannedArm) -> ArmFacts:
+    """What a hypothesis can call it by."""
+    return ArmFacts(arm.name, arm.group, arm.cell, arm.run.tags, arm.run.model_dump(mode="json"))
 
 
 class Tell(Protocol):
@@ -232,8 +240,10 @@ def _fits(matrix: MatrixConfig, tell: Tell) -> bool:
 class Primary:
     """A run before its repeats."""
 
+    place: KeyPath
+    """Of the run in the experiment's values."""
     where: KeyPath
-    """In the experiment's values, for problems."""
+    """Of what gives it its name."""
     run: RunConfig
     full: dict[str, Any]
     group: str
@@ -249,7 +259,7 @@ def primaries(config: ExperimentConfig, tell: Tell, refuse: Refuse) -> list[Prim
         return _of_runs(config.runs)
     assert config.run is not None
     full = run_in_full(config.run)
-    return [Primary(("run",), config.run, full, config.run.name or _safe(full["algorithm"]["kind"]), {})]
+    return [Primary(("run",), ("run",), config.run, full, config.run.name or _safe(full["algorithm"]["kind"]), {})]
 
 
 def arms_of(config: ExperimentConfig, runs: Sequence[Primary], tell: Tell) -> list[PlannedArm]:
@@ -263,7 +273,7 @@ def arms_of(config: ExperimentConfig, runs: Sequence[Primary], tell: Tell) -> li
         for seed in own:
             name = one.group if members[one.group] == 1 else f"{one.group}-s{seed}"
             run = one.run.model_copy(update={"name": name, "seed": seed})
-            arm = PlannedArm(name, one.group, one.cell, run, arm_hash(config, run))
+            arm = PlannedArm(name, one.group, one.cell, run, arm_hash(config, run), one.place)
             _check_name(arm, one.where, taken, tell)
             arms.append(arm)
     return arms
@@ -300,6 +310,7 @@ def _of_runs(runs: Sequence[RunConfig]) -> list[Primary]:
     return [
         Primary(
             ("runs", index),
+            ("runs", index),
             run,
             full,
             run.name or label or _safe(full["algorithm"]["kind"]),
@@ -329,7 +340,7 @@ def _of_matrix(config: ExperimentConfig, matrix: MatrixConfig, tell: Tell, refus
         ]
     where: KeyPath = ("matrix", "name_template") if matrix.name_template is not None else ("matrix", "axes")
     return [
-        Primary(where, cell.run, cell.full, group, dict(_cell_values(matrix, cell)), cell.picks)
+        Primary(("matrix", "base_run"), where, cell.run, cell.full, group, dict(_cell_values(matrix, cell)), cell.picks)
         for cell, group in zip(cells, groups, strict=True)
     ]
 

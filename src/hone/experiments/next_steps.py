@@ -42,7 +42,7 @@ def mend_failures(record: ExperimentRecord) -> list[Suggestion]:
     ]
 
 
-def make_sure(evidence: Evidence, margin: float, comparisons: int) -> list[Suggestion]:
+def make_sure(evidence: Evidence, margin: float, candidates: int) -> list[Suggestion]:
     """More runs or tasks, where an interval is too wide to decide."""
     runs = max(evidence.runs)
     if not evidence.knows_runs:
@@ -53,7 +53,7 @@ def make_sure(evidence: Evidence, margin: float, comparisons: int) -> list[Sugge
                 values={"repeats.n": 3},
             )
         ]
-    needed = plan(evidence, margin, comparisons)
+    needed = plan(evidence, margin, candidates)
     gap = abs(evidence.value - margin)
     size = f"a difference of {number(gap)}{f' from the margin of {number(margin)}' if margin else ''}"
     chance = f"if it is as large as it looks, {size} would show {POWER:.0%} of the time"

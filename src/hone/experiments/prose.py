@@ -42,7 +42,7 @@ def _told_effect(it: Conclusion) -> str:
     runs = " and ".join(count(runs, "run") for runs in it.runs) if it.than.best != BASELINE else ""
     runs = runs or count(it.runs[0], "run")
     chance = f", {p_value(it.p)}" if it.p is not None and low is not None else ""
-    corrected = f"; corrected for {it.comparisons} comparisons" if it.comparisons > 1 else ""
+    corrected = f"; corrected for {it.candidates} candidates" if it.candidates > 1 else ""
     direction = " (less is better)" if it.goal == "min" else ""
     return (
         f"By {it.metric}{direction} on {it.evidence}, {better.best} was {way} than {than} by "

@@ -59,6 +59,8 @@ class Scores:
 
     def on(self, tasks: Sequence[str]) -> Scores:
         """The same runs on some of the tasks."""
+        if tuple(tasks) == self.tasks:
+            return self
         place = {task: number for number, task in enumerate(self.tasks)}
         kept = [place[task] for task in tasks]
         return replace(
@@ -170,7 +172,8 @@ def difference(better: Scores, than: Scores, goal: Goal = "max") -> Evidence:
     Tasks are paired. Runs are not, even where their seeds are the same: pairing three runs would halve what little is
     known of their variance. A group of one run is taken to vary as the other group does.
     """
-    shared = [task for task in better.tasks if task in set(than.tasks)]
+    theirs = set(than.tasks)
+    shared = [task for task in better.tasks if task in theirs]
     if shared and 2 * len(shared) >= min(len(better.tasks), len(than.tasks)):
         better, than = better.on(shared), than.on(shared)
         return _paired(better, than, direction(goal))
@@ -205,27 +208,31 @@ class BestDifference:
     better: int
     than: int
     """Which groups are the best as measured."""
-    comparisons: int
+    candidates: int
+    """How many the interval is corrected for: those of the larger side."""
     level: float
 
 
 def difference_of_best(
-    pairs: Sequence[Sequence[Evidence]], margin: float = 0.0, level: float = LEVEL
+    pairs: Sequence[Sequence[Evidence]], margin: float = 0.0, level: float = LEVEL, *, choices: int = 1
 ) -> BestDifference:
     """From every difference of one group to another, `pairs[better][than]`.
 
-    The best as measured are lucky ones. So all differences get intervals that hold at once (Bonferroni), and the
-    difference of the true best lies between the largest of the least lower bounds and the least of the largest upper
-    ones.
-    """
-    comparisons = len(pairs) * len(pairs[0])
+    The best as measured are lucky ones. The difference of the true best, `max(better) - max(than)`, lies above the
+    largest of the least lower bounds. Against the true best of `than` each of `better` has one chance to seem too good,
+    so lower bounds are corrected for the number of `better` (Bonferroni); that they must hold against every one of
+    `than` needs no correction (Berger 1982). Upper bounds are the same with the sides exchanged.
 
+    Args:
+        choices: A correction for at least so many, where the pairs themselves were chosen by what was measured.
+    """
     spreads = [one.spread for row in pairs for one in row]
     values = np.array([[one.value for one in row] for row in pairs])
+    for_low, for_high = (max(candidates, choices) for candidates in values.shape)
 
     def bounds(alpha: float) -> tuple[float, float]:
-        widths = _half_widths(spreads, 1 - alpha / comparisons).reshape(values.shape)
-        return float((values - widths).min(axis=1).max()), float((values + widths).max(axis=0).min())
+        below, above = (_half_widths(spreads, 1 - alpha / n).reshape(values.shape) for n in (for_low, for_high))
+        return float((values - below).min(axis=1).max()), float((values + above).max(axis=0).min())
 
     def excludes(alpha: float) -> bool:
         low, high = bounds(alpha)
@@ -235,7 +242,7 @@ def difference_of_best(
     than = int(values[better].argmin())
     low, high = bounds(1 - level)
     value = float(values[better, than])
-    return BestDifference(value, low, high, _least_alpha(excludes), better, than, comparisons, level)
+    return BestDifference(value, low, high, _least_alpha(excludes), better, than, max(for_low, for_high), level)
 
 
 @dataclass(frozen=True)
@@ -250,7 +257,7 @@ class Plan:
     times: int | None
 
 
-def plan(evidence: Evidence, margin: float = 0.0, comparisons: int = 1, level: float = LEVEL) -> Plan:
+def plan(evidence: Evidence, margin: float = 0.0, candidates: int = 1, level: float = LEVEL) -> Plan:
     """How many runs on each side, or tasks, would tell the value from the margin."""
     gap = abs(evidence.value - margin)
     runs, tasks = max(evidence.runs), evidence.tasks
@@ -258,7 +265,7 @@ def plan(evidence: Evidence, margin: float = 0.0, comparisons: int = 1, level: f
     def shows(times_runs: float, times_tasks: float) -> bool:
         spread = evidence.spread.scaled(times_runs, times_tasks)
         beyond = float(special.ndtri(POWER)) * math.sqrt(spread.variance)
-        return spread.half_width(1 - (1 - level) / comparisons) + beyond <= gap
+        return spread.half_width(1 - (1 - level) / candidates) + beyond <= gap
 
     return Plan(
         _fewest(runs, MOST_RUNS, lambda n: shows(n / runs, 1)) if evidence.knows_runs else None,
@@ -365,10 +372,10 @@ def _span(*groups: Scores) -> float:
 
 def _cluster_sums(values: Values, clusters: Sequence[str]) -> Values:
     """Sums over the last dimension, tasks, within each cluster."""
+    if len(set(clusters)) == values.shape[-1]:
+        return values
     numbers: dict[str, int] = {}
     index_T = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.int64)
-    if len(numbers) == values.shape[-1]:
-        return values
     sums = np.zeros((*values.shape[:-1], len(numbers)))
     np.add.at(sums.T, index_T, values.T)
     return sums

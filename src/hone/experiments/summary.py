@@ -78,6 +78,62 @@ class Listing(Config):
     """Each in brief."""
 
 
+class HistoryEntry(Config):
+    """What one experiment asked, what came out, what it took."""
+
+    id: str
+    """Name and the hash of its configuration."""
+    name: str
+    """As the file says."""
+    created: str
+    """UTC, ISO 8601."""
+    status: State
+    """Of the whole."""
+    description: str
+    """As the file says."""
+    tags: list[str]
+    """As the file says."""
+    parent: str | None
+    """The experiment that it follows from."""
+    hypothesis: str | None
+    """The claim."""
+    verdict: str
+    """supported, refuted, inconclusive; none where nothing is claimed."""
+    reason: str
+    """Why this verdict, in a sentence."""
+    metric: str | None
+    """What arms are chosen by."""
+    goal: Goal
+    """Which direction is better."""
+    effect: dict[str, Any] | None
+    """`value` with the bounds `low` and `high`, `p`, and the groups compared, `better` and `than`."""
+    best: dict[str, Any] | None
+    """The chosen `arm` and its `group`, `cell`, `value` with bounds, groups it is `tied_with`, and `sampler_path`."""
+    arms: dict[str, int]
+    """How many: `all`, and by state."""
+    tokens: int
+    """Of all arms."""
+    cost: float
+    """US dollars."""
+    seconds: float
+    """Added up over arms that ran side by side."""
+    failures: list[dict[str, Any]]
+    """Arms without a full result: `arm`, `phase`, `reason`."""
+    caveats: list[str]
+    """Kinds of reasons to doubt it."""
+    valid: bool
+    """Whether the result may be built upon."""
+    next: list[str]
+    """What to try next, as the record suggests."""
+
+
+class History(Config):
+    """A digest of past experiments, newest first."""
+
+    experiments: list[HistoryEntry]
+    """One for each."""
+
+
 def summarise(record: ExperimentRecord, directory: Path) -> Summary:
     """The record that lies in `directory`."""
     report = directory / "report.html"

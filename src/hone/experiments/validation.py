@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,6 +26,7 @@ from hone.experiments.fields import (
     types_in,
     values_in,
 )
+from hone.experiments.hypothesis import UnclearClaim, understand
 from hone.experiments.kinds.plugins import REGISTRIES
 from hone.experiments.matrix import PlannedArm, Tell
 from hone.experiments.problems import Problem, nearest, shown, suggestion
@@ -317,6 +317,8 @@ def _of_combination(axes: Mapping[str, Any], picks: matrix.Picks, values: Any, t
                     ("matrix", "axes", axis), message, found=found, hint=_hint_for_axis(axis, axes, values) or hint
                 )
             if path[: len(own)] == own:
+                if axis not in picks:  # it has no values, which is told
+                    return None
                 return tell(("matrix", "axes", axis, picks[axis], *path[len(own) :]), message, found=found, hint=hint)
         return tell(("matrix", "base_run", *path), message, found=found, hint=hint)
 
@@ -366,11 +368,10 @@ def _check_references(config: ExperimentConfig, arms: list[PlannedArm], tell: Te
                 found=shown(stage.benchmark),
                 hint=suggestion(stage.benchmark, benchmarks),
             )
-    for index, arm in enumerate(arms):
-        _check_run(arm.run, _place_of(config, index, arm), config, tell)
+    for arm in arms:
+        _check_run(arm.run, arm.place, config, tell)
     if isinstance(config.hypothesis, HypothesisConfig):
-        for side in ("better", "than"):
-            _check_side(side, getattr(config.hypothesis, side), arms, tell)
+        _check_hypothesis(config.hypothesis, arms, tell)
     if config.budget.arms is not None and len(arms) > config.budget.arms:
         tell(("budget", "arms"), f"{len(arms)} arms are planned, more than the budget", found=str(config.budget.arms))
 
@@ -379,13 +380,6 @@ def _check_unique(path: str, names: list[str], tell: Tell) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             tell((*path.split("."), index, "name"), "the name is there already", found=shown(name))
-
-
-def _place_of(config: ExperimentConfig, index: int, arm: PlannedArm) -> KeyPath:
-    """Where a planned arm's run stands in the file."""
-    if config.runs is not None:
-        return ("runs", index // config.repeats.n)
-    return ("run",) if config.run is not None else ("matrix", "base_run")
 
 
 def _check_run(run: RunConfig, at: KeyPath, config: ExperimentConfig, tell: Tell) -> None:
@@ -408,20 +402,17 @@ def _check_run(run: RunConfig, at: KeyPath, config: ExperimentConfig, tell: Tell
         tell(rungs, f"must be multiples of `validation.every`, which is {every}", found=shown(halving.rungs))
 
 
-def _check_side(side: str, wanted: Any, arms: list[PlannedArm], tell: Tell) -> None:
-    """Whether a side of the hypothesis speaks of arms that there are."""
-    at: KeyPath = ("hypothesis", side)
-    if isinstance(wanted, str):
-        names = {name for arm in arms for name in (arm.name, arm.group)} | {"baseline"}
-        if not any(fnmatchcase(name, wanted) for name in names):
-            tell(
-                at,
-                "no arm has such a name",
-                found=shown(wanted),
-                hint=suggestion(wanted, {arm.group for arm in arms} | {"baseline"}),
-            )
-    elif isinstance(wanted, Mapping):
-        known = set().union(*(run_paths(arm.run.model_dump(mode="json")) for arm in arms))
-        unknown = [path for path in wanted if path not in known and not any(path in arm.cell for arm in arms)]
-        for path in unknown:
-            tell((*at, path), UNKNOWN, found=shown(path), hint=suggestion(path, known))
+def _check_hypothesis(claim: HypothesisConfig, arms: list[PlannedArm], tell: Tell) -> None:
+    """Whether its sides speak of arms that there are."""
+    known = set().union(*(run_paths(arm.run.model_dump(mode="json")) | arm.cell.keys() for arm in arms))
+    sides = [
+        (side, path) for side in ("better", "than") if isinstance(paths := getattr(claim, side), dict) for path in paths
+    ]
+    unknown = [(side, path) for side, path in sides if path not in known]
+    for side, path in unknown:
+        tell(("hypothesis", side, path), UNKNOWN, found=shown(path), hint=suggestion(path, known))
+    if not unknown:
+        try:
+            understand(claim, [matrix.facts_of(arm) for arm in arms])
+        except UnclearClaim as error:
+            tell(("hypothesis",), str(error))

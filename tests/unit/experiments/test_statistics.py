@@ -235,7 +235,7 @@ def test_the_best_of_many_is_not_better_for_having_been_chosen() -> None:
         best = difference_of_best(pairs)
         corrected += best.low > 0
         naive += max(row[0].estimate().low for row in pairs) > 0
-        assert best.comparisons == 6
+        assert best.candidates == 6
         assert (best.low > 0 or best.high < 0) == (best.p_value < 0.05)
     assert corrected / times <= 0.05
     assert naive / times > 0.08
@@ -251,6 +251,19 @@ def test_the_difference_of_the_best_holds_the_true_one() -> None:
         best = difference_of_best([[difference(one, other) for other in than] for one in better])
         held += best.low <= 0.09 <= best.high
     assert held / times >= 0.95
+
+
+def test_a_long_list_of_others_needs_no_correction_for_being_better_than_all() -> None:
+    """One group a little better than eight that are alike: support of the false claim that it is better by more than
+    that stays as rare as it is against one."""
+    draw, false, times = np.random.default_rng(12), 0, 300
+    for _ in range(times):
+        world = World(draw, tasks=60)
+        one = table(world.scores(0.52, 3))
+        best = difference_of_best([[difference(one, table(world.scores(0.5, 3))) for _ in range(8)]], 0.02)
+        false += best.low > 0.02
+        assert best.candidates == 8
+    assert false / times <= 0.025
 
 
 def test_one_pair_needs_no_correction() -> None:

@@ -10,6 +10,16 @@ BUDGET_KEYS = {"tokens": "tokens", "cost": "dollars", "wall_time": "seconds"}
 """Of `budget:` in the file, with the unit."""
 
 
+def expected(estimate: Mapping[str, Any]) -> dict[str, float]:
+    """The most that an estimate says, by the keys of a budget."""
+    most = estimate["most"]
+    found = {
+        "tokens": most["training_tokens"] + most["prefill_tokens"] + most["sample_tokens"],
+        "cost": most["cost"],
+    }
+    return found if estimate["seconds"] is None else found | {"wall_time": estimate["seconds"]}
+
+
 @dataclass(frozen=True)
 class Limits:
     """Of the server. None: whatever the file's budget says."""

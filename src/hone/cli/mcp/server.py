@@ -18,7 +18,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
 from hone.cli.exit_codes import EXIT_DONE, EXIT_PROBLEMS, MEANINGS
-from hone.cli.mcp.guard import Limits
+from hone.cli.mcp.guard import Limits, expected
 
 HONE = (sys.executable, "-m", "hone.cli.main")
 STARTED = ".started"
@@ -81,11 +81,13 @@ class Project:
         path = self._inside(file)
         if any(one.startswith("budget") for one in overrides or ()):
             raise ToolError("not started: the budget stands in the file, and only the user changes it")
-        report = await self._hone(EXIT_DONE, "run", str(path), *_set(overrides), "--dry-run")
-        budget, estimate = report["budget"], report["estimate"]
+        plan = await self._hone(EXIT_PROBLEMS, "run", str(path), *_set(overrides), "--dry-run")
+        if problems := plan["check"]["problems"]:
+            raise ToolError(f"not started: {len(problems)} problems, which `check` names, the first: {problems[0]}")
+        budget, estimate = plan["budget"], expected(plan["check"]["estimate"])
         if refusal := self._limits.refusal(budget, estimate):
             raise ToolError(f"not started: {refusal}")
-        directory = Path(report["directory"])
+        directory = Path(plan["directory"])
         started = self._inside(directory.parent) / STARTED
         started.mkdir(parents=True, exist_ok=True)
         identity = str(directory.relative_to(self._root))

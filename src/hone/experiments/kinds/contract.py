@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hone.algorithms.run_directory import Checkpoint, MetricSink
     from hone.experiments.config import Goal, RunConfig
     from hone.experiments.data.rows import RowKind, StandardRow
+    from hone.experiments.records import Usage
     from hone.observe.progress import Display
 
 ParamsT = TypeVar("ParamsT", bound=Config)
@@ -87,6 +88,16 @@ class Transform(Plugin[ParamsT]):
         """
 
 
+@dataclass(frozen=True)
+class RowSizes:
+    """Tokens of rows, on average."""
+
+    prompt: float
+    """Before the first token that a model would have to produce."""
+    whole: float
+    """All that is learned from: of a preference, both conversations; of a task, its prompt."""
+
+
 class Algorithm(Plugin[ParamsT]):
     learns_from: RowKind
     """The kind of rows it is given; rows that are not of it fail the arm, with the reason."""
@@ -96,6 +107,16 @@ class Algorithm(Plugin[ParamsT]):
     @abstractmethod
     def steps(self, rows: int) -> int:
         """Optimizer steps on so many training rows."""
+
+    def effort(self, rows: int, sizes: RowSizes) -> Usage:
+        """The tokens that training takes, at most; answers are counted at their full length.
+
+        Overridden where `steps` times `batch_size` rows, of `group_size` answers of `max_tokens` each if it samples,
+        is not what is trained on.
+        """
+        from hone.experiments.estimate import usual_effort
+
+        return usual_effort(self, rows, sizes)
 
     def checkpoints(self, run_dir: Path) -> list[Checkpoint]:
         """What `train` saved so far, in order of steps. Overridden by what keeps more than one run in `run_dir`."""
@@ -162,6 +183,17 @@ class Session:
     """Makes a checkpoint stay for good that would expire; None where none does."""
 
 
+@dataclass(frozen=True)
+class Foresight:
+    """What is known of a backend that is not open."""
+
+    models: Sequence[str] = ()
+    """Base models that it will serve, its first choice first; empty if only the open service knows."""
+    tokenizers: Mapping[str, Path] = field(default_factory=dict)
+    """By model, the folders on this machine that hold their tokenizers."""
+    prices: Prices = Prices()
+
+
 class Backend(Plugin[ParamsT]):
     connection: ClassVar[frozenset[str]] = frozenset({"base_url", "api_key_env"})
     """Parameters that say where the service is reached, not what it computes: another value is no other experiment."""
@@ -173,6 +205,10 @@ class Backend(Plugin[ParamsT]):
         Args:
             home: A directory that is the experiment's own and stays: what the backend must find again after a crash.
         """
+
+    def foresee(self, home: Path) -> Foresight:
+        """What can be said of it before it is opened, for `hone check`. Nothing is opened or asked."""
+        return Foresight()
 
 
 class Verifier(Plugin[ParamsT]):

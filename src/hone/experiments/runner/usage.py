@@ -72,6 +72,9 @@ def metered(service: tinker.ServiceClient, meter: Meter) -> tinker.ServiceClient
 
 
 def metered_sampler(sampler: tinker.SamplingClient, meter: Meter) -> tinker.SamplingClient:
+    """One that comes from a metered client is counted already, and is not counted twice."""
+    if isinstance(sampler, _Sampler) and sampler._meter is meter:
+        return cast("tinker.SamplingClient", sampler)
     return cast("tinker.SamplingClient", _Sampler(sampler, meter))
 
 

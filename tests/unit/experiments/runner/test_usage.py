@@ -8,7 +8,7 @@ import tinker
 from hone.algorithms.datums import supervised_datum
 from hone.experiments.kinds.contract import Prices
 from hone.experiments.records import Usage
-from hone.experiments.runner.usage import Meter, metered, since, tokens, total
+from hone.experiments.runner.usage import Meter, metered, metered_sampler, since, tokens, total
 from tests.support.fake_tinker import MODEL, FakeService
 
 PROMPT = tinker.ModelInput.from_ints([1, 2, 3])
@@ -36,6 +36,19 @@ def test_every_token_that_passes_is_counted_and_priced() -> None:
     assert (used.training_tokens, used.prefill_tokens, used.sample_tokens) == (2 * 4, 3 + 3 + 3, 5 * 4 + 4)
     assert used.cost == pytest.approx((8 * 3.0 + 9 * 1.0 + 24 * 2.0) / 1e6)
     assert service.kinds()[0] == "create"
+
+
+def test_a_sampler_of_a_metered_client_is_not_counted_twice() -> None:
+    async def ask(service: tinker.ServiceClient, meter: Meter) -> None:
+        training = await service.create_lora_training_client(MODEL, rank=4)
+        sampler = metered_sampler(await training.save_weights_and_get_sampling_client(), meter)
+        await sampler.sample(PROMPT, 1, tinker.SamplingParams(max_tokens=4, seed=1, stop=[]))
+
+    meter, other = Meter(), Meter()
+    asyncio.run(ask(metered(FakeService(), meter), meter))  # type: ignore[arg-type]
+    assert (meter.usage.prefill_tokens, meter.usage.sample_tokens) == (3, 4)
+    asyncio.run(ask(metered(FakeService(), meter), other))  # type: ignore[arg-type]
+    assert other.usage.prefill_tokens == 3
 
 
 def test_usages_add_up() -> None:

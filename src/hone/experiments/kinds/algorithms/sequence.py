@@ -13,7 +13,9 @@ from pydantic import Field
 from hone.algorithms.config import Config
 from hone.errors import UserError
 from hone.experiments.config import Spec
-from hone.experiments.kinds.contract import Algorithm, StopTraining, Training
+from hone.experiments.kinds.contract import Algorithm, RowSizes, StopTraining, Training
+from hone.experiments.records import Usage
+from hone.experiments.runner.usage import total
 
 if TYPE_CHECKING:
     import tinker
@@ -53,6 +55,9 @@ class Phases(Algorithm[ParamsT]):
 
     async def after(self, number: int, step: int, checkpoint: Checkpoint, training: Training) -> None:
         """A phase has ended, `step` steps after the beginning of the first."""
+
+    def effort(self, rows: int, sizes: RowSizes) -> Usage:
+        return total([phase.effort(rows, sizes) for phase in self._phases])
 
     def checkpoints(self, run_dir: Path) -> list[Checkpoint]:
         found: list[Checkpoint] = []

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ from pydantic import Field, NonNegativeFloat
 
 from hone.algorithms.config import Config
 from hone.errors import UserError
-from hone.experiments.kinds.contract import Backend, Prices, Session
+from hone.experiments.kinds.contract import Backend, Foresight, Prices, Session
 
 if TYPE_CHECKING:
     import tinker
 
+EMBEDDED = "hone/tiny"
 ENDING_SECONDS = 60.0
 """How long the server of a program that was killed may take to end. It notices at once, and finishes its step."""
 
@@ -54,6 +56,15 @@ class Tinker(Backend[TinkerParams]):
     Params = TinkerParams
     connection = frozenset({"base_url", "api_key_env", "data_dir", "prices"})
 
+    def foresee(self, home: Path) -> Foresight:
+        prices = Prices(**self.params.prices.model_dump())
+        if self.params.base_url or os.environ.get("TINKER_BASE_URL"):
+            return Foresight([self.params.model] if self.params.model else [], prices=prices)
+        embedded = Path(str(files("hone"))) / "assets" / "tiny"
+        folders = dict(map(_named_folder, self.params.models)) or {EMBEDDED: embedded}
+        first = [self.params.model] if self.params.model in folders else []
+        return Foresight(list(dict.fromkeys([*first, *folders])), folders, prices)
+
     @contextmanager
     def open(self, home: Path) -> Iterator[Session]:
         from hone.client.connect import served_models, service_client
@@ -85,6 +96,12 @@ class Tinker(Backend[TinkerParams]):
         prices = self.params.prices
         told = Prices(prices.training, prices.prefill, prices.sample)
         return Session(service, models, told, partial(keep_checkpoint, service))
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    """`[NAME=]DIR` as `hone serve --model` reads it."""
+    name, _, folder = text.rpartition("=")
+    return name or Path(folder).resolve().name, Path(folder)
 
 
 def _wait_until_free(data_dir: Path) -> None:

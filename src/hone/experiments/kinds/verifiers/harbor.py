@@ -20,6 +20,7 @@ class HarborParams(Config):
     answer: Literal["script", "file"] = "script"
     """`script`: the answer's last fenced block is run in /app. `file`: the answer is the text of `file` in /app."""
     file: str = "answer.txt"
+    """Its path below /app."""
 
 
 class Harbor(Verifier[HarborParams]):
