@@ -94,7 +94,8 @@ class ExperimentDirectory:
 
     def config(self) -> dict[str, Any] | None:
         """What `write_config` wrote."""
-        return _json(self.path / "config.json")
+        found: dict[str, Any] | None = _json(self.path / "config.json")
+        return found
 
     def write_config(self, config_hash: str, resolved: Mapping[str, Any], given: str) -> None:
         write_text(self.path / "experiment.yaml", given)
