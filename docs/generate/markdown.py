@@ -22,7 +22,7 @@ def parameter_table(parameters: Iterable[Parameter], anchors: bool = False) -> s
         (
             (
                 f"`{one.name}`",
-                _links(one.type) if anchors else one.type,
+                links(one.type) if anchors else one.type,
                 "**required**" if one.required else "" if one.default is None else f"`{plain(one.default)}`",
                 one.description,
             )
@@ -49,7 +49,8 @@ def fenced(language: str, text: str) -> str:
     return f"```{language}\n{text.rstrip()}\n```"
 
 
-def _links(type_text: str) -> str:
+def links(type_text: str) -> str:
+    """`<name>` as a link to the section of that name."""
     return re.sub(r"<([^>]+)>", lambda found: f"[{found[1]}](#{anchor(found[1])})", type_text)
 
 

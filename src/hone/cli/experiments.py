@@ -1,7 +1,6 @@
 """`hone experiments`: what was tried and what came of it, from the records that experiments left behind."""
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hone.cli.results import add_results_arguments, find, find_all
 
 if TYPE_CHECKING:
+    from hone.experiments.conclusion import Conclusion
     from hone.experiments.records import ExperimentRecord
     from hone.experiments.summary import Summary
 
@@ -105,17 +105,20 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _conclude(args: argparse.Namespace) -> None:
+    from hone.cli.shapes import Concluded
+
     path, record = find(args.name, args.dir)
     conclusion, report = conclude(path, record)
     if args.json:
-        print(json.dumps({**conclusion.model_dump(mode="json"), "report": None if report is None else str(report)}))
+        whole = Concluded(**conclusion.model_dump(), report=None if report is None else str(report))
+        print(whole.model_dump_json())
         return
     print(conclusion.as_text())
     if report is not None:
         print(f"\nreport: {report}")
 
 
-def conclude(path: Path, record: "ExperimentRecord") -> tuple[Any, Path | None]:
+def conclude(path: Path, record: "ExperimentRecord") -> "tuple[Conclusion, Path | None]":
     """The verdict, and the page where the experiment wants one."""
     from hone.experiments.conclusion import conclude as from_record
     from hone.experiments.report import write_report

@@ -10,7 +10,6 @@ hone explain config run.data        one part
 import argparse
 import json
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +78,7 @@ def _plugin(registry: str, kind: str, as_json: bool) -> None:
 
     found = explain_plugin(registry, kind)
     if as_json:
-        print(json.dumps(asdict(found)))
+        print(found.model_dump_json())
     else:
         print("\n".join(_plugin_lines(found)))
 
@@ -97,11 +96,11 @@ def _plugin_lines(found: "Explanation") -> "Iterable[str]":
 
 
 def _config(path: str | None, as_json: bool) -> None:
-    from hone.experiments.explain import config_section, explain_config
+    from hone.experiments.explain import Sections, config_section, explain_config
 
     sections = explain_config() if path is None else [config_section(path)]
     if as_json:
-        print(json.dumps({"sections": [asdict(section) for section in sections]}))
+        print(Sections(sections=sections).model_dump_json())
         return
     print("\n\n".join("\n".join(_section_lines(section)) for section in sections))
 

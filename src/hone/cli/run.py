@@ -34,9 +34,10 @@ def run(args: argparse.Namespace) -> int:
 
     from hone.cli.campaign import campaign_display
     from hone.cli.experiments import as_text
+    from hone.cli.shapes import Plan
     from hone.experiments.config import BudgetConfig
     from hone.experiments.runner.run import experiment_directory, run_experiment
-    from hone.experiments.summary import Plan, summarise
+    from hone.experiments.summary import summarise
 
     loaded, report = checked(args.file, args.set)
     if loaded is None or report.problems or args.dry_run:

@@ -11,12 +11,11 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter
 
+from hone.algorithms.config import Config
 from hone.errors import UserError
 from hone.experiments.config import ExperimentConfig, Spec
 from hone.experiments.kinds.contract import Plugin
@@ -26,43 +25,58 @@ from hone.experiments.registry import Registry
 JsonSchema = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(Config):
+    """One thing that can be told."""
+
     name: str
     """Dotted where it stands in an object, `[]` where it stands in a list."""
     type: str
+    """In words; `<run.data>` is the part of the file that stands at this path."""
     required: bool
+    """Whether it has to be given."""
     default: Any
-    """None where there is none."""
+    """Null where there is none."""
     description: str
+    """What it means."""
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(Config):
     """One plugin."""
 
     registry: str
+    """One of the eight."""
     kind: str
+    """Its name there."""
     built_in: bool
+    """Otherwise it is a plugin."""
     about: str
     """What it is, from its docstring."""
-    facts: Mapping[str, str]
+    facts: dict[str, str]
     """What else its class says, such as the rows that an algorithm learns from."""
     params: list[Parameter]
+    """What it can be told."""
     example: str
     """YAML, as it may stand in an experiment file."""
-    json_schema: JsonSchema
+    json_schema: dict[str, Any]
     """Of `params`."""
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Config):
     """One part of the experiment file."""
 
     path: str
     """Where it stands, such as `run.data.split`; empty for the file itself."""
     about: str
+    """What it is for."""
     keys: list[Parameter]
+    """What may stand in it."""
+
+
+class Sections(Config):
+    """Parts of the experiment file."""
+
+    sections: list[Section]
+    """In the order of the file."""
 
 
 # Where a plugin of each kind stands. `SPEC` becomes `{kind, params}`.
@@ -121,12 +135,6 @@ def explain_plugin(registry: str, kind: str) -> Explanation:
     )
 
 
-def parameters_of(model: type[Any]) -> list[Parameter]:
-    """The fields of any model or dataclass; what stands in an object follows it."""
-    schema = TypeAdapter(model).json_schema(mode="serialization")
-    return list(_parameters(schema, schema.get("$defs", {})))
-
-
 def kinds_of(registry: str) -> dict[str, str]:
     """The kinds of one registry, each in a sentence."""
     plugins = _registry(registry)
@@ -157,9 +165,9 @@ def explain_config() -> list[Section]:
     visit("", schema)
     return [
         Section(
-            path,
-            inspect.cleandoc(place.get("description", "")),
-            [_parameter(key, value, place, names) for key, value in place["properties"].items()],
+            path=path,
+            about=inspect.cleandoc(place.get("description", "")),
+            keys=[_parameter(key, value, place, names) for key, value in place["properties"].items()],
         )
         for path, place in places
     ]

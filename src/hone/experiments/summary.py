@@ -7,20 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hone.algorithms.config import Config
-from hone.experiments.check import CheckReport
-from hone.experiments.config import BudgetConfig, Goal
+from hone.experiments.config import Goal
 from hone.experiments.records import ArmRecord, ExperimentRecord, State, Usage
-
-
-class Plan(Config):
-    """What a run would do, or why it does not begin."""
-
-    directory: str | None
-    """Where results would go; null where the file cannot be loaded."""
-    budget: BudgetConfig
-    """As the file and `--set` say."""
-    check: CheckReport
-    """As `hone check` prints it."""
 
 
 class ArmSummary(Config):

@@ -206,7 +206,9 @@ def experiment_with(fragment: dict[str, Any]) -> dict[str, Any]:
     run = {key: value for key, value in fragment.items() if key in RunConfig.model_fields and key != "name"}
     rest = {key: value for key, value in fragment.items() if key not in run}
     assert set(rest) <= set(ExperimentConfig.model_fields), "neither a part of the file nor of an arm"
-    if not {"run", "runs", "matrix"} & set(rest):
+    if "hypothesis" in rest and "matrix" not in rest:
+        base["extends"] = "experiment.yaml"  # a claim is about arms
+    elif not {"run", "runs", "matrix"} & set(rest):
         base["run"] = {} if "continual" in rest else {"data": data}
     elif run:
         raise AssertionError("keys of an arm stand beside `run`, `runs` or `matrix`")
