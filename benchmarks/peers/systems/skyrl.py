@@ -21,22 +21,10 @@ SHIM = Path(__file__).parents[1] / "skyrl_shim"
 class System:
     def __init__(self, model: Path, setting: Setting) -> None:
         os.environ["TINKER_TELEMETRY"] = "0"
-        self._scratch = tempfile.TemporaryDirectory(prefix="skyrl-", ignore_cleanup_errors=True)
-        scratch = Path(self._scratch.name)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        url = f"http://127.0.0.1:{port}"
-        # it starts its engine with the flags of the `uv run` that started it, and with no other launcher
-        command = [_tool("uv"), "run", "--no-project", "-m", "skyrl.tinker.api"]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--base-model", str(model)]
-        command += ["--backend", "jax", "--backend-config", _backend(setting)]
-        command += ["--database-url", f"sqlite:///{scratch}/tinker.db", "--checkpoints-base", f"{scratch}/saved"]
-        self._server = subprocess.Popen(command, env=_environment(), start_new_session=True)
+        self._server = Server(model, setting)
         self.pid = self._server.pid
         try:
-            _wait(url, self._server)
-            self._client = Client(url, "tml-none", str(model), setting)
+            self._client = Client(self._server.url, "tml-none", str(model), setting)
         except BaseException:
             self.close()
             raise
@@ -49,6 +37,33 @@ class System:
 
     def publish(self, work: Publish) -> float:
         return self._client.publish(work)
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class Server:
+    """Ready when it is made; what it writes goes to `log`, or to this process's own output."""
+
+    def __init__(self, model: Path, setting: Setting, log: int | None = None) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="skyrl-", ignore_cleanup_errors=True)
+        scratch = Path(self._scratch.name)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        # it starts its engine with the flags of the `uv run` that started it, and with no other launcher
+        command = [_tool("uv"), "run", "--no-project", "-m", "skyrl.tinker.api"]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--base-model", str(model)]
+        command += ["--backend", "jax", "--backend-config", _backend(setting)]
+        command += ["--database-url", f"sqlite:///{scratch}/tinker.db", "--checkpoints-base", f"{scratch}/saved"]
+        self._server = subprocess.Popen(command, env=_environment(), start_new_session=True, stdout=log, stderr=log)
+        self.pid = self._server.pid
+        try:
+            _wait(self.url, self._server)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         os.killpg(self._server.pid, signal.SIGTERM)

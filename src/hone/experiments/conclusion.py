@@ -10,10 +10,13 @@ a support back.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from hone.algorithms.config import Config
 from hone.errors import UserError
@@ -162,6 +165,14 @@ class _Effect:
     better: Side
     than: Side
     where: Literal["validation", "test"]
+
+
+def recorded(record: ExperimentRecord) -> Conclusion:
+    """The conclusion that the record holds; drawn anew where there is none, or one that an earlier version wrote."""
+    if record.conclusion is not None:
+        with contextlib.suppress(ValidationError):
+            return Conclusion.model_validate(record.conclusion)
+    return conclude(record)
 
 
 def conclude(record: ExperimentRecord) -> Conclusion:

@@ -10,6 +10,7 @@ import copy
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from hone.algorithms.config import Config
 from hone.experiments.config import RunConfig, Spec
+from hone.experiments.kinds.metrics import metric_spec
 from hone.experiments.kinds.plugins import REGISTRIES
 from hone.experiments.tree import KeyPath
 
@@ -37,11 +39,18 @@ class SpecPlace:
     def kind(self) -> Any:
         if isinstance(self.value, Mapping):
             return self.value.get("kind", self.model.model_fields["kind"].default)
-        return self.value
+        return self._short.kind if self._short else self.value
 
     @property
     def params(self) -> Any:
-        return (self.value.get(FREE) or {}) if isinstance(self.value, Mapping) else {}
+        if isinstance(self.value, Mapping):
+            return self.value.get(FREE) or {}
+        return self._short.params if self._short else {}
+
+    @property
+    def _short(self) -> Spec | None:
+        """What a metric's name stands for, such as `pass@4`."""
+        return metric_spec(self.value) if self.registry == "metric" and isinstance(self.value, str) else None
 
 
 def registry_of(field: str, spec: type[Spec] = Spec) -> str | None:
@@ -63,25 +72,43 @@ def models_in(annotation: Any) -> list[type[Config]]:
     return [one for one in types_in(annotation) if isinstance(one, type) and issubclass(one, Config)]
 
 
+@dataclass(frozen=True)
+class _Field:
+    """What `specs_in` asks of a model's field, found out once."""
+
+    name: str
+    models: tuple[type[Config], ...]
+    spec: type[Spec] | None
+    registry: str | None
+
+
+@cache
+def _fields(model: type[Config]) -> tuple[_Field, ...]:
+    """Those that hold models."""
+    found = []
+    for name, field in model.model_fields.items():
+        models = tuple(models_in(field.annotation))
+        spec = next((one for one in models if issubclass(one, Spec)), None)
+        if models:
+            found.append(_Field(name, models, spec, registry_of(name, spec) if spec is not None else None))
+    return tuple(found)
+
+
 def specs_in(model: type[Config], values: Any, path: KeyPath = ()) -> Iterator[SpecPlace]:
     """Every place of a plugin in raw values of a model, also in the parameters of plugins that exist."""
     if not isinstance(values, Mapping):
         return
-    for name, field in model.model_fields.items():
-        if name not in values:
+    for field in _fields(model):
+        if values.get(field.name) is None:
             continue
-        inner = models_in(field.annotation)
-        specs = [one for one in inner if issubclass(one, Spec)]
-        registry = registry_of(name, specs[0]) if specs else None
-        for at, value in _items(values[name], (*path, name)):
-            if registry is not None:
-                if isinstance(value, Mapping | str):
-                    found = SpecPlace(at, registry, value, specs[0])
-                    yield found
-                    yield from _inside(found)
-            else:
-                for one in inner:
+        for at, value in _items(values[field.name], (*path, field.name)):
+            if field.registry is None or field.spec is None:
+                for one in field.models:
                     yield from specs_in(one, value, at)
+            elif isinstance(value, Mapping | str):
+                found = SpecPlace(at, field.registry, value, field.spec)
+                yield found
+                yield from _inside(found)
 
 
 def _inside(found: SpecPlace) -> Iterator[SpecPlace]:

@@ -31,7 +31,7 @@ _NOT_IN_RUN = ("name", "tags")
 def content_hash(values: Any) -> str:
     """Of JSON values; the order of keys does not count."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:LENGTH]
 
 
 def resolved(config: ExperimentConfig) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hone.experiments.conclusion import Conclusion, Verdict, conclude
+from hone.experiments.conclusion import Conclusion, Verdict, recorded
 from hone.experiments.records import ExperimentRecord
 
 DISQUALIFYING = ("unfinished", "waived_overlap", "test_disagrees")
@@ -51,7 +51,7 @@ def digest(
 
 
 def _entry(record: ExperimentRecord) -> dict[str, Any]:
-    found = Conclusion.model_validate(record.conclusion) if record.conclusion else conclude(record)
+    found = recorded(record)
     usage = found.usage
     states = [arm.training for arm in record.arms]
     caveats = [one.kind for one in found.caveats]

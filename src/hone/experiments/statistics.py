@@ -59,6 +59,8 @@ class Scores:
 
     def on(self, tasks: Sequence[str]) -> Scores:
         """The same runs on some of the tasks."""
+        if tuple(tasks) == self.tasks:
+            return self
         place = {task: number for number, task in enumerate(self.tasks)}
         kept = [place[task] for task in tasks]
         return replace(
@@ -170,7 +172,8 @@ def difference(better: Scores, than: Scores, goal: Goal = "max") -> Evidence:
     Tasks are paired. Runs are not, even where their seeds are the same: pairing three runs would halve what little is
     known of their variance. A group of one run is taken to vary as the other group does.
     """
-    shared = [task for task in better.tasks if task in set(than.tasks)]
+    theirs = set(than.tasks)
+    shared = [task for task in better.tasks if task in theirs]
     if shared and 2 * len(shared) >= min(len(better.tasks), len(than.tasks)):
         better, than = better.on(shared), than.on(shared)
         return _paired(better, than, direction(goal))
@@ -369,10 +372,10 @@ def _span(*groups: Scores) -> float:
 
 def _cluster_sums(values: Values, clusters: Sequence[str]) -> Values:
     """Sums over the last dimension, tasks, within each cluster."""
+    if len(set(clusters)) == values.shape[-1]:
+        return values
     numbers: dict[str, int] = {}
     index_T = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.int64)
-    if len(numbers) == values.shape[-1]:
-        return values
     sums = np.zeros((*values.shape[:-1], len(numbers)))
     np.add.at(sums.T, index_T, values.T)
     return sums

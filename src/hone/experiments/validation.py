@@ -317,6 +317,8 @@ def _of_combination(axes: Mapping[str, Any], picks: matrix.Picks, values: Any, t
                     ("matrix", "axes", axis), message, found=found, hint=_hint_for_axis(axis, axes, values) or hint
                 )
             if path[: len(own)] == own:
+                if axis not in picks:  # it has no values, which is told
+                    return None
                 return tell(("matrix", "axes", axis, picks[axis], *path[len(own) :]), message, found=found, hint=hint)
         return tell(("matrix", "base_run", *path), message, found=found, hint=hint)
 

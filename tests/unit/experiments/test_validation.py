@@ -1,11 +1,15 @@
 """Each mistake with its place and what was probably meant, and all mistakes of a file at once."""
 
+import copy
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
-from hone.experiments.tree import read_yaml
+from hone.experiments.fields import get
+from hone.experiments.tree import from_values, read_yaml
 from hone.experiments.validation import validate
 
 pytestmark = pytest.mark.usefixtures("kinds")
@@ -248,6 +252,12 @@ def test_axes_are_checked_on_the_base_run(axes: dict[str, Any], told: list[str])
         assert expected in one
 
 
+def test_an_empty_axis_is_not_missed_where_it_would_have_given_something() -> None:
+    base = {"data": {"source": {"kind": "listed"}}, "backend": {"kind": "bench"}, "algorithm": {"kind": "imitate"}}
+    (found,) = complaints(with_axes({"data.source.params.path": [], "seed": [1]}, base_run=base))
+    assert "matrix.axes.data.source.params.path: an axis needs at least one value" in found
+
+
 def test_an_axis_may_give_what_the_base_run_lacks() -> None:
     base = {"data": {"source": {"kind": "listed"}}, "backend": {"kind": "bench"}, "algorithm": {"kind": "imitate"}}
     assert complaints(with_axes({"data.source.params.path": ["a", "b"]}, base_run=base)) == []
@@ -338,3 +348,41 @@ benchmarks:
         "11: matrix.axes.model.lora_rank[1]",
     ):
         assert sum(one.startswith(f"x.yaml:{place}") for one in without_where) == 1, f"{place} in {without_where}"
+
+
+def test_whatever_is_wrong_is_told_and_never_a_crash() -> None:
+    rng = random.Random(0)
+    values = [
+        None,
+        True,
+        -1,
+        1.5,
+        "x",
+        "",
+        [],
+        {},
+        [None],
+        {"a": {}},
+        {"kind": "imitate"},
+        {"kind": 3},
+        "a.b",
+        "\ud800",
+    ]
+    told = 0
+    for _ in range(150):
+        broken = yaml.safe_load(MATRIX)
+        for _ in range(rng.randint(1, 3)):
+            at = rng.choice(list(places(broken)))
+            above = get(broken, at[:-1])
+            above[at[-1]] = copy.deepcopy(rng.choice(values))
+        config, problems = validate(from_values(broken))
+        told += bool(problems)
+        assert (config is None) == bool(problems)
+    assert told > 100
+
+
+def places(values: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in items:
+        yield (*at, key)
+        yield from places(value, (*at, key))

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from hone.experiments import wording
-from hone.experiments.conclusion import Conclusion, conclude
+from hone.experiments.conclusion import recorded
 from hone.experiments.records import ExperimentRecord
 from hone.experiments.report import tables
 from hone.experiments.report.charts import charts
@@ -25,7 +25,7 @@ def write_report(record: ExperimentRecord, path: Path) -> None:
 
 def render(record: ExperimentRecord) -> str:
     """The page as text."""
-    conclusion = Conclusion.model_validate(record.conclusion) if record.conclusion else conclude(record)
+    conclusion = recorded(record)
     environment = Environment(
         loader=PackageLoader("hone.experiments.report", "."),
         autoescape=True,

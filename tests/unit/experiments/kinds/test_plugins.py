@@ -122,6 +122,9 @@ loaded = load_experiment(Path(sys.argv[1]))
 for arm in plan_arms(loaded.config):
     print(arm.name, arm.run.backend.kind, arm.run.data.verifier.kind, arm.run.algorithm.params)
 print([name for name in ("torch", "tinker") if name in sys.modules])
+from hone.experiments.check import check
+report = check(loaded)
+print(report.problems, [one.rows for one in report.data], [one.steps for one in report.estimate.arms])
 """
 FILE = """\
 name: manners
@@ -143,9 +146,10 @@ def with_package(tmp_path: Path, program: str, *args: str) -> "subprocess.Comple
 def test_a_package_adds_an_algorithm_a_verifier_and_a_backend(tmp_path: Path) -> None:
     install(tmp_path / "site")
     (tmp_path / "x.yaml").write_text(FILE)
+    (tmp_path / "x.jsonl").write_text("".join(f'{{"prompt": "Hello {i}", "completion": "merci"}}\n' for i in range(40)))
     done = with_package(tmp_path, PROGRAM, str(tmp_path / "x.yaml"))
     assert done.stderr == ""
-    assert done.stdout == "short_first own_server polite {'longest': 500}\n[]\n"
+    assert done.stdout.splitlines() == ["short_first own_server polite {'longest': 500}", "[]", "[] [39] [2]"]
     (tmp_path / "x.yaml").write_text(FILE.replace("longest", "longst"))
     refused = with_package(tmp_path, PROGRAM, str(tmp_path / "x.yaml"))
     assert (

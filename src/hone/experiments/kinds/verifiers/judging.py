@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from hone.algorithms.messages import Message
 
 
+class InferenceSpec(Spec):
+    """A model to ask."""
+
+    registry = "inference"
+
+
 class JudgeParams(Config):
     """What verifiers that ask a model have in common."""
 
-    judge: Spec = Field(examples=[{"kind": "openai", "params": {"model": "gpt-5-mini"}}])
+    judge: InferenceSpec = Field(examples=[{"kind": "openai", "params": {"model": "gpt-5-mini"}}])
     """The model, by its kind of inference: `{kind: openai, params: {...}}`."""
     criteria: str | None = None
     """What makes an answer good; without it the row's column `rubric`."""

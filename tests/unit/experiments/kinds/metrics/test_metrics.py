@@ -8,6 +8,7 @@ from hone.experiments.config import Spec
 from hone.experiments.kinds import plugins
 from hone.experiments.kinds.contract import TaskScores
 from hone.experiments.kinds.metrics import METRICS, metric_name, metric_spec
+from hone.experiments.loading import experiment_from
 
 
 def value(metric, *values):
@@ -68,3 +69,18 @@ def test_which_direction_is_better_and_what_is_measured():
 def test_short_names(metric, spec, name):
     assert metric_spec(metric) == (spec or metric)
     assert metric_name(metric) == name
+
+
+def test_short_names_in_an_experiment_file(tmp_path):
+    rows = [{"prompt": "q", "answer": "a", "verifier": "exact"}]
+    run = {
+        "data": {"source": {"kind": "rows", "params": {"rows": rows}}},
+        "validation": {"metrics": ["pass@4", "nll"], "samples": 4},
+    }
+    loaded = experiment_from({"name": "x", "run": run}, tmp_path)
+    assert loaded.config.run.validation.metrics[0] == "pass@4"
+    full = loaded.resolved["run"]["validation"]["metrics"]
+    assert full[0] == {"kind": "pass@k", "params": {"k": 4, "threshold": 1.0}}
+    run["validation"]["metrics"] = ["pass@0"]
+    with pytest.raises(UserError, match=r"validation\.metrics\[0\].*"):
+        experiment_from({"name": "x", "run": run}, tmp_path)
