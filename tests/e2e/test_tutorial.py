@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hone.experiments.runner import directory
+
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial" / "README.md"
 INSTALLS = ("make ", "export ")
 SMALLER = (
@@ -36,6 +38,14 @@ def script(text: str) -> str:
     return re.sub(r"( (?:run|check) \S+\.yaml)", rf"\1 {smaller}", "\n".join(lines))
 
 
+def undocumented(results: Path) -> list[str]:
+    """Files of an experiment, and of its arms, that the module about them does not name."""
+    files = [*results.iterdir(), *results.glob("arms/*/*")]
+    return sorted(
+        {file.name for file in files if not re.search(rf"\b{re.escape(file.name)}\b", directory.__doc__ or "")}
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # half a minute where nothing else runs: nine programs, each of which imports much
 def test_it_comes_to_a_conclusion(tmp_path: Path) -> None:
@@ -50,4 +60,5 @@ def test_it_comes_to_a_conclusion(tmp_path: Path) -> None:
     for name in ("dates", "rank"):
         results = tmp_path / "first" / "runs" / name
         assert (results / "report.html").stat().st_size > 10_000
+        assert undocumented(results) == []
         assert re.search("supported|refuted|inconclusive", (results / "conclusion.md").read_text())
