@@ -12,7 +12,8 @@ whole are compared with it, so a shared system prompt shows nothing. There are t
                 all of it), not counting runs that many rows have, such as those of a template. A long gold answer is
                 looked for in the same way.
 
-A question that several test rows share leaks only together with its answer. A paraphrase in other words is not found.
+A question to which test rows have several answers leaks only together with one of them. A paraphrase in other words is
+not found.
 """
 
 from __future__ import annotations
@@ -176,7 +177,12 @@ class _Search:
         for number, text in enumerate(self._asked):
             if text:
                 self._same_words[self._key(self._questions[number], text)].append(number)
-        alone = [number for numbers in self._same_words.values() if len(numbers) == 1 for number in numbers]
+        alone = [
+            number
+            for numbers in self._same_words.values()
+            if len({self._golds[one] for one in numbers}) == 1
+            for number in numbers
+        ]
 
         self._content = {number: _content(self._questions[number]) for number in alone}
         self._index_words()
