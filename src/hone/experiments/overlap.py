@@ -40,10 +40,10 @@ _Key = tuple[int, ...] | str
 
 SHORTEST = 5
 """Words of the shortest question that is looked for inside other texts."""
-COMMON_RUN = 0.05
+COMMON_RUN = 0.01
 """Share of rows, on either side, from which a run of words belongs to their form and not to their content."""
-COMMON_WORD = 0.1
-"""The same for single words."""
+COMMON_WORD = 0.02
+"""The same for words of a question compared as a set."""
 FEW_TEST, FEW_TRAIN = 2, 20
 """What so many rows have, or fewer, is never common."""
 CHANCE_BITS = 3.0
