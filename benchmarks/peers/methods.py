@@ -60,7 +60,7 @@ def inside(model: Path) -> int:
     server = Server(model, Setting(rank=8, tenants=ADAPTERS), subprocess.DEVNULL)
     try:
         service: Any = Service(server.url)
-        for method in (fine_tuning, resumed_fine_tuning, grpo, dpo):
+        for method in (fine_tuning, resumed_fine_tuning, grpo):
             with tempfile.TemporaryDirectory(prefix="hone-run-") as folder:
                 try:
                     found = method(service, str(model), Path(folder))
@@ -182,26 +182,6 @@ def _problems(grade: Callable[[Sequence[int]], float]) -> Any:
             return [Group(prompt) for prompt in PROMPTS[2 * index : 2 * index + 2]]
 
     return Problems()
-
-
-def dpo(service: Any, model: str, folder: Path) -> dict[str, Any]:
-    from hone.algorithms.config import CheckpointConfig, OptimizerConfig
-    from hone.algorithms.preference import train as preference
-    from hone.algorithms.preference.pairs import pair
-
-    config = preference.PreferenceConfig(
-        model=_model(model),
-        optimizer=OptimizerConfig(learning_rate=1e-3),
-        checkpoints=CheckpointConfig(every=0),
-        batch_size=4,
-        epochs=2,
-        eval_every=0,
-    )
-    examples = [pair(prompt, ANSWER, ANSWER[::-1]) for prompt in PROMPTS]
-    asyncio.run(preference.train(config, service, examples, folder))
-    rows = _rows(folder)
-    assert rows[-1]["dpo_loss"] < rows[0]["dpo_loss"], f"the loss went {[row['dpo_loss'] for row in rows]}"
-    return {"steps": len(rows), "loss": [rows[0]["dpo_loss"], rows[-1]["dpo_loss"]]}
 
 
 def _model(name: str) -> Any:

@@ -14,6 +14,7 @@ from hone.cli.shapes import Concluded, Plan
 from hone.experiments.check import CheckReport
 from hone.experiments.compare import Difference
 from hone.experiments.explain import Explanation, Sections, type_text
+from hone.experiments.records import ExperimentRecord
 from hone.experiments.summary import History, Listing, Summary
 
 HEAD = """# What `--json` prints
@@ -37,14 +38,14 @@ SHAPES: dict[str, type[Config]] = {
 
 
 def page() -> str:
-    models = list(dict.fromkeys(SHAPES.values()))
+    models = list(dict.fromkeys((*SHAPES.values(), ExperimentRecord)))
     tops, whole = models_json_schema([(model, "serialization") for model in models], ref_template="{model}")
     objects = whole["$defs"]
     itself = {name: name for name in objects}
     rows = (
         (f"`{command} --json`", links(f"<{tops[shape, 'serialization']['$ref']}>")) for command, shape in SHAPES.items()
     )
-    parts = [HEAD, table(("command", "object"), rows)]
+    parts = [HEAD, table(("command", "object"), rows), "`record.json` is an [ExperimentRecord](#experimentrecord)."]
     parts += [_object(name, one, itself) for name, one in sorted(objects.items())]
     return "\n\n".join(parts)
 

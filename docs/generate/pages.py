@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs.generate import commands, exit_codes, experiment_file, json_shapes, plugins, settings
+from docs.generate import commands, exit_codes, experiment_file, json_shapes, plugins, results, settings
 from hone.experiments.kinds.plugins import REGISTRIES
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -18,6 +18,7 @@ def pages() -> dict[str, str]:
         "experiment-file.md": experiment_file.page(),
         "json.md": json_shapes.page(),
         "plugins.md": plugins.index(),
+        "results.md": results.page(),
         "settings.md": settings.page(),
     }
     found |= {f"plugins/{registry}.md": plugins.page(registry) for registry in REGISTRIES}

@@ -18,8 +18,9 @@ TRIAL = [
     "name=trial",
     "repeats.n=1",
     "matrix.base_run.data.limit=64",
-    "matrix.base_run.algorithm.params.epochs=1",
-    "matrix.base_run.validation.limit=20",
+    "matrix.base_run.validation.limit=10",
+    "benchmarks[0].limit=10",
+    "report.samples=2",
 ]
 """Two arms of two steps each."""
 
@@ -56,6 +57,7 @@ def server(project: Path, *options: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # some twenty seconds where nothing else runs
 def test_the_whole_loop(project: Path) -> None:
     async def loop() -> None:
         async with server(project) as client:
@@ -72,7 +74,7 @@ def test_the_whole_loop(project: Path) -> None:
 
             started = await agent("run", file="experiment.yaml", overrides=TRIAL)
             assert started["id"] == "runs/trial"
-            deadline = time.monotonic() + 100
+            deadline = time.monotonic() + 200
             while (status := await agent("status", id=started["id"]))["state"] == "running":
                 assert time.monotonic() < deadline, status
                 await asyncio.sleep(0.5)

@@ -41,8 +41,8 @@ class Fake(Backend[FakeParams]):
         if self.params.broken:
             raise UserError("the service does not answer")
         (home / "kept").touch()
-        service = SERVICES.setdefault(home.resolve(), FakeService())
-        yield Session(service, [MODEL], Prices(1.0, 0.1, 2.0))  # type: ignore[arg-type]
+        service = SERVICES.setdefault(home.resolve(), FakeService(context_length=1024))
+        yield Session(service, [MODEL], Prices(1.0, 0.1, 2.0), service.keep)  # type: ignore[arg-type]
 
 
 @plugins.register_verifier("begins")
@@ -84,6 +84,8 @@ BASE: dict[str, Any] = {
 def experiment(home: Path, values: Mapping[str, Any], *, given: Sequence[Any] | None = None) -> LoadedExperiment:
     """`values` over a run of `BASE` on `given` rows, or `rows()`."""
     data = {"data": {"source": {"kind": "rows", "params": {"rows": list(given) if given is not None else rows()}}}}
+    if "continual" in values:  # whose stages have their own
+        data = {}
     filled: dict[str, Any] = {"name": "try", "defaults": BASE | data} | dict(values)
     if not {"run", "runs", "matrix"} & filled.keys():
         filled["run"] = {}

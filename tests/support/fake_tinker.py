@@ -171,8 +171,11 @@ class FakeService:
         assert base_model is not None
         return _done(self.sampler(adapter, base_model, record_stability_info))
 
-    def create_rest_client(self) -> FakeRestClient:
-        return FakeRestClient(self)
+    async def keep(self, path: str) -> None:
+        """A checkpoint stays for good."""
+        if path not in self.lifetimes:
+            raise Refused(f"{path} is no checkpoint")
+        self.lifetimes[path] = None
 
     def sampler(self, adapter: Adapter | None, base_model: str, recording: bool) -> FakeSamplingClient:
         name = f"fake:sample:{next(self._numbers)}"
@@ -216,18 +219,6 @@ class FakeService:
         client = FakeTrainingClient(self, f"fake:train:{next(self._numbers)}", base_model, adapter)
         self.note(Request("create", client.model_id, 0, {"base_model": base_model}))
         return client
-
-
-@dataclass
-class FakeRestClient:
-    """Stands where a `tinker.RestClient` is expected."""
-
-    service: FakeService
-
-    async def set_checkpoint_ttl_from_tinker_path_async(self, tinker_path: str, ttl_seconds: int | None) -> None:
-        if tinker_path not in self.service.lifetimes:
-            raise Refused(f"{tinker_path} is no checkpoint")
-        self.service.lifetimes[tinker_path] = ttl_seconds
 
 
 @dataclass

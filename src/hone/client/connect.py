@@ -53,3 +53,10 @@ def served_models(service: tinker.ServiceClient) -> list[str]:
     # With the client's own connection: its address and key may not be in the environment.
     offered = tinker.RestClient(service.holder).get_server_capabilities().result().supported_models
     return [model.model_name for model in offered if model.model_name is not None]
+
+
+async def keep_checkpoint(service: tinker.ServiceClient, path: str) -> None:
+    """The checkpoint at `tinker://...` no longer expires."""
+    import tinker
+
+    await tinker.RestClient(service.holder).set_checkpoint_ttl_from_tinker_path(path, None)

@@ -170,12 +170,15 @@ class _Check:
                 self._problem(("selection", "metric"), "is not measured", shown(selection.metric), hint)
 
     def _check_hypothesis(self) -> None:
-        if self.config.hypothesis is None:
+        claim = self.config.hypothesis
+        if claim is None:
             return
         try:
-            understand(self.config.hypothesis, [facts_of(arm) for arm in self.arms])
+            understand(claim, [facts_of(arm) for arm in self.arms])
         except UnclearClaim as error:
-            self._warn(("hypothesis",), f"it will not be decided: {error}")
+            # A sentence may be for people alone; who names sides means arms.
+            tell = self._warn if isinstance(claim, str) or claim.better is None else self._problem
+            tell(("hypothesis",), f"it will not be decided: {error}")
         if len({arm.group for arm in self.arms}) == len(self.arms):
             hint = "`repeats: {n: 3}` trains each with three seeds"
             self._warn(("repeats",), "every arm is trained once, so what is better may be luck", None, hint)

@@ -26,7 +26,6 @@ from hone.experiments.fields import (
     types_in,
     values_in,
 )
-from hone.experiments.hypothesis import UnclearClaim, understand
 from hone.experiments.kinds.plugins import REGISTRIES
 from hone.experiments.matrix import PlannedArm, Tell
 from hone.experiments.problems import Problem, nearest, shown, suggestion
@@ -403,16 +402,11 @@ def _check_run(run: RunConfig, at: KeyPath, config: ExperimentConfig, tell: Tell
 
 
 def _check_hypothesis(claim: HypothesisConfig, arms: list[PlannedArm], tell: Tell) -> None:
-    """Whether its sides speak of arms that there are."""
+    """Whether runs have what its sides speak of."""
     known = set().union(*(run_paths(arm.run.model_dump(mode="json")) | arm.cell.keys() for arm in arms))
     sides = [
         (side, path) for side in ("better", "than") if isinstance(paths := getattr(claim, side), dict) for path in paths
     ]
-    unknown = [(side, path) for side, path in sides if path not in known]
-    for side, path in unknown:
-        tell(("hypothesis", side, path), UNKNOWN, found=shown(path), hint=suggestion(path, known))
-    if not unknown:
-        try:
-            understand(claim, [matrix.facts_of(arm) for arm in arms])
-        except UnclearClaim as error:
-            tell(("hypothesis",), str(error))
+    for side, path in sides:
+        if path not in known:
+            tell(("hypothesis", side, path), UNKNOWN, found=shown(path), hint=suggestion(path, known))

@@ -237,6 +237,15 @@ def test_what_is_probably_not_meant_is_a_warning(tmp_path: Path) -> None:
     assert "every arm is trained once" in text
 
 
+def test_sides_of_a_hypothesis_that_no_arm_is_on_are_a_problem(tmp_path: Path) -> None:
+    claim = {"statement": "x", "better": {"algorithm.kind": "dpo"}, "than": "baseline"}
+    (problem,) = checked(tmp_path, deep=False, run=run(), repeats={"n": 2}, hypothesis=claim).problems
+    assert problem.key == "hypothesis"
+    assert "no arm is like that" in problem.message
+    claim["better"] = {"algorithm.kind": "sft"}
+    assert checked(tmp_path, deep=False, run=run(), repeats={"n": 2}, hypothesis=claim).problems == []
+
+
 def test_two_hundred_arms_share_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, CHAT)
     axes = {"algorithm.params.lr": [1e-5 * (1 + i) for i in range(100)], "algorithm.params.epochs": [1, 2]}

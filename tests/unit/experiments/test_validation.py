@@ -158,10 +158,6 @@ def test_required_params_are_missed_where_they_belong() -> None:
         ),
         ("budget: {arms: 1}\nrepeats: {n: 2}\n", "budget.arms: 2 arms are planned, more than the budget, found 1"),
         (
-            "hypothesis: {statement: x, better: imit}\n",
-            "hypothesis: `better` is 'imit', and no arm is like that; there are the arms imitate",
-        ),
-        (
             "hypothesis: {statement: x, better: {algorithm.knd: imitate}, than: baseline}\n",
             "hypothesis.better.algorithm.knd: unknown key; did you mean 'algorithm.kind'?",
         ),

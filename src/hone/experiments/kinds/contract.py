@@ -7,7 +7,7 @@ inside the methods that need them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,6 +179,8 @@ class Session:
     models: Sequence[str]
     """Base models that it serves, its first choice first."""
     prices: Prices = Prices()
+    keep: Callable[[str], Awaitable[None]] | None = None
+    """Makes a checkpoint stay for good that would expire; None where none does."""
 
 
 @dataclass(frozen=True)

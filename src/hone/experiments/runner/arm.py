@@ -259,14 +259,14 @@ class _Work:
 
     async def _keep_for_good(self, kept: Checkpoint) -> None:
         """Checkpoints along the way expire; the one that an arm ends with must not."""
-        if kept.final:
+        keep = self.speaker.session.keep
+        if kept.final or keep is None:
             return
-        rest = self.speaker.session.service.create_rest_client()
         for path in (kept.state_path, kept.sampler_path):
             if path is None:
                 continue
             try:
-                await rest.set_checkpoint_ttl_from_tinker_path_async(path, None)
+                await keep(path)
             except Exception as error:  # the arm is whole; somebody has to be told
                 self.shared.journal.note("checkpoint_expires", arm=self.arm.name, path=path, error=told(error))
 

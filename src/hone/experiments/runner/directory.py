@@ -6,6 +6,8 @@
     code.json         versions of what computed it
     events.jsonl      what happened, in order; decisions that a resumed run repeats
     ledger.jsonl      every opening of a sealed test set
+    benchmarks.jsonl  what was measured on them
+    spent.json        time that counts towards the budget
     record.json       the result so far, and at last: what reports and comparisons read
     conclusion.json   the verdict; conclusion.md says it in prose
     report.html       the page
@@ -16,6 +18,7 @@
         run/              the algorithm's files: metrics.jsonl, checkpoints.jsonl, ...
         validation.jsonl  measurements, one line each
         samples.jsonl     some answers of each measurement
+        before_after.json answers of the chosen arm, and of the model before training
         usage.json        what it took so far
         status.json       written last, and at once: an arm that has it has ended
 
@@ -94,7 +97,8 @@ class ExperimentDirectory:
 
     def config(self) -> dict[str, Any] | None:
         """What `write_config` wrote."""
-        return _json(self.path / "config.json")
+        found: dict[str, Any] | None = _json(self.path / "config.json")
+        return found
 
     def write_config(self, config_hash: str, resolved: Mapping[str, Any], given: str) -> None:
         write_text(self.path / "experiment.yaml", given)

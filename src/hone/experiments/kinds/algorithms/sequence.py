@@ -57,7 +57,7 @@ class Phases(Algorithm[ParamsT]):
         """A phase has ended, `step` steps after the beginning of the first."""
 
     def effort(self, rows: int, sizes: RowSizes) -> Usage:
-        return total([phase.effort(rows, sizes) for phase in self._phases])
+        return total([phase.effort(rows, sizes) for _, phase in self.phases])
 
     def checkpoints(self, run_dir: Path) -> list[Checkpoint]:
         found: list[Checkpoint] = []

@@ -6,14 +6,19 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, NonNegativeFloat
 
 from hone.algorithms.config import Config
 from hone.errors import UserError
 from hone.experiments.kinds.contract import Backend, Foresight, Prices, Session
+
+if TYPE_CHECKING:
+    import tinker
 
 EMBEDDED = "hone/tiny"
 ENDING_SECONDS = 60.0
@@ -81,13 +86,16 @@ class Tinker(Backend[TinkerParams]):
         with service_client(url, os.environ.get(self.params.api_key_env)) as service:
             yield self._session(service, served_models(service))
 
-    def _session(self, service: object, models: list[str]) -> Session:
+    def _session(self, service: tinker.ServiceClient, models: list[str]) -> Session:
+        from hone.client.connect import keep_checkpoint
+
         if (wanted := self.params.model) is not None:
             if wanted not in models:
                 raise UserError(f"the backend does not serve {wanted!r}; it serves {', '.join(models)}")
             models = [wanted, *(name for name in models if name != wanted)]
         prices = self.params.prices
-        return Session(service, models, Prices(prices.training, prices.prefill, prices.sample))  # type: ignore[arg-type]
+        told = Prices(prices.training, prices.prefill, prices.sample)
+        return Session(service, models, told, partial(keep_checkpoint, service))
 
 
 def _named_folder(text: str) -> tuple[str, Path]:
