@@ -38,7 +38,7 @@ SHAPES: dict[str, type[Config]] = {
 
 
 def page() -> str:
-    models = list(dict.fromkeys((*SHAPES.values(), ExperimentRecord)))
+    models: list[type[Config]] = list(dict.fromkeys([*SHAPES.values(), ExperimentRecord]))
     tops, whole = models_json_schema([(model, "serialization") for model in models], ref_template="{model}")
     objects = whole["$defs"]
     itself = {name: name for name in objects}

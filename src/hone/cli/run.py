@@ -41,9 +41,11 @@ def run(args: argparse.Namespace) -> int:
 
     loaded, report = checked(args.file, args.set)
     if loaded is None or report.problems or args.dry_run:
-        directory = None if loaded is None else str(experiment_directory(loaded).path)
-        budget = BudgetConfig() if loaded is None else loaded.config.budget
-        plan = Plan(directory=directory, budget=budget, check=report)
+        plan = Plan(
+            directory=None if loaded is None else str(experiment_directory(loaded).path),
+            budget=BudgetConfig() if loaded is None else loaded.config.budget,
+            check=report,
+        )
         print(plan.model_dump_json() if args.json else "\n".join(report_lines(report)))
         return EXIT_PROBLEMS if report.problems else EXIT_DONE
     if not args.yes:

@@ -125,7 +125,7 @@ class Project:
             found["experiment"] = await self._hone(EXIT_DONE, "experiments", "show", str(directory))
             if not running and found["experiment"]["status"] in ("running", "waiting"):
                 found["state"] = "interrupted"
-        elif process is None:
+        elif process is None and not running:
             raise ToolError(f"there is no experiment {id!r}; `history` lists those that there are")
         return found
 
