@@ -1,6 +1,6 @@
 """Direct preference optimisation on pairs of the model's own answers (DPO).
 
-The model answers each question several times. A right answer and a wrong one to the same question are a pair, and DPO
+The model answers each question several times. Where a right and a wrong answer are among them, they are a pair, and DPO
 makes the one likelier at the expense of the other.
 """
 
@@ -61,7 +61,7 @@ async def run(config: Config, setting: Setting) -> Outcome:
 
 
 async def own_pairs(config: Config, setting: Setting, policy: Policy, tasks: Sequence[Task]) -> list[Pair]:
-    """Of each question that was answered rightly and wrongly: the right answer with every wrong one."""
+    """One pair for each question that was answered rightly and wrongly: the right answer and the first wrong one."""
     stop = setting.renderer.get_stop_sequences()
 
     async def of(number: int, task: Task) -> list[Pair]:
@@ -69,8 +69,8 @@ async def own_pairs(config: Config, setting: Setting, policy: Policy, tasks: Seq
         observation = Observation(tinker.ModelInput.from_ints(list(asked)), stop)
         given = await policy.answers(observation, config.attempts, sample_seed(config.seed, "pairs", number))
         right = answer(setting, task.question, task.gold)
-        answers = dict.fromkeys(tuple(one.tokens) for one in given if one.stop_reason == "stop")  # each once
-        return [pair(asked, right, wrong) for wrong in answers if wrong != right] if right in answers else []
+        wrong = [one.tokens for one in given if one.stop_reason == "stop" and tuple(one.tokens) != right]
+        return [pair(asked, right, wrong[0])] if wrong and len(wrong) < len(given) else []
 
     found = await asyncio.gather(*(of(number, task) for number, task in enumerate(tasks)))
     return [one for pairs in found for one in pairs]

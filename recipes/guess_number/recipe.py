@@ -1,7 +1,7 @@
 """Guess the number: several turns, one reward at the end.
 
-The model is shown how to answer with a number, by play that knows nothing of the game. Reinforcement finds out what
-`Higher` and `Lower` mean, for those who heed them find the number more often.
+The model is shown games in which half of the guesses are an expert's and the others random. Reinforcement finds out
+that heeding `Higher` and `Lower` is what pays, for those who do find the number more often.
 """
 
 from pydantic import PositiveInt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
 import math
 import random
@@ -20,6 +19,7 @@ from hone.experiments.expressions import Expression, ExpressionError
 from hone.experiments.fields import get, parts, put, run_paths
 from hone.experiments.hashing import arm_hash, run_in_full
 from hone.experiments.hypothesis import ArmFacts
+from hone.experiments.naming import PLACEHOLDER, SEED, from_template, names_of, safe
 from hone.experiments.problems import ConfigError, Problem, shown, suggestion
 from hone.experiments.tree import KeyPath, key_text
 
@@ -27,17 +27,10 @@ MOST_ARMS = 10_000
 """Of one matrix; more is a slip of the pen."""
 MOST_DRAWS = 100_000
 """Combinations that `mode: random` looks at to find those that meet the conditions."""
-LONGEST_NAME = 80
-"""Characters of a name made here, without the seed."""
 RESERVED = ("baseline", "start")
 """What records call the model before training."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_SPEAKS_FOR_ITSELF = ("kind", "name", "path")
-"""Last parts of a path that add nothing to their value."""
-_FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
-SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -259,7 +252,7 @@ def primaries(config: ExperimentConfig, tell: Tell, refuse: Refuse) -> list[Prim
         return _of_runs(config.runs)
     assert config.run is not None
     full = run_in_full(config.run)
-    return [Primary(("run",), ("run",), config.run, full, config.run.name or _safe(full["algorithm"]["kind"]), {})]
+    return [Primary(("run",), ("run",), config.run, full, config.run.name or safe(full["algorithm"]["kind"]), {})]
 
 
 def arms_of(config: ExperimentConfig, runs: Sequence[Primary], tell: Tell) -> list[PlannedArm]:
@@ -306,14 +299,14 @@ def _of_runs(runs: Sequence[RunConfig]) -> list[Primary]:
         if with_it > distinct:
             needed.append(path)
             distinct = with_it
-    labels = _names_of([{path: one.get(path) for path in needed} for one in leaves], "")
+    labels = names_of([{path: one.get(path) for path in needed} for one in leaves], "")
     return [
         Primary(
             ("runs", index),
             ("runs", index),
             run,
             full,
-            run.name or label or _safe(full["algorithm"]["kind"]),
+            run.name or label or safe(full["algorithm"]["kind"]),
             {path: own.get(path) for path in differing},
         )
         for index, (run, full, own, label) in enumerate(zip(runs, fulls, leaves, labels, strict=True))
@@ -331,12 +324,12 @@ def _of_matrix(config: ExperimentConfig, matrix: MatrixConfig, tell: Tell, refus
     if matrix.name_template is not None:
         _check_template(matrix, cells, tell)
         base = matrix.base_run.name or config.name
-        groups = [_from_template(matrix.name_template, base, cell.full) for cell in cells]
+        groups = [from_template(matrix.name_template, base, cell.full) for cell in cells]
     else:
         shown_values = [{path: _shown_value(matrix, cell, path) for path in several} for cell in cells]
         groups = [
-            name or _safe(cell.full["algorithm"]["kind"])
-            for name, cell in zip(_names_of(shown_values, matrix.base_run.name or ""), cells, strict=True)
+            name or safe(cell.full["algorithm"]["kind"])
+            for name, cell in zip(names_of(shown_values, matrix.base_run.name or ""), cells, strict=True)
         ]
     where: KeyPath = ("matrix", "name_template") if matrix.name_template is not None else ("matrix", "axes")
     return [
@@ -376,96 +369,10 @@ def _shown_value(matrix: MatrixConfig, cell: Cell, path: str) -> Any:
     return cell.picks[path] + 1 if isinstance(value, Mapping | list) else value
 
 
-def _names_of(values: Sequence[Mapping[str, Any]], base: str) -> list[str]:
-    """A short name for each: its values, with the last part of their path where the value alone says too little."""
-    if not values:
-        return []
-    labels = _labels(list(values[0]))
-    texts = {path: _texts([one[path] for one in values]) for path in values[0]}
-    names = []
-    for index in range(len(values)):
-        pieces = [_joined(labels[path], values[index][path], texts[path][index]) for path in labels]
-        name = "-".join(piece for piece in (base, *pieces) if piece)
-        if len(name) > LONGEST_NAME:
-            name = f"{name[: LONGEST_NAME - 7]}-{_digest(name)}"
-        names.append(name)
-    counts = Counter(name.lower() for name in names)
-    return [
-        f"{name}-{_digest(repr(sorted(one.items())))}"
-        if counts[name.lower()] > 1 and _differ(values, names, name)
-        else name
-        for name, one in zip(names, values, strict=True)
-    ]
-
-
-def _differ(values: Sequence[Mapping[str, Any]], names: Sequence[str], name: str) -> bool:
-    """Whether things of the same name are different things."""
-    same = [repr(one) for one, other in zip(values, names, strict=True) if other.lower() == name.lower()]
-    return len(set(same)) > 1
-
-
-def _labels(paths: Sequence[str]) -> dict[str, str]:
-    """The last part of each path; with the part before it where two would be the same."""
-    last = {path: path.rpartition(".")[2] for path in paths}
-    counts = Counter(last.values())
-    return {
-        path: _safe("-".join(path.split(".")[-2:])) if counts[leaf] > 1 else "" if leaf in _SPEAKS_FOR_ITSELF else leaf
-        for path, leaf in last.items()
-    }
-
-
-def _texts(values: Sequence[Any]) -> list[str]:
-    """Values in names: numbers in full, of text the part after the last slash if that tells them apart."""
-    whole = [_text(value) for value in values]
-    short = [_text(_tail(value)) if isinstance(value, str) else text for value, text in zip(values, whole, strict=True)]
-    return short if len(set(short)) == len(set(whole)) else whole
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return _safe(repr(value) if isinstance(value, float) else str(value))
-
-
-def _tail(text: str) -> str:
-    tail = text.rstrip("/").rpartition("/")[2]
-    for ending in _FILE_ENDINGS:
-        tail = tail.removesuffix(ending)
-    return tail
-
-
-def _joined(label: str, value: Any, text: str) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{label}{text}" if number or not label else f"{label}-{text}"
-
-
-def _safe(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "x"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:6]
-
-
-def _from_template(template: str, base: str, full: Mapping[str, Any]) -> str:
-    """The group's name: without the seed, which tells its members apart."""
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] == "base":
-            return base
-        return "" if match[1] == SEED else _text(_tail_of(get(full, parts(match[1]))))
-
-    return re.sub(r"-{2,}", "-", _PLACEHOLDER.sub(value, template)).strip("-_.")
-
-
-def _tail_of(value: Any) -> Any:
-    return _tail(value) if isinstance(value, str) else value
-
-
 def _check_template(matrix: MatrixConfig, cells: Iterable[Cell], tell: Tell) -> None:
     known = {"base", SEED}.union(*(run_paths(cell.full) for cell in cells)) | set(matrix.axes)
     assert matrix.name_template is not None
-    for name in _PLACEHOLDER.findall(matrix.name_template):
+    for name in PLACEHOLDER.findall(matrix.name_template):
         if name not in known and cells:
             tell(
                 ("matrix", "name_template"),

@@ -12,7 +12,8 @@ whole are compared with it, so a shared system prompt shows nothing. There are t
                 all of it), not counting runs that many rows have, such as those of a template. A long gold answer is
                 looked for in the same way.
 
-A question that several test rows share leaks only together with its answer. A paraphrase in other words is not found.
+A question to which test rows have several answers leaks only together with one of them. A paraphrase in other words is
+not found.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ _Key = tuple[int, ...] | str
 
 SHORTEST = 5
 """Words of the shortest question that is looked for inside other texts."""
-COMMON_RUN = 0.05
+COMMON_RUN = 0.01
 """Share of rows, on either side, from which a run of words belongs to their form and not to their content."""
-COMMON_WORD = 0.1
-"""The same for single words."""
+COMMON_WORD = 0.02
+"""The same for words of a question compared as a set."""
 FEW_TEST, FEW_TRAIN = 2, 20
 """What so many rows have, or fewer, is never common."""
 CHANCE_BITS = 3.0
@@ -176,7 +177,12 @@ class _Search:
         for number, text in enumerate(self._asked):
             if text:
                 self._same_words[self._key(self._questions[number], text)].append(number)
-        alone = [number for numbers in self._same_words.values() if len(numbers) == 1 for number in numbers]
+        alone = [
+            number
+            for numbers in self._same_words.values()
+            if len({self._golds[one] for one in numbers}) == 1
+            for number in numbers
+        ]
 
         self._content = {number: _content(self._questions[number]) for number in alone}
         self._index_words()

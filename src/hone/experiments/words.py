@@ -9,9 +9,10 @@ _TOKEN = re.compile(
     r"\d+(?:[.,]\d+)*"
     r"|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"  # written without spaces: each character is a word
     r"|[^\W\d_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+(?:['’][^\W\d_]+)*"
-    r"|[-+*/=<>^%$€£|&~]"
+    r"|[-+*/=<>^%$€£|&~()\[\]{}]"
 )
-_SIGNS = frozenset("-+*/=<>^%$€£|&~")
+_BRACKETS = frozenset("()[]{}<>")
+_SIGNS = frozenset("-+*/=<>^%$€£|&~") | _BRACKETS
 _ENDINGS = ("ing", "ed", "es", "s", "e")
 _SHORTEST_STEM = 3
 
@@ -26,7 +27,8 @@ STOP_WORDS = frozenset(
 
 
 def words(text: str) -> list[str]:
-    """The words in their order. A sign such as + or - is a word only beside a number or a single letter."""
+    """The words in their order. A sign such as + or ( is a word only beside a number or a single letter, and a bracket
+    beside a bracket."""
     tokens = _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
     if _SIGNS.isdisjoint(tokens):
         return tokens
@@ -34,7 +36,10 @@ def words(text: str) -> list[str]:
     return [
         token
         for before, token, after in zip(ends, tokens, ends[2:], strict=False)
-        if token not in _SIGNS or _counts(before) or _counts(after)
+        if token not in _SIGNS
+        or _counts(before)
+        or _counts(after)
+        or (token in _BRACKETS and (before in _BRACKETS or after in _BRACKETS))
     ]
 
 

@@ -166,6 +166,12 @@ def test_a_question_of_several_test_rows_leaks_only_with_its_answer():
     assert search(rows([{"prompt": "Tell me a fact.", "answer": "Fire is hot."}], "task", "train"), test).leaked == 1
 
 
+def test_a_test_row_that_is_there_twice_leaks_twice():
+    test = tasks([TEST_TEXTS[0], TEST_TEXTS[0], *TEST_TEXTS[1:]], ["same", "same", *map(str, range(29))])
+    report = search(chats([*TRAIN_TEXTS, reordered(TEST_TEXTS[0])]), test)
+    assert found(report) == [("normalised", "train:401", "test:1"), ("normalised", "train:401", "test:2")]
+
+
 def test_a_long_gold_answer_is_a_leak_and_a_short_one_is_not():
     test = tasks(["Why?" + sentence(3), "Where? " + sentence(3)], [sentence(40), "yes"])
     assert found(search(chats(["Hello"], f"Well: {test[0].gold}"), test)) == [("ngram", "train:1", "test:1")]

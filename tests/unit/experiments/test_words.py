@@ -13,6 +13,7 @@ from hone.experiments.words import is_anchor, stem, words
         ("don’t o'clock", "don’t o'clock"),
         ("東京はどこ", "東 京 は ど こ"),
         ("... ?", ""),
+        ("close ( [ { now (see below) and f(x) = (3", "close ( [ { now see below and f ( x ) ( 3"),
         ("cat - dog", "cat dog"),
     ],
 )

@@ -1,5 +1,6 @@
 """Recipes are found, told, and refuse settings that they do not know; their results become a table."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,24 @@ def test_every_recipe_has_a_configuration_a_readme_and_a_summary(name: str) -> N
     assert f"make recipe NAME={name}" in readme
     assert results.BEGIN in readme
     assert results.END in readme
+
+
+MEASURED = [name for name in names() if (FOLDER / name / results.RESULTS).exists()]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_what_is_told_is_what_was_measured(name: str) -> None:
+    told = results.table(FOLDER / name / results.RESULTS)
+    assert told in (FOLDER / name / "README.md").read_text()
+    assert told.rstrip() in results.OVERVIEW.read_text()
+    assert (FOLDER / name / results.PLOT).exists()
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_seed_improved_what_the_recipe_is_for(name: str) -> None:
+    measured = json.loads((FOLDER / name / results.RESULTS).read_text())["runs"]
+    assert len(measured) >= 3
+    assert all(Measure(**run["measures"][0]).gain > 0 for run in measured)
 
 
 def test_settings_can_be_given() -> None:

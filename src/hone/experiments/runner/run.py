@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 import yaml
 
 from hone.errors import UserError
+from hone.experiments.check import check
 from hone.experiments.config import Goal, RunConfig
 from hone.experiments.loading import LoadedExperiment
 from hone.experiments.matrix import PlannedArm, plan_arms
@@ -76,7 +78,7 @@ def _earlier(loaded: LoadedExperiment, directory: ExperimentDirectory, resume: b
         UserError: it was interrupted or was another file, and nobody said that it shall go on.
     """
     found, record = directory.config(), directory.record()
-    if found is None or resume:
+    if found is None or record is None or resume:  # without a record nothing was ever begun
         return None
     if found["config_hash"] != loaded.config_hash:
         raise UserError(
@@ -84,7 +86,7 @@ def _earlier(loaded: LoadedExperiment, directory: ExperimentDirectory, resume: b
             f"{', '.join(_differing(found['config'], loaded.resolved)) or 'its data'}); "
             "resume to keep the arms that have not changed, or give it another name"
         )
-    if record is None or record.status not in ("done", "failed"):
+    if record.status not in ("done", "failed"):
         raise UserError(f"{directory.path} holds this experiment, which has not ended; resume it, or remove it")
     return record
 
@@ -181,14 +183,15 @@ class Campaign:
             advance(f"{tokens(shared.budget.spent):,} tokens")
 
     def _expected(self, arm: Arm) -> Usage:
-        """What arms of the same method took, as far as any has ended."""
+        """What arms of the same method took, at most; before any has ended, what the check says that it takes at
+        least."""
         ended = [
             one.record.usage
             for one in self.arms
             if one.record.training == "done" and one.run.algorithm.kind == arm.run.algorithm.kind
         ]
         if not ended:
-            return Usage()
+            return self._estimates.get(arm.name, Usage())
         return Usage(
             training_tokens=max(one.training_tokens for one in ended),
             prefill_tokens=max(one.prefill_tokens for one in ended),
@@ -196,6 +199,14 @@ class Campaign:
             cost=max(one.cost for one in ended),
             seconds=max(one.seconds for one in ended),
         )
+
+    @cached_property
+    def _estimates(self) -> dict[str, Usage]:
+        """By arm; made only where a budget asks for them."""
+        if self.config.budget.tokens is None and self.config.budget.cost is None:
+            return {}
+        found = check(self.loaded).estimate
+        return {one.arm: one.least for one in found.arms} if found is not None else {}
 
     def _selection(self) -> tuple[str | None, Goal | None]:
         """What arms are chosen by. Without a selection each arm's first metric, which is the same if their data are."""

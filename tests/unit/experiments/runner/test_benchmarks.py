@@ -59,7 +59,7 @@ def test_rows_on_both_sides_fail_the_run_before_anything_is_trained(tmp_path: Pa
         run_experiment(experiment(tmp_path, sealed(tmp_path, leaked)))
     assert not list((tmp_path / "runs" / "try" / "arms").glob("*/run"))
     waived = sealed(tmp_path, leaked, overlap={"waiver": "a test of the waiver"})
-    record = run_experiment(experiment(tmp_path, waived), resume=True)
+    record = run_experiment(experiment(tmp_path, waived))
     assert [one.overlap_waiver for one in record.openings] == ["a test of the waiver"]
 
 
