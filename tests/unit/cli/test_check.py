@@ -44,6 +44,8 @@ def test_in_the_terminal(experiment: str, capsys: pytest.CaptureFixture[str]) ->
     assert "1,375 chat rows" in shown
     assert "0 of 155 test rows are in" in shown
     assert shown.endswith("nothing is wrong\n")
+    assert main(["check", experiment, "--set", "repeats.n=1", "--shallow"]) == 0
+    assert capsys.readouterr().out.endswith("no problems, 1 warning\n")
 
 
 def test_problems_are_exit_code_3_whoever_finds_them(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
