@@ -59,7 +59,22 @@ class Index:
                 "SELECT id, name, created, status, metric, goal, arms, ended, parent, verdict, directory "
                 "FROM experiments ORDER BY created DESC, name"
             ).fetchall()
-        return [IndexedExperiment(*values, self._output_dir / directory) for *values, directory in rows]
+        return [
+            IndexedExperiment(
+                id=row[0],
+                name=row[1],
+                created=row[2],
+                status=row[3],
+                metric=row[4],
+                goal=row[5],
+                arms=row[6],
+                ended=row[7],
+                parent=row[8],
+                verdict=row[9],
+                directory=self._output_dir / row[10],
+            )
+            for row in rows
+        ]
 
     def find(self, name: str) -> IndexedExperiment:
         """By name, id, or the beginning of one that is unique.

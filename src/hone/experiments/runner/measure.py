@@ -230,7 +230,8 @@ def summary(
     ]
     likely = [(one.row, TaskScores(one.row.id, [one.nll], one.tokens, one.row.facts)) for one in likelihoods]
     preferred = [(one.row, TaskScores(one.row.id, [one.chosen, one.rejected], 1.0, one.row.facts)) for one in pairs]
-    by_kind = {"answers": graded, "likelihood": likely, "preferences": preferred}
+    by_kind: dict[str, Sequence[tuple[StandardRow, TaskScores]]] = {}
+    by_kind |= {"answers": graded, "likelihood": likely, "preferences": preferred}
     metrics: dict[str, float] = {}
     tasks: dict[str, list[TaskResult]] = {}
     for name, metric in rows.metrics.items():

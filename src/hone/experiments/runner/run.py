@@ -104,6 +104,8 @@ class Campaign:
         self.loaded, self.config = loaded, loaded.config
         self.directory, self.journal, self.display = directory, journal, display
         self.rows = Rows(loaded.home)
+        self._fingerprints: dict[str, dict[str, str]] = {}
+        """Of the sides of its data, by arm."""
         planned = plan_arms(self.config)
         self.chosen = [arm.name for arm in planned if not only or any(fnmatchcase(arm.name, one) for one in only)]
         if not self.chosen:
@@ -269,11 +271,10 @@ class Campaign:
                 }
             )
             runs = stage_runs(run, self.config.continual) if error is None else [run]
-            arm = Arm(plan, run, directory, record, runs)
             directory.begin({"name": plan.name, "config_hash": plan.config_hash, "run": run.model_dump(mode="json")})
             if error is not None:
-                arm.record = record.model_copy(update={"training": "failed", "evaluation": "skipped", "error": error})
-            arms.append(arm)
+                record = record.model_copy(update={"training": "failed", "evaluation": "skipped", "error": error})
+            arms.append(Arm(plan, run, directory, record, runs))
         write_json(self.directory.path / "data.json", self._data_fingerprints())
         return arms
 
@@ -284,10 +285,6 @@ class Campaign:
         for stage, one in zip(self.config.continual.stages, stage_runs(run, self.config.continual), strict=True):
             found.update({f"{stage.name}/{side}": value for side, value in self.rows.fingerprints(one).items()})
         return found
-
-    @property
-    def _fingerprints(self) -> dict[str, dict[str, str]]:
-        return self.__dict__.setdefault("_by_arm", {})
 
     def _data_fingerprints(self) -> dict[str, str]:
         """One of each; by arm where they differ."""
