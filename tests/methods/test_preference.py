@@ -3,10 +3,12 @@
 import asyncio
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tinker
@@ -19,7 +21,7 @@ from hone.algorithms.preference.pairs import Pair, pair
 from hone.algorithms.preference.reference import score, summed_logprobs
 from hone.algorithms.preference.reward_model import RewardHead, RewardModel
 from hone.errors import UserError
-from tests.support.fake_tinker import MODEL, FakeService, crash_at
+from tests.support.fake_tinker import MODEL, FakeService, FakeTrainingClient, crash_at
 from tests.support.fake_tinker import Crash as FakeCrash
 from tests.support.interruptions import Crash, CrashAt
 
@@ -159,6 +161,26 @@ def test_the_drift_of_kto_is_measured_on_answers_to_other_prompts() -> None:
     mismatched_D = Kto().datums(examples)[len(examples) :]
     found = [(datum.model_input.to_ints()[0], datum.model_input.to_ints()[1]) for datum in mismatched_D]
     assert found == [(1, 22), (1, 22), (2, 10), (2, 10), (2, 10)]
+
+
+def test_the_loss_is_logged_where_a_service_reports_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older releases of the SDK have no `loss:sum` of a custom loss."""
+    examples = [pair([1], [2 + number, 0], [3 + number, 0]) for number in range(4)]
+    asyncio.run(preference.train(config(MODEL, Dpo()), FakeService(), examples, tmp_path / "new"))  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        "tests.support.fake_tinker.FakeTrainingClient.forward_backward_custom",
+        partialmethod(_without_sum, FakeTrainingClient.forward_backward_custom),
+    )
+    asyncio.run(preference.train(config(MODEL, Dpo()), FakeService(), examples, tmp_path / "old"))  # type: ignore[arg-type]
+    old, new = ([row["dpo_loss"] for row in rows(tmp_path / name) if "dpo_loss" in row] for name in ("old", "new"))
+    assert old == new
+    assert new[0] == pytest.approx(math.log(2))
+
+
+def _without_sum(client: Any, plain: Callable[..., Any], data: Any, loss: Any) -> Any:
+    future = plain(client, data, loss)
+    future.result().metrics.pop("loss:sum")
+    return future
 
 
 def test_a_beginning_that_was_lost_leaves_no_reference(tmp_path: Path) -> None:

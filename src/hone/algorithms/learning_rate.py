@@ -1,6 +1,7 @@
 """The learning rate: how high for a model, and how it moves over a run."""
 
 import math
+import re
 from collections.abc import Callable
 
 from hone.algorithms.config import OptimizerConfig
@@ -13,6 +14,33 @@ LORA_MULTIPLIER = 10.0
 REFERENCE_WIDTH = 2000
 WIDTH_EXPONENT = {"qwen": 0.0775, "llama": 0.781}
 """How the best rate falls with the width of a family's models, as published with that study."""
+WIDTHS = {
+    1024: "qwen3-0.6b",
+    2048: "llama-3.2-1b qwen3-1.7b qwen3-30b-a3b qwen3-vl-30b-a3b qwen3.5-35b-a3b qwen3.6-35b-a3b",
+    2560: "qwen3-4b qwen3.5-4b",
+    3072: "llama-3.2-3b",
+    4096: "llama-3-8b llama-3.1-8b qwen3-8b qwen3.5-9b qwen3-235b-a22b qwen3-vl-235b-a22b qwen3.5-397b-a17b",
+    5120: "qwen3-14b qwen3-32b qwen3.5-27b qwen3.6-27b",
+    8192: "llama-3-70b llama-3.1-70b llama-3.3-70b",
+}
+"""`hidden_size`, and the models that have it: their names without who made them and what they were tuned for."""
+TUNED = re.compile(r"(-base|-instruct|-thinking)?(-\d{4})?$")
+
+
+def get_lr(model_name: str) -> float:
+    """`recommended_lr` for a model whose width is known here, such as `meta-llama/Llama-3.1-8B`: 2.856e-4.
+
+    Raises:
+        UserError: it is not.
+    """
+    name = TUNED.sub("", model_name.lower().partition(":")[0].rpartition("/")[2].removeprefix("meta-"))
+    width = next((width for width, names in WIDTHS.items() if name in names.split()), None)
+    if width is None:
+        raise UserError(
+            f"the width of {model_name!r} is not known here; give `learning_rate`, or for a Llama or a Qwen its "
+            "`hidden_size` (see its config.json)"
+        )
+    return recommended_lr(model_name, width)
 
 
 def recommended_lr(model_name: str, hidden_size: int) -> float:

@@ -13,7 +13,6 @@ from hone.errors import UserError
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 """Where different services put what a model thought before it answered."""
-_FIELDS = {"role", "content", "tool_calls", "unparsed_tool_calls", "tool_call_id", "name", "trainable"}
 
 
 class MessageError(UserError):
@@ -88,7 +87,10 @@ def read_messages(values: object, where: str = "messages") -> list[Message]:
 
 
 def read_message(value: object, where: str = "message") -> Message:
-    """One message in the one form. An unknown field is left out; a wrong one raises `MessageError`."""
+    """One message in the one form. An unknown field is left out; a wrong one raises `MessageError`.
+
+    So does OpenAI's `weight`, unless it is 1: left out, a message would be trained that was not to be.
+    """
     if not isinstance(value, Mapping):
         raise MessageError(f"{where} is {_kind(value)}; it must be an object with role and content")
     for field in ("role", "content"):
@@ -110,6 +112,11 @@ def read_message(value: object, where: str = "message") -> Message:
             raise MessageError(f"{where}.{name} is {_kind(text)}; it must be text")
         if text is not None:
             message[name] = text
+    if value.get("weight", 1) not in (1, None):
+        raise MessageError(
+            f"{where} has the weight {value['weight']!r}; say instead of every message whether it is `trainable` "
+            "(true or false), and train on customized"
+        )
     trainable = value.get("trainable")
     if trainable is not None:
         if not isinstance(trainable, bool):

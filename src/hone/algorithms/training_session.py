@@ -15,7 +15,7 @@ import tinker
 
 from hone.algorithms.config import CheckpointConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from hone.algorithms.frozen_weights import FROZEN_WEIGHTS
-from hone.algorithms.learning_rate import recommended_lr
+from hone.algorithms.learning_rate import get_lr, recommended_lr
 from hone.algorithms.run_directory import CHECKPOINTS, FINAL, Checkpoint, MetricSink, RunDirectory, open_run
 from hone.errors import UserError
 from hone.observe.progress import Advance, Display
@@ -162,9 +162,7 @@ def highest_rate(optimizer: OptimizerConfig, model: str, hidden_size: int | None
     """What the configuration says, else the advice for the model."""
     if optimizer.learning_rate is not None:
         return optimizer.learning_rate
-    if hidden_size is None:
-        raise UserError(f"give `optimizer.learning_rate`: nothing is known of the width of {model!r}")
-    return recommended_lr(model, hidden_size)
+    return get_lr(model) if hidden_size is None else recommended_lr(model, hidden_size)
 
 
 class StopSignal:

@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,14 +77,21 @@ def report_lines(report: "CheckReport") -> Iterator[str]:
         yield f"{overlap.benchmark}: {overlap.leaked} of {overlap.test_rows} test rows are in {overlap.data}"
     if report.estimate is not None:
         yield estimate_line(report.estimate)
-    count = len(report.problems)
-    yield "nothing is wrong" if not count else f"{count} problem{'s' if count > 1 else ''}; nothing was begun"
+    if report.problems:
+        yield f"{_count(report.problems, 'problem')}; nothing was begun"
+    else:
+        yield f"no problems, {_count(report.warnings, 'warning')}" if report.warnings else "nothing is wrong"
+
+
+def _count(found: Sequence[object], noun: str) -> str:
+    return f"{len(found)} {noun}{'s' if len(found) > 1 else ''}"
 
 
 def estimate_line(estimate: "Estimate") -> str:
     from hone.experiments.runner.usage import tokens
 
-    parts = [f"{tokens(estimate.least):,} to {tokens(estimate.most):,} tokens"]
+    least, most = tokens(estimate.least), tokens(estimate.most)
+    parts = [f"{least:,} to {most:,} tokens" if least < most else f"{most:,} tokens"]
     parts += [f"${estimate.least.cost:.2f} to ${estimate.most.cost:.2f}"] if estimate.most.cost else []
     parts += [f"about {estimate.seconds:.0f} s"] if estimate.seconds is not None else []
     missing = f", without {', '.join(estimate.without)}" if estimate.without else ""

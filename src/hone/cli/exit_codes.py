@@ -16,6 +16,7 @@ MEANINGS = {
     EXIT_USER_ERROR: "A mistake that you can mend: a wrong option, a file that is not there, a name that is not known. "
     "Nothing was begun.",
     EXIT_PROBLEMS: "The experiment has problems: `hone check` and `hone run` name all of them. Nothing was begun.",
-    EXIT_BUDGET: "Refused by the budget: arms were skipped or stopped because of it. What is done is kept.",
+    EXIT_BUDGET: "Refused by the budget: `hone run` began nothing because even the least that it takes is more, or "
+    "arms were skipped or stopped because of it. What is done is kept.",
     EXIT_INTERRUPTED: "Interrupted with Ctrl-C. `hone run --resume` goes on from there.",
 }

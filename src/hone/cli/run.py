@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             check=report,
         )
         print(plan.model_dump_json() if args.json else "\n".join(report_lines(report)))
-        return EXIT_PROBLEMS if report.problems else EXIT_DONE
+        return _refusal(report, loaded is not None) if report.problems else EXIT_DONE
     if not args.yes:
         _ask(report)
     # With --json, standard output is for the object alone.
@@ -64,6 +64,12 @@ def run(args: argparse.Namespace) -> int:
         if summary.report is not None:
             print(f"\nreport: {summary.report}")
     return exit_code(record)
+
+
+def _refusal(report: "CheckReport", is_loaded: bool) -> int:
+    """An experiment with which nothing is wrong but that the budget is too small for it."""
+    too_much = is_loaded and all(problem.key.startswith("budget") for problem in report.problems)
+    return EXIT_BUDGET if too_much else EXIT_PROBLEMS
 
 
 def _ask(report: "CheckReport") -> None:

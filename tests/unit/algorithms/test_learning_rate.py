@@ -5,7 +5,7 @@ import math
 import pytest
 
 from hone.algorithms.config import OptimizerConfig
-from hone.algorithms.learning_rate import rate_at, recommended_lr
+from hone.algorithms.learning_rate import get_lr, rate_at, recommended_lr
 from hone.errors import UserError
 
 
@@ -24,6 +24,23 @@ def test_the_advice_is_the_published_one(model: str, width: int, expected: float
 def test_other_families_must_say_it_themselves() -> None:
     with pytest.raises(UserError, match=r"no learning rate is published for 'hone/tiny'.*llama, qwen"):
         recommended_lr("hone/tiny", 128)
+
+
+def test_a_models_name_is_enough_where_its_width_is_known() -> None:
+    assert get_lr("meta-llama/Llama-3.1-8B") == pytest.approx(2.856e-4, rel=2e-4)
+    assert get_lr("Qwen/Qwen3-30B-A3B-Instruct-2507") == recommended_lr("qwen", 2048)
+    with pytest.raises(UserError, match=r"width of 'hone/tiny' is not known here; give `learning_rate`"):
+        get_lr("hone/tiny")
+
+
+def test_widths_are_those_that_the_cookbook_knows() -> None:
+    theirs = pytest.importorskip("tinker_cookbook.hyperparam_utils")
+    llamas = "3.2-3B 3.1-70B 3.3-70B-Instruct".split()
+    qwens = "3-32B 3-8B-Base 3-4B-Instruct-2507 3-235B-A22B-Instruct-2507 3-VL-235B-A22B-Instruct".split()
+    qwens += "3.5-9B-Base 3.5-397B-A17B 3.6-27B 3.6-35B-A3B".split()
+    named = [*(f"meta-llama/Llama-{name}" for name in llamas), *(f"Qwen/Qwen{name}" for name in qwens)]
+    for name in named:
+        assert get_lr(name) == pytest.approx(theirs.get_lr(name), rel=1e-9), name
 
 
 def test_linear_and_cosine_fall_as_their_formulas_say() -> None:

@@ -100,6 +100,7 @@ def test_bare_tools_are_wrapped() -> None:
         ([{"role": "assistant", "content": "", "tool_calls": [{}]}], "names no function"),
         ([{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": 3}]}], "arguments of f"),
         ([{"role": "user", "content": "x", "trainable": "yes"}], "trainable is 'yes'"),
+        ([{"role": "assistant", "content": "x", "weight": 0}], "the weight 0; say instead"),
         ([{"role": "user", "content": "x"}, 7], r"messages\[1\] is of type int"),
     ],
 )

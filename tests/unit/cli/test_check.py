@@ -44,12 +44,15 @@ def test_in_the_terminal(experiment: str, capsys: pytest.CaptureFixture[str]) ->
     assert "1,375 chat rows" in shown
     assert "0 of 155 test rows are in" in shown
     assert shown.endswith("nothing is wrong\n")
+    assert main(["check", experiment, "--set", "repeats.n=1", "--shallow"]) == 0
+    assert capsys.readouterr().out.endswith("no problems, 1 warning\n")
 
 
 def test_problems_are_exit_code_3_whoever_finds_them(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
     for setting, key in (
         ("repeats.m=2", "repeats.m"),  # the schema
-        ("budget.arms=2", "budget.arms"),  # the check
+        ("budget.tokens=many", "budget.tokens"),
+        ("selection.metric=nll", "selection.metric"),  # the check
     ):
         for words in (["check", "--shallow"], ["run"], ["run", "--dry-run"]):
             assert main([*words, experiment, "--set", setting, "--json"]) == 3
@@ -58,6 +61,14 @@ def test_problems_are_exit_code_3_whoever_finds_them(experiment: str, capsys: py
             assert key in [one["key"] for one in problems]
     assert main(["check", experiment, "--shallow", "--set", "repeats.m=2"]) == 3
     assert capsys.readouterr().out.endswith("1 problem; nothing was begun\n")
+    assert not (Path(experiment).parent / "runs").exists()
+
+
+def test_a_budget_that_is_too_small_is_exit_code_4(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["run", experiment, "--set", "budget.tokens=1000"]
+    assert main([*small, "--json"]) == 4
+    assert [one.key for one in Plan.model_validate(printed(capsys)).check.problems] == ["budget.tokens"]
+    assert main([*small, "--set", "selection.metric=nll"]) == 3  # more is wrong than the budget
     assert not (Path(experiment).parent / "runs").exists()
 
 

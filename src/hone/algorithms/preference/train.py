@@ -84,7 +84,7 @@ async def train(
             loss = StepLoss(objective, reference_D)
             gradient = training.forward_backward_custom(data_D, loss)
             update = training.optim_step(adam_params(config.optimizer, rate))
-            output = await gradient
+            await gradient
             await update
             metrics = measures | {
                 "epoch": order.epoch(step),
@@ -92,10 +92,10 @@ async def train(
                 "learning_rate": rate,
                 "num_examples": len(order.batch(step)),
                 "num_tokens": sum(datum.model_input.length for datum in data_D),
-                f"{objective.kind}_loss": output.metrics["loss:sum"],
+                f"{objective.kind}_loss": loss.value,
                 **loss.metrics,
             }
-            session.log(step, metrics, f"loss {output.metrics['loss:sum']:.3f}")
+            session.log(step, metrics, f"loss {loss.value:.3f}")
             await session.save_if_due(training, step)
             if session.stopped:
                 return session.last
@@ -104,13 +104,18 @@ async def train(
 
 
 class StepLoss:
-    """An objective as the SDK calls it, with this step's reference scores; keeps the metrics of its last call."""
+    """An objective as the SDK calls it, with this step's reference scores; keeps what its last call found.
+
+    Its value is kept here, as not every release of the SDK reports that of a custom loss.
+    """
 
     def __init__(self, objective: AnyObjective, reference_D: Tensor | None) -> None:
         self._objective = objective
         self._reference_D = reference_D
+        self.value = float("nan")
         self.metrics: dict[str, float] = {}
 
     def __call__(self, data_D: list[tinker.Datum], logprobs_D: list[Tensor]) -> tuple[Tensor, dict[str, float]]:
         loss, self.metrics = self._objective.loss(data_D, logprobs_D, self._reference_D)
+        self.value = loss.item()
         return loss, self.metrics

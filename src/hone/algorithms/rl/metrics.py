@@ -56,8 +56,8 @@ def _of(groups_P: Sequence[TrajectoryGroup]) -> dict[str, float]:
         "total_cached_ob_tokens": sum(turn.action.prompt_cache_hit_tokens for turn in turns),
         "reward/total": float(np.mean(rewards)) if rewards else 0.0,
         "reward/std": float(np.std(rewards)) if rewards else 0.0,
-        **_stops(trajectories),
         **environment_means(groups_P),
+        **_stops(trajectories),  # of every episode, as the shares of reasons add up to 1
         **_by_group(groups_P),
     }
 

@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import tinker
 
@@ -19,6 +19,7 @@ from hone.algorithms.rl.policy import Place, Policy, sample_seed
 from hone.algorithms.types import (
     Env,
     EnvGroupBuilder,
+    Metrics,
     Observation,
     PromptTooLong,
     RolloutFailure,
@@ -31,6 +32,7 @@ from hone.errors import UserError
 
 T = TypeVar("T")
 
+Limit = Literal["max_turns", "context_overflow"]
 NOTHING = SampledTokens([], [], "length")
 
 
@@ -53,17 +55,18 @@ async def run_rollout(
 ) -> Trajectory:
     """One episode: observe, act, step, until the environment says that it is done. If that comes otherwise it is told.
 
+    Why it ended is what the environment says (its metric `stop/<reason>`), else the limit, else that it is completed.
+
     The tokens that were sampled are the tokens the environment steps on and training learns from. The sample of turn t
     is drawn with the seed of (`place`, t).
     """
     try:
-        trajectory = await _episode(env, policy, place, max_turns, compactor, opening)
+        trajectory, limit = await _episode(env, policy, place, max_turns, compactor, opening)
     except BaseException:
         await env.end("failure")
         raise
-    match trajectory.stop_reason:
-        case "max_turns" | "context_overflow" as limit:
-            await env.end(limit)
+    if limit is not None:
+        await env.end(limit)
     return trajectory
 
 
@@ -74,13 +77,14 @@ async def _episode(
     max_turns: int | None,
     compactor: Compactor | None,
     opening: Opening | None,
-) -> Trajectory:
+) -> tuple[Trajectory, Limit | None]:
+    """The episode, and the limit of the rollout that ended it, if one did."""
     start = opening.start if opening else await env.initial_observation()
     if isinstance(start, PromptTooLong):
         empty = tinker.ModelInput.empty()
-        return Trajectory(
-            [Transition(empty, NOTHING, start.reward, start.metrics, start.logs)], empty, "context_overflow"
-        )
+        unsampled = Transition(empty, NOTHING, start.reward, start.metrics, start.logs)
+        reason = stop_reason(start.metrics) or "context_overflow"
+        return Trajectory([unsampled], empty, reason), "context_overflow"
     view = View(compactor)
     observation, stop = start
     transitions: list[Transition] = []
@@ -89,7 +93,7 @@ async def _episode(
         shown, compacting = await view.of(observation, policy, (*place, turns))
         transitions += compacting
         if policy.room(shown.length) < 1:
-            return Trajectory(transitions, shown, "context_overflow")
+            return Trajectory(transitions, shown, "context_overflow"), "context_overflow"
         if opening and opening.answer and turns == 0:
             action = opening.answer
         else:
@@ -100,10 +104,18 @@ async def _episode(
         transitions.append(Transition(shown, action, result.reward, result.metrics, result.logs))
         turns += 1
         if result.episode_done:
-            return Trajectory(transitions, result.next_observation, "completed")
+            return Trajectory(transitions, result.next_observation, stop_reason(result.metrics) or "completed"), None
         if turns == max_turns:
-            return Trajectory(transitions, result.next_observation, "max_turns")
+            return Trajectory(transitions, result.next_observation, "max_turns"), "max_turns"
         observation, stop = result.next_observation, result.next_stop_condition
+
+
+def stop_reason(metrics: Metrics) -> str | None:
+    """Why an environment says that an episode ended, if it does."""
+    prefix = "stop/"
+    return next(
+        (name.removeprefix(prefix) for name, value in metrics.items() if name.startswith(prefix) and value), None
+    )
 
 
 async def run_group(

@@ -10,14 +10,14 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
-from hone.cli.exit_codes import EXIT_DONE, EXIT_PROBLEMS, MEANINGS
+from hone.cli.exit_codes import EXIT_BUDGET, EXIT_DONE, EXIT_PROBLEMS, MEANINGS
 from hone.cli.mcp.guard import Limits, expected
 
 HONE = (sys.executable, "-m", "hone.cli.main")
@@ -66,7 +66,7 @@ class Project:
             file: The experiment's YAML, relative to the project.
             overrides: `key=value` for keys of the file, such as `run.seed=1`.
         """
-        return await self._hone(EXIT_PROBLEMS, "check", str(self._inside(file)), *_set(overrides))
+        return await self._hone((EXIT_PROBLEMS,), "check", str(self._inside(file)), *_set(overrides))
 
     async def run(self, file: str, overrides: list[str] | None = None, resume: bool = False) -> dict[str, Any]:
         """Start an experiment in the background, and return its `id` for `status`.
@@ -81,7 +81,7 @@ class Project:
         path = self._inside(file)
         if any(one.startswith("budget") for one in overrides or ()):
             raise ToolError("not started: the budget stands in the file, and only the user changes it")
-        plan = await self._hone(EXIT_PROBLEMS, "run", str(path), *_set(overrides), "--dry-run")
+        plan = await self._hone((EXIT_PROBLEMS, EXIT_BUDGET), "run", str(path), *_set(overrides), "--dry-run")
         if problems := plan["check"]["problems"]:
             raise ToolError(f"not started: {len(problems)} problems, which `check` names, the first: {problems[0]}")
         budget, estimate = plan["budget"], expected(plan["check"]["estimate"])
@@ -122,7 +122,7 @@ class Project:
             if process.returncode != EXIT_DONE:
                 found["message"] = self._outputs(id)[1].read_text(errors="replace")[-2000:]
         if (directory / "record.json").is_file():
-            found["experiment"] = await self._hone(EXIT_DONE, "experiments", "show", str(directory))
+            found["experiment"] = await self._hone((), "experiments", "show", str(directory))
             if not running and found["experiment"]["status"] in ("running", "waiting"):
                 found["state"] = "interrupted"
         elif process is None and not running:
@@ -149,7 +149,7 @@ class Project:
             first: An id, or the name of an experiment.
             second: Another.
         """
-        return await self._hone(EXIT_DONE, "experiments", "compare", self._named(first), self._named(second))
+        return await self._hone((), "experiments", "compare", self._named(first), self._named(second))
 
     async def conclude(self, id: str) -> dict[str, Any]:
         """The verdict on the hypothesis: supported, refuted or inconclusive, with effect, interval, failures and cost.
@@ -157,7 +157,7 @@ class Project:
         Args:
             id: An id, or the name of an experiment.
         """
-        return await self._hone(EXIT_DONE, "experiments", "conclude", self._named(id))
+        return await self._hone((), "experiments", "conclude", self._named(id))
 
     async def history(self, directory: str = "runs") -> dict[str, Any]:
         """A digest of every past experiment: what was claimed, what came of it, what it took.
@@ -165,7 +165,7 @@ class Project:
         Args:
             directory: Where results are, relative to the project.
         """
-        return await self._hone(EXIT_DONE, "history", "--dir", str(self._inside(directory)))
+        return await self._hone((), "history", "--dir", str(self._inside(directory)))
 
     async def explain(
         self, registry: str | None = None, kind: str | None = None, plugins: list[str] | None = None
@@ -178,13 +178,13 @@ class Project:
             plugins: Modules or files whose plugins are known too.
         """
         words = [word for word in (registry, kind) if word is not None]
-        return await self._hone(EXIT_DONE, "explain", *words, *(f"--plugins={name}" for name in plugins or ()))
+        return await self._hone((), "explain", *words, *(f"--plugins={name}" for name in plugins or ()))
 
-    async def _hone(self, worst: int, *words: str) -> dict[str, Any]:
+    async def _hone(self, also: Collection[int], *words: str) -> dict[str, Any]:
         """What a command prints with `--json`, and its exit code.
 
         Raises:
-            ToolError: the exit code is neither 0 nor `worst`.
+            ToolError: the exit code is neither 0 nor one of `also`.
         """
         process = await asyncio.create_subprocess_exec(
             *HONE,
@@ -196,7 +196,7 @@ class Project:
             stderr=asyncio.subprocess.PIPE,
         )
         printed, said = await process.communicate()
-        if process.returncode not in (EXIT_DONE, worst):
+        if process.returncode != EXIT_DONE and process.returncode not in also:
             raise ToolError((said or printed).decode(errors="replace").strip()[-4000:])
         found: dict[str, Any] = json.loads(printed)
         return {**found, "exit_code": process.returncode}

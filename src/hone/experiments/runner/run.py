@@ -180,9 +180,10 @@ class Campaign:
             # One that was interrupted will come to the gate another day, and is part of what is decided there.
             if gate is not None and arm.record.training in ENDED:
                 gate.leave(arm.name)
-            if not ended_before and arm.record.training in ENDED:
-                self.display.say(in_brief(arm.record, shared.metric))
-            advance(f"{tokens(shared.budget.spent):,} tokens")
+            if arm.record.training in ENDED:
+                if not ended_before:
+                    self.display.say(in_brief(arm.record, shared.metric))
+                advance(f"{tokens(shared.budget.spent):,} tokens")
 
     def _expected(self, arm: Arm) -> Usage:
         """What arms of the same method took, at most; before any has ended, what the check says that it takes at

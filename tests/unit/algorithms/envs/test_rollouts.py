@@ -15,6 +15,7 @@ from hone.algorithms.envs.datasets import EpisodeDataset
 from hone.algorithms.envs.games import SelfPlay
 from hone.algorithms.envs.tic_tac_toe import TicTacToe
 from hone.algorithms.rl.config import RolloutConfig
+from hone.algorithms.rl.metrics import episode_metrics
 from hone.algorithms.rl.policy import Policy
 from hone.algorithms.rl.rollouts import run_group, run_groups
 from hone.algorithms.types import TrajectoryGroup
@@ -116,3 +117,25 @@ def test_problems_run_in_the_loop() -> None:
     groups = asyncio.run(run())
     assert [group.total_rewards_G() for group in groups] == [[1.0, 1.0]] * 3
     assert groups[0].tags == ("subtract",)
+
+
+def test_why_an_episode_ended_is_what_its_environment_says() -> None:
+    """An answer without an end is no completed episode, and the shares of all reasons add up to 1."""
+
+    async def answer(prompt: tinker.ModelInput, count: int, params: tinker.SamplingParams) -> Any:
+        response = await Reader(lambda question: "1").sample(prompt, count, params)
+        first, *others = response.sequences
+        response.sequences = [SimpleNamespace(**vars(first) | {"stop_reason": "length"}), *others]
+        return response
+
+    async def run() -> TrajectoryGroup:
+        make = ENVIRONMENTS["subtract_two_digit"].make
+        (builder,) = EpisodeDataset(make, RENDERER, batches=1, batch_size=1, group_size=4).get_batch(0)
+        sampler: Any = SimpleNamespace(sample=answer)
+        return await run_group(builder, Policy(sampler, max_tokens=8), (0,), RolloutConfig(shared_prompts=True))
+
+    group = asyncio.run(run())
+    assert [trajectory.stop_reason for trajectory in group.trajectories_G] == ["max_tokens", *["completed"] * 3]
+    found = episode_metrics([group])
+    ends = {name: share for name, share in found.items() if name.startswith("env/all/stop/")}
+    assert ends == {"env/all/stop/completed": 0.75, "env/all/stop/max_tokens": 0.25}
