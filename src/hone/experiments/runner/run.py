@@ -151,9 +151,9 @@ class Campaign:
         with self._interruptible(), self.display.bar("arms", len(self.arms)) as advance:
             await asyncio.gather(*(self._one(arm, shared, advance) for arm in self.arms))
         self._settle()
-        if self.record.status not in ("done", "failed"):
-            return
-        self.record = await end_experiment(self, shared)
+        if self.record.status in ("done", "failed"):
+            # On disk it goes on running until everything is concluded: cut off before, it has to be resumed.
+            self.record = await end_experiment(self, shared)
         self._save()
 
     async def _one(self, arm: Arm, shared: Shared, advance: Advance) -> None:
@@ -346,7 +346,6 @@ class Campaign:
         elif all(state in ("failed", "skipped") for state in states):
             status = "failed"
         self.record = self.record.model_copy(update={"status": status, "arms": [arm.record for arm in self.arms]})
-        self._save()
 
     def _save(self) -> None:
         self.directory.write_record(self.record)

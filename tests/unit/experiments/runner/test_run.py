@@ -365,3 +365,18 @@ def test_weights_go_on_from_another_experiment(tmp_path: Path) -> None:
     lost = run_experiment(experiment(tmp_path, {"name": "lost", "run": {"model": {"init_from_checkpoint": "first/x"}}}))
     assert (lost.status, lost.arms[0].training) == ("failed", "failed")
     assert "has no arm 'x'" in str(lost.arms[0].error)
+
+
+def test_killed_while_it_ends_it_has_not_ended(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = experiment(tmp_path / "whole", {})
+    expected = run_experiment(whole)
+    loaded = experiment(tmp_path, {})
+    _prepared(loaded).on_request = killing(len(service_of(whole).requests))  # the last answer that is shown
+    with pytest.raises(Killed):
+        run_experiment(loaded)
+    assert read_record(tmp_path / "runs" / "try").arms[0].evaluation == "done"
+    with pytest.raises(UserError, match="has not ended"):
+        run_experiment(loaded)
+    service_of(loaded).on_request = None
+    assert essence(run_experiment(loaded, resume=True)) == essence(expected)
