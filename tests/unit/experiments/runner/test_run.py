@@ -148,6 +148,8 @@ def test_rows_that_have_changed_make_another_arm(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows(16)))
     first = run()
     file.write_text("".join(json.dumps(row) + "\n" for row in rows(24)))
+    with pytest.raises(UserError, match=r"results of other rows \(differing: train"):
+        run()
     second = run(resume=True)
     assert second.data_fingerprints != first.data_fingerprints
     assert second.arms[0].steps > first.arms[0].steps
