@@ -55,13 +55,22 @@ def supervised_datum(
 
     `mean` divides the weights by their sum, so that every example counts the same whatever its length.
     A sequence beyond `max_length` tokens loses its end.
+
+    Raises:
+        UserError: another number of weights than of tokens, too few tokens, or `max_length` leaves none with weight.
     """
     weights_T: Floats = np.asarray(weights, dtype=np.float32)
     if len(weights_T) != sequence.length:
         raise UserError(f"{sequence.length} tokens need as many weights; there are {len(weights_T)}")
     if max_length is not None and sequence.length > max_length:
+        length, learned = sequence.length, bool(weights_T[1:].any())
         sequence = truncate(sequence, max_length)
         weights_T = weights_T[: sequence.length]
+        if learned and not weights_T[1:].any():
+            raise UserError(
+                f"a sequence of {length} tokens has nothing to learn in its first {max_length}; raise `max_length`, "
+                "or leave it out"
+            )
     model_input, targets_T = shift(sequence)
     weights_T = weights_T[1:]
     total = weights_T.sum()

@@ -74,6 +74,12 @@ def test_a_long_example_loses_its_end() -> None:
     assert truncate(with_image(8, 9), 6).length == 6
 
 
+def test_an_example_that_loses_all_that_it_teaches_is_refused() -> None:
+    with pytest.raises(UserError, match="4 tokens has nothing to learn in its first 2; raise `max_length`"):
+        supervised_datum(text(5, 6, 7, 8), [0, 0, 1, 1], max_length=2)
+    assert supervised_datum(text(5, 6, 7), [0, 0, 0], max_length=2).loss_fn_inputs["weights"].data == [0]
+
+
 def test_turns_that_extend_each_other_are_one_datum() -> None:
     (merged,) = policy_datums(trajectory((text(1, 2), said(3, 4)), (text(1, 2, 3, 4, 5), said(6))), advantage=0.5)
     assert merged.datum.model_input.to_ints() == [1, 2, 3, 4, 5]

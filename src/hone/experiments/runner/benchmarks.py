@@ -80,21 +80,15 @@ async def measure_benchmark(
     missing = [subject for subject in subjects if subject not in have]
     if not missing:
         return
-    tasks = sealed.open(
-        Ledger(campaign.directory.ledger),
-        who=f"hone run, experiment {campaign.config.name}",
-        why="all arms have ended, and this one is chosen by validation",
-        arms=[arm.directory.path.name],  # with its hash: trained anew under another configuration it is another arm
-    )
-    campaign.journal.note("benchmark_opened", benchmark=benchmark.name, arm=arm.name, fingerprint=sealed.fingerprint())
-    rows = shared.rows.sealed_rows(tasks, benchmark)
+    rows = opened(campaign, sealed, arm, shared)
     for subject in missing:
         if subject in others:
             spec = others[subject]
             model = plugins.inference.make(spec.kind, spec.params)
             measured = await measure_inference(model, rows, seed=arm.run.seed)
         else:
-            measured = await _measured(subject == BASELINE, rows, arm, shared)
+            path = None if subject == BASELINE else arm.record.sampler_path
+            measured = await measure_weights(path, rows, arm, shared)
         yield BenchmarkResult(benchmark=benchmark.name, subject=subject, measurement=measured.measurement)
 
 
@@ -106,13 +100,27 @@ def _named_inferences(benchmark: BenchmarkConfig) -> Iterator[tuple[str, Spec]]:
         yield (spec.kind if seen[spec.kind] == 1 else f"{spec.kind} {seen[spec.kind]}"), spec
 
 
-async def _measured(baseline: bool, rows: MeasuredRows, arm: Arm, shared: Shared) -> Measured:
+def opened(campaign: Campaign, sealed: Sealed, arm: Arm, shared: Shared) -> MeasuredRows:
+    """The rows behind the seal, for this arm; recorded first."""
+    tasks = sealed.open(
+        Ledger(campaign.directory.ledger),
+        who=f"hone run, experiment {campaign.config.name}",
+        why="all arms have ended, and this one is chosen by validation",
+        arms=[arm.directory.path.name],  # with its hash: trained anew under another configuration it is another arm
+    )
+    name = sealed.benchmark.name
+    campaign.journal.note("benchmark_opened", benchmark=name, arm=arm.name, fingerprint=sealed.fingerprint())
+    return shared.rows.sealed_rows(tasks, sealed.benchmark)
+
+
+async def measure_weights(path: str | None, rows: MeasuredRows, arm: Arm, shared: Shared) -> Measured:
+    """Of the sampler weights at `path`, which the arm left; of its base model without one."""
     speaker = await shared.services.speaker(arm.run.backend, arm.run.model)
     service = speaker.session.service
-    if baseline:
+    if path is None:
         sampler = await service.create_sampling_client(base_model=speaker.model)
     else:
-        sampler = await service.create_sampling_client(model_path=arm.record.sampler_path)
-    step = 0 if baseline else arm.record.kept_step or 0
+        sampler = await service.create_sampling_client(model_path=path)
+    step = 0 if path is None else arm.record.kept_step or 0
     meter = Meter(speaker.session.prices)
     return await measure_sampler(sampler, rows, speaker.renderer, step=step, seed=arm.run.seed, meter=meter)

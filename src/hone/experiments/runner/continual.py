@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hone.algorithms.graders.grade import Grader
     from hone.algorithms.run_directory import Checkpoint
     from hone.experiments.data.rows import StandardRow
+    from hone.experiments.runner.arm import Arm
     from hone.experiments.runner.validation import Validation
 
 START = "start"
@@ -98,6 +99,16 @@ class Stages(Phases[NoParams]):
         run = self._runs[number]
         rows = list(self._rows.training(run, self.learns_from))
         return rows, self._rows.graders(rows, trained_on(run).verifier) if self.needs_graders else []
+
+
+def stage_weights(stages: Stages, continual: ContinualConfig, arm: Arm) -> Iterator[tuple[str, str | None]]:
+    """What each stage left, for sampling. None is the base model, if the first stage began with that."""
+    saved = {checkpoint.batch: checkpoint for checkpoint in stages.checkpoints(arm.directory.run)}
+    if not (arm.run.model.init_from_checkpoint or arm.run.model.load_checkpoint):
+        yield START, None
+    for stage, end in zip(continual.stages, stages.ends(), strict=True):
+        if end in saved:
+            yield stage.name, saved[end].sampler_path
 
 
 def measured_together(parts: Sequence[MeasuredRows]) -> MeasuredRows:

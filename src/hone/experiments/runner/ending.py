@@ -12,10 +12,11 @@ from hone.experiments.kinds import plugins
 from hone.experiments.records import BenchmarkResult, ExperimentRecord, SampleRecord, StageResult
 from hone.experiments.report import write_report
 from hone.experiments.runner.arm import Arm, Shared, told
-from hone.experiments.runner.benchmarks import measure_benchmark, sealed_sets
-from hone.experiments.runner.continual import Stages, forgetting
+from hone.experiments.runner.benchmarks import measure_benchmark, measure_weights, opened, sealed_sets
+from hone.experiments.runner.continual import Stages, forgetting, stage_weights
 from hone.experiments.runner.directory import write_json
 from hone.experiments.runner.journal import Lines
+from hone.experiments.runner.rows import MeasuredRows
 from hone.experiments.selection import choose
 from hone.storage.atomic import write_text
 
@@ -31,7 +32,13 @@ async def end_experiment(campaign: Campaign, shared: Shared) -> ExperimentRecord
         campaign.journal.note("chosen", arm=arm.name, group=arm.planned.group)
         record = await _with_benchmarks(campaign, record, arm, shared)
         record = record.model_copy(update={"samples": await _samples(campaign, arm, shared)})
-    record = record.model_copy(update={"forgetting": _forgetting(campaign)})
+    found = _forgetting(campaign)
+    if arm is not None:
+        sealed = await _tested_stages(campaign, arm, shared)
+        tested = {(one.arm, one.on) for one in sealed}
+        found = [one for one in found if (one.arm, one.on) not in tested] + sealed
+    openings = list(Ledger(campaign.directory.ledger).openings)
+    record = record.model_copy(update={"forgetting": found, "openings": openings})
     return _concluded(campaign, record)
 
 
@@ -68,8 +75,7 @@ async def _with_benchmarks(campaign: Campaign, record: ExperimentRecord, arm: Ar
         except UserError as error:
             campaign.journal.note("benchmark_failed", benchmark=sealed.benchmark.name, error=told(error))
             campaign.display.say(f"the benchmark {sealed.benchmark.name} has no result: {told(error)}")
-    openings = list(Ledger(campaign.directory.ledger).openings)
-    return record.model_copy(update={"benchmarks": results, "openings": openings})
+    return record.model_copy(update={"benchmarks": results})
 
 
 def _forgetting(campaign: Campaign) -> list[StageResult]:
@@ -86,6 +92,34 @@ def _forgetting(campaign: Campaign) -> list[StageResult]:
         parts = [campaign.rows.measured(run) for run in arm.runs]
         found += forgetting(arm.name, arm.record.validation, stages.ends(), names, parts)
     return found
+
+
+async def _tested_stages(campaign: Campaign, arm: Arm, shared: Shared) -> list[StageResult]:
+    """Stages that have a benchmark, of the chosen arm: it is opened once for what every stage left."""
+    continual = campaign.config.continual
+    wanted = {} if continual is None else {one.name: one.benchmark for one in continual.stages if one.benchmark}
+    if continual is None or not wanted:
+        return []
+    done = Lines(arm.directory.path / "stages.jsonl")
+    results = [StageResult.model_validate(row) for row in done.rows]
+    have = {(one.after, one.on) for one in results}
+    sealed_by_name = {one.benchmark.name: one for one in sealed_sets(campaign.config, campaign.loaded.home, arm.runs)}
+    rows: dict[str, MeasuredRows] = {}
+    for name, benchmark in wanted.items():
+        for after, path in stage_weights(Stages(arm.runs, continual, campaign.rows), continual, arm):
+            if (after, name) in have:
+                continue
+            try:
+                if benchmark not in rows:
+                    rows[benchmark] = opened(campaign, sealed_by_name[benchmark], arm, shared)
+                measured = await measure_weights(path, rows[benchmark], arm, shared)
+            except UserError as error:
+                campaign.journal.note("benchmark_failed", benchmark=benchmark, stage=name, error=told(error))
+                break
+            result = StageResult(arm=arm.name, after=after, on=name, measurement=measured.measurement)
+            done.append(result.model_dump(mode="json"))
+            results.append(result)
+    return results
 
 
 async def _samples(campaign: Campaign, arm: Arm, shared: Shared) -> list[SampleRecord]:

@@ -1,5 +1,6 @@
 """Stages that are learned one after another."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,23 @@ def test_stopping_early_is_not_for_stages(tmp_path: Path) -> None:
     record = run_experiment(experiment(tmp_path, two(stop={"patience": 2})))
     assert record.status == "failed"
     assert "every stage to its end" in str(record.arms[0].error)
+
+
+def test_a_stage_with_a_benchmark_is_measured_by_it_and_opened_for_the_chosen_arm_alone(tmp_path: Path) -> None:
+    tasks = [{"prompt": word, "answer": "x", "verifier": "begins"} for word in ("zz", "zy", "zx", "zw", "zv", "zu")]
+    (tmp_path / "sealed.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    values = two() | {"repeats": {"n": 2}}
+    values["continual"]["stages"][0]["benchmark"] = "sealed"
+    values["benchmarks"] = [{"name": "sealed", "path": "sealed.jsonl", "samples": 4, "max_tokens": 2}]
+    loaded = experiment(tmp_path, values)
+    record = run_experiment(loaded)
+    found = [one for one in record.forgetting if "mean_reward" in one.measurement.metrics]
+    (chosen,) = {one.arm for one in found}
+    assert {(one.after, one.on) for one in found} == {(after, "first") for after in ("start", "first", "second")}
+    rewards = {one.after: one.measurement.metrics["mean_reward"] for one in found}
+    assert rewards["first"] > rewards["start"]
+    assert {name for opening in record.openings for name in opening.arms} == {record.openings[0].arms[0]}
+    assert len(record.openings) <= 2
+    assert len(record.forgetting) == 2 * 6
+    assert run_experiment(loaded, resume=True).forgetting == record.forgetting
+    assert chosen in {arm.name for arm in record.arms}
