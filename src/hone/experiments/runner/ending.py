@@ -143,14 +143,12 @@ async def _samples(campaign: Campaign, arm: Arm, shared: Shared) -> list[SampleR
 
 
 def _concluded(campaign: Campaign, record: ExperimentRecord) -> ExperimentRecord:
-
     directory = campaign.directory
     conclusion = conclude(record)
     values = conclusion.model_dump(mode="json")
     record = record.model_copy(update={"conclusion": values})
     write_json(directory.path / "conclusion.json", values)
     write_text(directory.path / "conclusion.md", conclusion.as_text().rstrip() + "\n")
-    directory.write_record(record)
     if campaign.config.report.html:
         write_report(record, directory.report)
     for spec in campaign.config.stores:

@@ -20,7 +20,7 @@ import yaml
 
 from hone.errors import UserError
 from hone.experiments.check import check
-from hone.experiments.config import Goal, RunConfig
+from hone.experiments.config import ExperimentConfig, Goal, RunConfig
 from hone.experiments.loading import LoadedExperiment
 from hone.experiments.matrix import PlannedArm, plan_arms
 from hone.experiments.records import ArmRecord, ExperimentRecord, State, Usage
@@ -88,7 +88,34 @@ def _earlier(loaded: LoadedExperiment, directory: ExperimentDirectory, resume: b
         )
     if record.status not in ("done", "failed"):
         raise UserError(f"{directory.path} holds this experiment, which has not ended; resume it, or remove it")
+    if changed := _changed_rows(loaded, record):
+        raise UserError(
+            f"{directory.path} holds results of other rows (differing: {', '.join(changed)}); "
+            "resume to train again what rests on them, or give it another name"
+        )
     return record
+
+
+def _changed_rows(loaded: LoadedExperiment, record: ExperimentRecord) -> list[str]:
+    """Sides of the data that are not what they were."""
+    rows = Rows(loaded.home)
+    now: set[str] = set()
+    for arm in plan_arms(loaded.config):
+        try:
+            now.update(_fingerprints(loaded.config, rows, arm.run).values())
+        except UserError:
+            continue  # these rows cannot be read; where they could before, they have changed
+    return [side for side, value in record.data_fingerprints.items() if value not in now]
+
+
+def _fingerprints(config: ExperimentConfig, rows: Rows, run: RunConfig) -> dict[str, str]:
+    """Of what an arm learns from and is measured on; of each stage, if it learns in stages."""
+    if config.continual is None:
+        return rows.fingerprints(run)
+    found = {}
+    for stage, one in zip(config.continual.stages, stage_runs(run, config.continual), strict=True):
+        found.update({f"{stage.name}/{side}": value for side, value in rows.fingerprints(one).items()})
+    return found
 
 
 class Campaign:
@@ -151,9 +178,9 @@ class Campaign:
         with self._interruptible(), self.display.bar("arms", len(self.arms)) as advance:
             await asyncio.gather(*(self._one(arm, shared, advance) for arm in self.arms))
         self._settle()
-        if self.record.status not in ("done", "failed"):
-            return
-        self.record = await end_experiment(self, shared)
+        if self.record.status in ("done", "failed"):
+            # On disk it goes on running until everything is concluded: cut off before, it has to be resumed.
+            self.record = await end_experiment(self, shared)
         self._save()
 
     async def _one(self, arm: Arm, shared: Shared, advance: Advance) -> None:
@@ -248,7 +275,7 @@ class Campaign:
             run, fingerprints, error = arm.run, {}, None
             try:
                 run = with_paths(arm.run, output_dir, self.directory)
-                fingerprints = self._fingerprints_of(run)
+                fingerprints = _fingerprints(self.config, self.rows, run)
             except UserError as problem:
                 error = told(problem)
             begins = [run.model.init_from_checkpoint, run.model.load_checkpoint]
@@ -277,14 +304,6 @@ class Campaign:
             arms.append(Arm(plan, run, directory, record, runs))
         write_json(self.directory.path / "data.json", self._data_fingerprints())
         return arms
-
-    def _fingerprints_of(self, run: RunConfig) -> dict[str, str]:
-        if self.config.continual is None:
-            return self.rows.fingerprints(run)
-        found = {}
-        for stage, one in zip(self.config.continual.stages, stage_runs(run, self.config.continual), strict=True):
-            found.update({f"{stage.name}/{side}": value for side, value in self.rows.fingerprints(one).items()})
-        return found
 
     def _data_fingerprints(self) -> dict[str, str]:
         """One of each; by arm where they differ."""
@@ -346,7 +365,6 @@ class Campaign:
         elif all(state in ("failed", "skipped") for state in states):
             status = "failed"
         self.record = self.record.model_copy(update={"status": status, "arms": [arm.record for arm in self.arms]})
-        self._save()
 
     def _save(self) -> None:
         self.directory.write_record(self.record)

@@ -148,6 +148,8 @@ def test_rows_that_have_changed_make_another_arm(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows(16)))
     first = run()
     file.write_text("".join(json.dumps(row) + "\n" for row in rows(24)))
+    with pytest.raises(UserError, match=r"results of other rows \(differing: train"):
+        run()
     second = run(resume=True)
     assert second.data_fingerprints != first.data_fingerprints
     assert second.arms[0].steps > first.arms[0].steps
@@ -365,3 +367,18 @@ def test_weights_go_on_from_another_experiment(tmp_path: Path) -> None:
     lost = run_experiment(experiment(tmp_path, {"name": "lost", "run": {"model": {"init_from_checkpoint": "first/x"}}}))
     assert (lost.status, lost.arms[0].training) == ("failed", "failed")
     assert "has no arm 'x'" in str(lost.arms[0].error)
+
+
+def test_killed_while_it_ends_it_has_not_ended(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = experiment(tmp_path / "whole", {})
+    expected = run_experiment(whole)
+    loaded = experiment(tmp_path, {})
+    _prepared(loaded).on_request = killing(len(service_of(whole).requests))  # the last answer that is shown
+    with pytest.raises(Killed):
+        run_experiment(loaded)
+    assert read_record(tmp_path / "runs" / "try").arms[0].evaluation == "done"
+    with pytest.raises(UserError, match="has not ended"):
+        run_experiment(loaded)
+    service_of(loaded).on_request = None
+    assert essence(run_experiment(loaded, resume=True)) == essence(expected)
