@@ -11,8 +11,8 @@ EXIT_INTERRUPTED = 130
 
 MEANINGS = {
     EXIT_DONE: "Done.",
-    EXIT_FAILED: "Done in part, or not at all: some arms of an experiment failed; `hone data check`, `hone env check` "
-    "or `hone doctor` found something; or the fault is ours.",
+    EXIT_FAILED: "Done in part, or not at all: some arms or tests of an experiment failed; `hone data check`, "
+    "`hone env check` or `hone doctor` found something; or the fault is ours.",
     EXIT_USER_ERROR: "A mistake that you can mend: a wrong option, a file that is not there, a name that is not known. "
     "Nothing was begun.",
     EXIT_PROBLEMS: "The experiment has problems: `hone check` and `hone run` name all of them. Nothing was begun.",

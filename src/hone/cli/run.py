@@ -89,4 +89,4 @@ def exit_code(record: "ExperimentRecord") -> int:
     if any((arm.error or "").startswith("budget:") for arm in record.arms):
         return EXIT_BUDGET
     whole = all(arm.training in ("done", "stopped") and arm.evaluation == "done" for arm in record.arms)
-    return EXIT_DONE if whole else EXIT_FAILED
+    return EXIT_DONE if whole and not record.failed_benchmarks else EXIT_FAILED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hone.algorithms.config import Config
 from hone.experiments.records import ExperimentRecord
 from hone.experiments.selection import Choice
@@ -38,6 +40,8 @@ def doubts(record: ExperimentRecord, choice: Choice, effect: Evidence | None, ca
         told = ", ".join(f"{one.group} ({len(one.lost)} of {len(one.lost) + len(one.arms)})" for one in lost)
         found.append(("lost_repeats", f"Repeats without a result are left out, the others may be the luckier: {told}."))
     found += _about_choice(record, choice)
+    for benchmark, reason in record.failed_benchmarks.items():
+        found.append(("failed_test", f"The test {benchmark} lacks results: {reason.rstrip('.')}."))
     for opening in record.openings:
         if opening.overlap_waiver:
             text = f"Overlap of training rows with {opening.benchmark} was waived: {opening.overlap_waiver}"
@@ -84,13 +88,17 @@ def _about_choice(record: ExperimentRecord, choice: Choice) -> list[tuple[str, s
     if stopped:
         names = listed([arm.name for arm in stopped], 3)
         found.append(("stopped", f"{count(len(stopped), 'arm')} stopped early and count as they were then: {names}."))
-    if len(choice.ranking) > 1 and not record.benchmarks:
+    if len(choice.ranking) > 1 and not record.benchmarks and not record.failed_benchmarks:
         text = (
             f"The best of {len(choice.ranking)} groups was chosen on the rows that it is measured on, so its own value "
             "is a little too good; no sealed test was opened."
         )
         found.append(("no_test", text))
-    ungraded = sum(sum(arm.kept.failures.values()) for arm in ranked if arm.kept is not None)
-    if ungraded:
-        found.append(("ungraded", f"{count(ungraded, 'answer')} could not be graded and count as 0."))
+    failures: Counter[str] = Counter()
+    for one in [*(arm.kept for arm in ranked if arm.kept), *(result.measurement for result in record.benchmarks)]:
+        failures.update(one.failures)
+    if failures:
+        reasons = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in failures.items())
+        text = f"{count(failures.total(), 'answer')} of validation and tests came to nothing and count as 0: {reasons}."
+        found.append(("ungraded", text))
     return found

@@ -154,6 +154,8 @@ class ExperimentRecord(Config):
     arms: list[ArmRecord] = []
     openings: list[Opening] = []
     benchmarks: list[BenchmarkResult] = []
+    failed_benchmarks: dict[str, str] = {}
+    """Those that lack results, and why; resumed, the experiment asks for them again."""
     forgetting: list[StageResult] = []
     samples: list[SampleRecord] = []
     conclusion: dict[str, Any] | None = None

@@ -78,6 +78,7 @@ skipped = failed_arm("late", "budget: 3 arms have begun", training="skipped")
         (finished(good, good.model_copy(update={"training": "stopped"})), 0),  # early, on purpose
         (finished(good, failed_arm("broken")), 1),
         (finished(good, unmeasured), 1),
+        (finished(good, failed_benchmarks={"exam": "the judge does not answer"}), 1),
         (finished(failed_arm("broken"), status="failed"), 1),
         (finished(good, skipped), 4),
         (finished(good, failed_arm("broken"), skipped), 4),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hone.experiments.conclusion import conclude
-from hone.experiments.records import Opening
+from hone.experiments.records import BenchmarkResult, Opening
 from tests.support.experiment_records import World, arm, failed_arm, measurement, record
 
 
@@ -31,7 +31,20 @@ def test_a_sound_experiment_has_only_the_caveat_of_its_choice() -> None:
 
 def test_answers_that_could_not_be_graded_are_counted() -> None:
     found = conclude(record([arm("a", measurement([0.5] * 30, failures={"the judge did not answer": 3}))]))
-    assert any(one.kind == "ungraded" and one.text.startswith("3 answers") for one in found.caveats)
+    (told,) = [one.text for one in found.caveats if one.kind == "ungraded"]
+    assert told == "3 answers of validation and tests came to nothing and count as 0: 3 the judge did not answer."
+
+
+def test_failures_of_a_test_are_said() -> None:
+    result = BenchmarkResult(
+        benchmark="exam", subject="a", measurement=measurement([0.5] * 30, failures={"cut_off": 2, "ungraded": 1})
+    )
+    arms = [arm("a", measurement([0.5] * 30)), arm("b", measurement([0.5] * 30))]
+    found = conclude(record(arms, benchmarks=[result], failed_benchmarks={"other": "nobody answers"}))
+    text = found.as_text()
+    assert "3 answers of validation and tests came to nothing and count as 0: 2 cut off, 1 ungraded." in text
+    assert "The test other lacks results: nobody answers." in text
+    assert "no_test" not in {one.kind for one in found.caveats}
 
 
 def test_other_rows_on_the_two_sides_are_said() -> None:

@@ -72,7 +72,9 @@ async def _with_benchmarks(campaign: Campaign, record: ExperimentRecord, arm: Ar
                 whose = name if result.subject == arm.name else None
                 done.append({"rows": rows, "arm": whose, "result": result.model_dump(mode="json")})
                 results.append(result)
-        except UserError as error:
+        except Exception as error:  # the arms are trained and chosen; what is missing is said, and can be asked again
+            failed = {**record.failed_benchmarks, sealed.benchmark.name: told(error)}
+            record = record.model_copy(update={"failed_benchmarks": failed})
             campaign.journal.note("benchmark_failed", benchmark=sealed.benchmark.name, error=told(error))
             campaign.display.say(f"the benchmark {sealed.benchmark.name} has no result: {told(error)}")
     return record.model_copy(update={"benchmarks": results})

@@ -68,3 +68,22 @@ def test_the_test_side_of_a_split_is_a_benchmark_too(tmp_path: Path) -> None:
     record = run_experiment(experiment(tmp_path, {"run": split}))
     assert {one.benchmark for one in record.benchmarks} == {"test"}
     assert len(record.openings) == 1
+
+
+def test_a_test_that_breaks_is_said_and_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hone.experiments.runner import benchmarks
+
+    async def breaks(*given: Any, **more: Any) -> Any:
+        raise RuntimeError("the service is gone")
+
+    loaded = experiment(tmp_path, sealed(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(benchmarks, "measure_sampler", breaks)
+        record = run_experiment(loaded)
+    assert (record.status, record.benchmarks, len(record.openings)) == ("done", [], 1)
+    assert record.failed_benchmarks == {"sealed": "RuntimeError: the service is gone"}
+    assert record.conclusion is not None
+    assert "failed_test" in {one["kind"] for one in record.conclusion["caveats"]}
+    again = run_experiment(loaded, resume=True)
+    assert again.failed_benchmarks == {}
+    assert len(again.benchmarks) == 2
