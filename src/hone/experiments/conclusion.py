@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from hone.algorithms.config import Config
+from hone.algorithms.evals.statistics import Estimate
 from hone.errors import UserError
 from hone.experiments import next_steps, prose
 from hone.experiments.caveats import Caveat, doubts
@@ -229,7 +230,7 @@ def conclude(record: ExperimentRecord) -> Conclusion:
         verdict=verdict,
         reason=_sentence(why),
         best=_best(record, choice),
-        ranking=[_ranked(one) for one in choice.ranking],
+        ranking=[_ranked(record, one) for one in choice.ranking],
         caveats=caveats,
         next=_next(record, choice, verdict, effect, claim),
         **measured,
@@ -358,11 +359,11 @@ def _side(groups: Sequence[GroupResult], best: int) -> Side:
     return Side(groups=[group.group for group in groups], best=one.group, arms=list(one.arms), value=one.mean.mean)
 
 
-def _ranked(one: GroupResult) -> RankedGroup:
+def _ranked(record: ExperimentRecord, one: GroupResult) -> RankedGroup:
     return RankedGroup(
         group=one.group,
         value=one.mean.mean,
-        interval=_interval(one.mean.low, one.mean.high),
+        interval=_possible(record, record.metric, one.mean),
         runs=len(one.arms),
         tasks=one.evidence.tasks,
         lost=list(one.lost),
@@ -376,7 +377,7 @@ def _best(record: ExperimentRecord, choice: Choice) -> BestArm:
         group=choice.group,
         arm=choice.arm,
         value=choice.mean.mean,
-        interval=_interval(choice.mean.low, choice.mean.high),
+        interval=_possible(record, record.metric, choice.mean),
         runs=len(choice.ranking[0].arms),
         tasks=choice.ranking[0].evidence.tasks,
         tied_with=list(choice.tied),
@@ -405,7 +406,7 @@ def _test(record: ExperimentRecord, result: BenchmarkResult, metric: str) -> Tes
         subject=result.subject,
         metric=metric,
         value=mean.value,
-        interval=_interval(estimate.low, estimate.high),
+        interval=_possible(record, metric, estimate),
         tasks=mean.tasks,
         **gain,
     )
@@ -450,6 +451,13 @@ def _next(
     found += next_steps.extend_axes(record, choice)
     found += next_steps.watch_the_curve(record, choice, record.metric or "")
     return found
+
+
+def _possible(record: ExperimentRecord, metric: str | None, mean: Estimate) -> Interval:
+    """Of a mean, no further than the metric goes."""
+    least, most = record.bounds.get(metric or "", (None, None))
+    low = mean.low if least is None else max(least, mean.low)
+    return _interval(low, mean.high if most is None else min(most, mean.high))
 
 
 def _interval(low: float, high: float) -> Interval:

@@ -149,6 +149,8 @@ class ExperimentRecord(Config):
     metric: str | None = None
     """What arms are chosen by."""
     goal: Goal = "max"
+    bounds: dict[str, tuple[float | None, float | None]] = {}
+    """By metric, the least and the most that it can be."""
     arms: list[ArmRecord] = []
     openings: list[Opening] = []
     benchmarks: list[BenchmarkResult] = []

@@ -1,12 +1,16 @@
 """The published advice, and schedules against their closed forms."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
 from hone.algorithms.config import OptimizerConfig
 from hone.algorithms.learning_rate import get_lr, rate_at, recommended_lr
 from hone.errors import UserError
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -29,8 +33,14 @@ def test_other_families_must_say_it_themselves() -> None:
 def test_a_models_name_is_enough_where_its_width_is_known() -> None:
     assert get_lr("meta-llama/Llama-3.1-8B") == pytest.approx(2.856e-4, rel=2e-4)
     assert get_lr("Qwen/Qwen3-30B-A3B-Instruct-2507") == recommended_lr("qwen", 2048)
-    with pytest.raises(UserError, match=r"width of 'hone/tiny' is not known here; give `learning_rate`"):
-        get_lr("hone/tiny")
+    with pytest.raises(UserError, match=r"width of 'acme/tiny' is not known here; give `learning_rate`"):
+        get_lr("acme/tiny")
+
+
+def test_the_advice_for_the_embedded_model_is_near_what_a_sweep_of_other_tasks_finds() -> None:
+    results = json.loads((ROOT / "recipes" / "learning_rate_sweep" / "results.json").read_text())
+    for run in results["runs"]:
+        assert 0.5 <= run["facts"]["best rate"] / get_lr("hone/tiny") <= 2
 
 
 def test_widths_are_those_that_the_cookbook_knows() -> None:

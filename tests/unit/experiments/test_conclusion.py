@@ -225,3 +225,14 @@ def test_usage_is_the_sum_of_arms_and_tests() -> None:
     experiment = World(np.random.default_rng(4)).experiment({"a": 0.5, "b": 0.8})
     assert conclude(experiment).usage.training_tokens == 6000
     assert conclude(experiment).usage.cost == pytest.approx(1.5)
+
+
+def test_no_interval_of_a_share_goes_beyond_one() -> None:
+    found = record([arm("a", measurement([0.0] + [1.0] * 11))])
+    free, bounded = conclude(found), conclude(found.model_copy(update={"bounds": {METRIC: (0.0, 1.0)}}))
+    assert free.best is not None
+    assert free.best.interval.high is not None
+    assert free.best.interval.high > 1
+    assert bounded.best is not None
+    assert bounded.best.interval.high == bounded.ranking[0].interval.high == 1
+    assert bounded.best.interval.low == free.best.interval.low

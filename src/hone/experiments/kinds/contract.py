@@ -233,6 +233,8 @@ class TaskScores:
 class Metric(Plugin[ParamsT]):
     goal: ClassVar[Goal] = "max"
     """Which direction is better."""
+    bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
+    """The least and the most that it can be, where there is such a thing; no interval is shown beyond them."""
     measures: ClassVar[str] = "answers"
     """What the values of a task are. `answers`: grades of sampled answers. `likelihood`: one, the negative mean
     log-likelihood of the row's target tokens, in nats. `preferences`: two, the log-likelihoods of the chosen and of the

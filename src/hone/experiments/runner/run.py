@@ -254,6 +254,17 @@ class Campaign:
             return name, metric.goal
         return None, None
 
+    def _bounds(self) -> dict[str, tuple[float | None, float | None]]:
+        """Of every metric that the file names, and of those that suit the rows where it names none."""
+        named = [arm.run.validation.metrics for arm in self.arms] + [one.metrics for one in self.config.benchmarks]
+        found = {name: metric.bounds for specs in named for name, metric in named_metrics(specs).items()}
+        for arm in self.arms:
+            try:
+                found |= {name: metric.bounds for name, metric in self.rows.measured(arm.runs[0]).metrics.items()}
+            except UserError:
+                continue  # the arm will say so itself
+        return found
+
     def _gates(self, goal: Goal | None) -> dict[str, Gate]:
         """Arms with the same halving share a gate."""
         together: dict[str, list[Arm]] = {}
@@ -344,6 +355,7 @@ class Campaign:
             code=self._code,
             metric=metric,
             goal=goal or "max",
+            bounds=self._bounds(),
             arms=[arm.record for arm in self.arms],
             benchmarks=earlier.benchmarks if earlier else [],
         )

@@ -10,6 +10,7 @@ from hone.experiments.kinds.contract import Metric, NoParams, TaskScores
 class NegativeLogLikelihood(Metric[NoParams]):
     """Nats per token of the answers in the rows; the mean over rows is weighted by their tokens."""
 
+    bounds = (0.0, None)
     goal = "min"
     measures = "likelihood"
 

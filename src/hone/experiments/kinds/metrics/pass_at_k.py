@@ -22,6 +22,7 @@ class PassAtK(Metric[PassAtKParams]):
     """The unbiased estimate `1 - C(n - c, k) / C(n, k)` from n answers of which c pass (Chen et al. 2021, arXiv
     2107.03374, equation 1). `pass@4` is short for `{kind: pass@k, params: {k: 4}}`."""
 
+    bounds = (0.0, 1.0)
     Params = PassAtKParams
 
     def task_value(self, scores: TaskScores) -> float:

@@ -16,6 +16,7 @@ class PassRateParams(Config):
 class PassRate(Metric[PassRateParams]):
     """How often an answer passes."""
 
+    bounds = (0.0, 1.0)
     Params = PassRateParams
 
     def task_value(self, scores: TaskScores) -> float:

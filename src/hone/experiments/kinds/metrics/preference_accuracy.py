@@ -9,6 +9,7 @@ from hone.experiments.kinds.contract import Metric, NoParams, TaskScores
 class PreferenceAccuracy(Metric[NoParams]):
     """1 where the chosen answer is likelier, 0 where the rejected one is, 0.5 where they are alike."""
 
+    bounds = (0.0, 1.0)
     measures = "preferences"
 
     def task_value(self, scores: TaskScores) -> float:
