@@ -12,7 +12,9 @@ Every part and key of the YAML that `hone run` takes. An unknown key is an error
 
 Beside these keys, `extends: FILE` (or a list of files) puts the file on top of others: mappings merge key by key,
 everything else replaces what was there, and `params` belong to their `kind`. `${NAME}` and `${NAME:-default}` take a
-value from the environment. `--set KEY=VALUE` on the command line comes last."""
+value from the environment; one whose name says that it is a secret (`..._API_KEY`, `..._PASSWORD`) is refused, because
+the run directory keeps every value: name such a variable where a parameter asks for it (`api_key_env`). What is
+set on the command line (`--set KEY=VALUE`) comes last."""
 
 
 def page() -> str:

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = verbs.add_parser("list", help="every experiment in a directory, newest first")
     showing = verbs.add_parser("show", help="one experiment: its arms, what they reached and what they took")
     comparing = verbs.add_parser("compare", help="what differs between two experiments, in settings and in results")
-    concluding = verbs.add_parser("conclude", help="the verdict, from recorded numbers alone; writes it and the report")
+    concluding = verbs.add_parser("conclude", help="the verdict, from recorded numbers alone; writes the report anew")
     showing.add_argument("name", help="of the experiment, or the path of its directory")
     concluding.add_argument("name", help="of the experiment, or the path of its directory")
     comparing.add_argument("names", nargs=2, metavar="NAME", help="experiments, or paths of their directories")

@@ -99,6 +99,7 @@ def _about_choice(record: ExperimentRecord, choice: Choice) -> list[tuple[str, s
         failures.update(one.failures)
     if failures:
         reasons = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in failures.items())
-        text = f"{count(failures.total(), 'answer')} of validation and tests came to nothing and count as 0: {reasons}."
+        total = count(failures.total(), "answer")
+        text = f"{total} of validation and tests came to nothing, which counts as 0: {reasons}."
         found.append(("ungraded", text))
     return found

@@ -188,6 +188,7 @@ class _Check:
     def deep(self) -> Estimate:
         sets: dict[str, tuple[KeyPath, DataConfig, bool, list[PlannedArm]]] = {}
         for arm in self.arms:
+            self._look_at_weights(arm)
             if arm.name in self._algorithms:
                 for where, data, own in self._sets(arm):
                     sets.setdefault(self._key(arm, data, own), (where, data, own, []))[3].append(arm)
@@ -199,6 +200,14 @@ class _Check:
         whole = estimating.estimate(found, benchmarks, self.config.concurrency, without)
         self._check_budget(whole)
         return whole
+
+    def _look_at_weights(self, arm: PlannedArm) -> None:
+        from hone.experiments.runner.weights import state_paths
+
+        try:
+            state_paths(arm.run, self.home / self.config.output_dir)
+        except UserError as error:
+            self._fails(arm, (*arm.place, "model"), str(error))
 
     def _sets(self, arm: PlannedArm) -> list[tuple[KeyPath, DataConfig, bool]]:
         """What an arm learns from: where it stands, and whether the rows for validation come from elsewhere."""
@@ -278,6 +287,11 @@ class _Check:
             self._fails(arm, (*arm.place, "validation"), f"what it is measured on cannot be read: {error}")
         else:
             self._measured[arm.name] = (len(measured.tasks), len(measured.examples))
+            selection = self.config.selection
+            if selection is not None and not arm.run.validation.metrics and selection.metric not in measured.metrics:
+                names = ", ".join(measured.metrics)
+                hint = f"`validation.metrics` says what is; without it, it is {names}"
+                self._problem(("selection", "metric"), "is not measured", shown(selection.metric), hint)
 
     @cached_property
     def _validation(self) -> Any:

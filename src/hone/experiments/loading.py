@@ -69,6 +69,8 @@ def experiment_from(values: Mapping[str, Any], home: Path, overrides: Sequence[s
 def _loaded(
     top: Node, problems: list[Problem], overrides: Sequence[str], environ: Mapping[str, str], path: Path, home: Path
 ) -> LoadedExperiment:
+    if problems and not top.value:  # nothing could be read, so nothing can be missed in it
+        raise ConfigError(problems)
     for setting in overrides:
         try:
             top = override(top, setting, environ)

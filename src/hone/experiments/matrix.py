@@ -262,17 +262,20 @@ def arms_of(config: ExperimentConfig, runs: Sequence[Primary], tell: Tell) -> li
     members = Counter(one.group for one in runs for _ in range(count))
     arms: list[PlannedArm] = []
     taken: dict[str, PlannedArm] = {}
+    groups: dict[str, PlannedArm] = {}
     for one, own in zip(runs, seeds, strict=True):
         for seed in own:
             name = one.group if members[one.group] == 1 else f"{one.group}-s{seed}"
             run = one.run.model_copy(update={"name": name, "seed": seed})
             arm = PlannedArm(name, one.group, one.cell, run, arm_hash(config, run), one.place)
-            _check_name(arm, one.where, taken, tell)
+            if _check_name(arm, one.where, taken, tell) and groups.setdefault(arm.group, arm).cell != arm.cell:
+                _tell_same_name(one.where, arm.group, tell)
             arms.append(arm)
     return arms
 
 
-def _check_name(arm: PlannedArm, where: KeyPath, taken: dict[str, PlannedArm], tell: Tell) -> None:
+def _check_name(arm: PlannedArm, where: KeyPath, taken: dict[str, PlannedArm], tell: Tell) -> bool:
+    """Whether no arm before it has its name."""
     if not _SAFE_NAME.fullmatch(arm.name):
         needed = "letters, digits, `.`, `_` and `-`, at most 100, and begins with one of the first two"
         tell(where, f"an arm's name has {needed}", found=shown(arm.name))
@@ -282,7 +285,12 @@ def _check_name(arm: PlannedArm, where: KeyPath, taken: dict[str, PlannedArm], t
     if first is not arm and first.config_hash == arm.config_hash:
         tell(where, "two arms are the same run", found=shown(arm.name), hint="keep one of them")
     elif first is not arm:
-        tell(where, "two arms have the same name", found=shown(arm.name), hint="give each a `name` of its own")
+        _tell_same_name(where, arm.name, tell)
+    return first is arm
+
+
+def _tell_same_name(where: KeyPath, name: str, tell: Tell) -> None:
+    tell(where, "two arms have the same name", found=shown(name), hint="give each a `name` of its own")
 
 
 def _of_runs(runs: Sequence[RunConfig]) -> list[Primary]:

@@ -64,7 +64,7 @@ class Summary(Config):
     benchmarks: dict[str, dict[str, dict[str, float]]]
     """Metrics by benchmark and subject: the chosen arm, `baseline`, other models."""
     usage: Usage
-    """Of all arms; `seconds` are added up over arms that ran side by side."""
+    """Of all arms and tests; `seconds` are added up over arms that ran side by side."""
     conclusion: dict[str, Any] | None
     """The verdict, once there is one; `hone experiments conclude` says it in prose."""
     report: str | None
@@ -112,7 +112,7 @@ class HistoryEntry(Config):
     arms: dict[str, int]
     """How many: `all`, and by state."""
     tokens: int
-    """Of all arms."""
+    """Of all arms and tests."""
     cost: float
     """US dollars."""
     seconds: float
@@ -140,6 +140,7 @@ def summarise(record: ExperimentRecord, directory: Path) -> Summary:
     benchmarks: dict[str, dict[str, dict[str, float]]] = {}
     for result in record.benchmarks:
         benchmarks.setdefault(result.benchmark, {})[result.subject] = dict(result.measurement.metrics)
+    asked = [one.measurement for one in record.benchmarks] + [one.measurement for one in record.forgetting]
     return Summary(
         id=record.id,
         name=record.name,
@@ -151,7 +152,7 @@ def summarise(record: ExperimentRecord, directory: Path) -> Summary:
         goal=record.goal,
         arms=[_arm(arm) for arm in record.arms],
         benchmarks=benchmarks,
-        usage=total(arm.usage for arm in record.arms),
+        usage=total([*(arm.usage for arm in record.arms), *(one.usage for one in asked)]),
         conclusion=record.conclusion,
         report=str(report) if report.exists() else None,
     )

@@ -32,6 +32,8 @@ _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_SECRET = re.compile(r"(?i)(api_?key|access_key|secret_key|secret|password|passwd|(api|auth|access|bearer|hf)_token)$")
+"""Names of variables whose values must not be written down."""
 _MERGE = "<<"
 
 
@@ -206,6 +208,14 @@ class _Reader:
             if match[0] == "$${":
                 return "${"
             name, default = match[1], match[2]
+            if _SECRET.search(name):
+                self._problem(
+                    place,
+                    f"{name} is a secret by its name, and every value is written into the run directory and the report",
+                    found=text,
+                    hint="name the variable where a parameter asks for it, such as `api_key_env`",
+                )
+                return ""
             if (found := self._environ.get(name)) or (found is not None and default is None):
                 return found
             if default is None:

@@ -355,6 +355,7 @@ def _check_reachable(path: str, base: Mapping[str, Any], tell: Tell) -> None:
 def _check_references(config: ExperimentConfig, arms: list[PlannedArm], tell: Tell) -> None:
     """What one part of the file says about another."""
     _check_unique("benchmarks", [one.name for one in config.benchmarks], tell)
+    _check_test_side(config, arms, tell)
     stages = config.continual.stages if config.continual is not None else []
     _check_unique("continual.stages", [one.name for one in stages], tell)
     benchmarks = [one.name for one in config.benchmarks]
@@ -373,6 +374,17 @@ def _check_references(config: ExperimentConfig, arms: list[PlannedArm], tell: Te
         _check_hypothesis(config.hypothesis, arms, tell)
     if config.budget.arms is not None and len(arms) > config.budget.arms:
         tell(("budget", "arms"), f"{len(arms)} arms are planned, more than the budget", found=str(config.budget.arms))
+
+
+def _check_test_side(config: ExperimentConfig, arms: list[PlannedArm], tell: Tell) -> None:
+    """The test side of a split is a benchmark, and has a name."""
+    datas = [arm.run.data for arm in arms]
+    datas += [stage.data for stage in config.continual.stages] if config.continual is not None else []
+    if any(data is not None and data.split is not None and data.split.test for data in datas):
+        for index, one in enumerate(config.benchmarks):
+            if one.name == "test":
+                message = "the test side of the split is called so; it is a benchmark too"
+                tell(("benchmarks", index, "name"), message, found=shown(one.name))
 
 
 def _check_unique(path: str, names: list[str], tell: Tell) -> None:

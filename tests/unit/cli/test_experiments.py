@@ -8,7 +8,7 @@ import pytest
 
 from hone.cli.main import main
 from hone.cli.run import exit_code
-from hone.experiments.records import ArmRecord, BenchmarkResult, ExperimentRecord
+from hone.experiments.records import ArmRecord, BenchmarkResult, ExperimentRecord, Usage
 from hone.experiments.runner.directory import ExperimentDirectory, read_record
 from hone.experiments.summary import Summary
 from tests.support.experiment_records import METRIC, arm, failed_arm, measurement, record
@@ -18,7 +18,8 @@ def sample(name: str = "books", **more: Any) -> ExperimentRecord:
     better, worse = measurement([1, 1, 1, 0]), measurement([0, 1, 0, 0])
     arms = [arm("high", better, cell={"algorithm.params.lr": 0.01}), arm("low", worse), failed_arm("broken")]
     config = {"name": name, "hypothesis": {"statement": "high beats low"}, "tags": ["first"]}
-    tested = BenchmarkResult(benchmark="exam", subject="high", measurement=better)
+    asked = better.model_copy(update={"usage": Usage(sample_tokens=70)})
+    tested = BenchmarkResult(benchmark="exam", subject="high", measurement=asked)
     return record(arms, name=name, id=f"{name}-0123", config=config, benchmarks=[tested], **more)
 
 
@@ -45,6 +46,7 @@ def test_list_and_show(results: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert shown.arms[0].metrics == {METRIC: 0.75}
     assert shown.benchmarks == {"exam": {"high": {METRIC: 0.75}}}
     assert shown.usage.training_tokens == sum(one.usage.training_tokens for one in shown.arms) > 0
+    assert shown.usage.sample_tokens == sum(one.usage.sample_tokens for one in shown.arms) + 70  # of the test
     assert shown.hypothesis == "high beats low"
 
     assert main(["experiments", "show", str(results / "books")]) == 0  # a path in place of a name

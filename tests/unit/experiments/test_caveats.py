@@ -32,7 +32,7 @@ def test_a_sound_experiment_has_only_the_caveat_of_its_choice() -> None:
 def test_answers_that_could_not_be_graded_are_counted() -> None:
     found = conclude(record([arm("a", measurement([0.5] * 30, failures={"the judge did not answer": 3}))]))
     (told,) = [one.text for one in found.caveats if one.kind == "ungraded"]
-    assert told == "3 answers of validation and tests came to nothing and count as 0: 3 the judge did not answer."
+    assert told == "3 answers of validation and tests came to nothing, which counts as 0: 3 the judge did not answer."
 
 
 def test_failures_of_a_test_are_said() -> None:
@@ -42,7 +42,7 @@ def test_failures_of_a_test_are_said() -> None:
     arms = [arm("a", measurement([0.5] * 30)), arm("b", measurement([0.5] * 30))]
     found = conclude(record(arms, benchmarks=[result], failed_benchmarks={"other": "nobody answers"}))
     text = found.as_text()
-    assert "3 answers of validation and tests came to nothing and count as 0: 2 cut off, 1 ungraded." in text
+    assert "3 answers of validation and tests came to nothing, which counts as 0: 2 cut off, 1 ungraded." in text
     assert "The test other lacks results: nobody answers." in text
     assert "no_test" not in {one.kind for one in found.caveats}
 

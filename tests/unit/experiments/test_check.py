@@ -225,6 +225,16 @@ def test_what_arms_are_chosen_by_has_to_be_measured(tmp_path: Path) -> None:
     report = checked(tmp_path, deep=False, run=run(validation={"metrics": ["nll"]}), selection=chosen)
     (problem,) = report.problems
     assert str(problem) == "selection.metric: is not measured, found 'nl'; did you mean 'nll'?"
+    write(tmp_path, CHAT)
+    (problem,) = checked(tmp_path, run=run(), selection={"metric": "mean_reward"}).problems  # the rows have no verifier
+    assert str(problem).startswith("selection.metric: is not measured, found 'mean_reward'; `validation.metrics` says")
+
+
+def test_weights_of_an_experiment_that_is_not_there_fail_the_arm(tmp_path: Path) -> None:
+    write(tmp_path, CHAT)
+    (problem,) = checked(tmp_path, run=run(model={"init_from_checkpoint": "earlier/best"})).problems
+    assert problem.key == "run.model"
+    assert "there is no experiment in" in problem.message
 
 
 def test_what_is_probably_not_meant_is_a_warning(tmp_path: Path) -> None:

@@ -101,6 +101,13 @@ def test_everything_wrong_in_any_layer_is_told_together(tmp_path: Path) -> None:
         assert part in told
 
 
+def test_of_a_file_that_is_no_yaml_nothing_is_missed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_experiment(written(tmp_path, "name: [1\nrun: x"), ["run.seed=1"], environ={})
+    (problem,) = error.value.problems
+    assert "is not YAML" in problem.message
+
+
 def test_the_model_written_as_yaml_is_read_as_the_same_model(tmp_path: Path) -> None:
     loaded = load_experiment(written(tmp_path), environ={})
     again = written(tmp_path, yaml.safe_dump(loaded.config.model_dump(mode="json")))

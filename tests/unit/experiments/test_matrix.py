@@ -217,6 +217,10 @@ def test_unnamed_runs_are_called_after_what_differs() -> None:
     ("runs", "told"),
     [
         ([{"name": "a"}, {"name": "A", "seed": 1}], "runs[1]: two arms have the same name, found 'A'"),
+        (  # not repeats: they differ in more than the seed
+            [{"name": "a"}, {"name": "a", "seed": 1, "model": {"lora_rank": 2}}],
+            "runs[1]: two arms have the same name, found 'a'",
+        ),
         ([{"name": "a/b"}], "runs[0]: an arm's name has letters"),
         ([{"name": "baseline"}], "runs[0]: the name is reserved"),
         ([{}, {}], "runs[1]: two arms are the same run"),

@@ -122,6 +122,14 @@ def test_a_missing_variable_is_told_with_its_place() -> None:
     assert told.startswith("x.yaml:2: a.b: the environment has no WHERE, found 'data/${WHERE}/x'; set it")
 
 
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "HF_TOKEN", "DB_PASSWORD", "client_secret"])
+def test_a_secret_is_not_filled_in(name: str) -> None:
+    node, (problem,) = read_yaml(f"a: x ${{{name}}}\n", "x.yaml", {name: "s3cr3t"})
+    assert problem.message.startswith(f"{name} is a secret by its name")
+    assert "s3cr3t" not in f"{problem}{node.plain()}"
+    assert read("a: ${EOS_TOKEN}\nb: ${SORT_KEY}\n", EOS_TOKEN="x", SORT_KEY="y") == {"a": "x", "b": "y"}
+
+
 def test_a_value_given_elsewhere_is_at_its_label() -> None:
     node, problems = read_value("[1e-5, {a: no}]", "--set x", ("x",), {})
     assert problems == []

@@ -168,6 +168,13 @@ def test_parts_of_the_file_fit_together(extra: str, told: str) -> None:
     assert told in found
 
 
+def test_no_benchmark_is_called_as_the_test_side_of_a_split() -> None:
+    split = with_run("").replace("{path: a}}}", "{path: a}}, split: {test: 0.2}}")
+    (found,) = complaints(split + "benchmarks: [{name: test, path: x}]\n")
+    assert "benchmarks[0].name: the test side of the split is called so; it is a benchmark too, found 'test'" in found
+    assert complaints(with_run("") + "benchmarks: [{name: test, path: x}]\n") == []
+
+
 def test_stages_speak_of_benchmarks_that_are_there() -> None:
     data = "data: {source: {kind: listed, params: {path: a}}}"
     text = f"""\

@@ -79,7 +79,7 @@ class Project:
             resume: Go on with an experiment that was interrupted.
         """
         path = self._inside(file)
-        if any(one.startswith("budget") for one in overrides or ()):
+        if any(one.strip().startswith("budget") for one in overrides or ()):
             raise ToolError("not started: the budget stands in the file, and only the user changes it")
         plan = await self._hone((EXIT_PROBLEMS, EXIT_BUDGET), "run", str(path), *_set(overrides), "--dry-run")
         if problems := plan["check"]["problems"]:

@@ -34,7 +34,8 @@ async def end_experiment(campaign: Campaign, shared: Shared) -> ExperimentRecord
         record = record.model_copy(update={"samples": await _samples(campaign, arm, shared)})
     found = _forgetting(campaign)
     if arm is not None:
-        sealed = await _tested_stages(campaign, arm, shared)
+        sealed, failed = await _tested_stages(campaign, arm, shared)
+        record = record.model_copy(update={"failed_benchmarks": {**record.failed_benchmarks, **failed}})
         tested = {(one.arm, one.on) for one in sealed}
         found = [one for one in found if (one.arm, one.on) not in tested] + sealed
     openings = list(Ledger(campaign.directory.ledger).openings)
@@ -96,17 +97,19 @@ def _forgetting(campaign: Campaign) -> list[StageResult]:
     return found
 
 
-async def _tested_stages(campaign: Campaign, arm: Arm, shared: Shared) -> list[StageResult]:
-    """Stages that have a benchmark, of the chosen arm: it is opened once for what every stage left."""
+async def _tested_stages(campaign: Campaign, arm: Arm, shared: Shared) -> tuple[list[StageResult], dict[str, str]]:
+    """Stages that have a benchmark, of the chosen arm: it is opened once for what every stage left. And why some lack
+    results."""
     continual = campaign.config.continual
     wanted = {} if continual is None else {one.name: one.benchmark for one in continual.stages if one.benchmark}
     if continual is None or not wanted:
-        return []
+        return [], {}
     done = Lines(arm.directory.path / "stages.jsonl")
     results = [StageResult.model_validate(row) for row in done.rows]
     have = {(one.after, one.on) for one in results}
     sealed_by_name = {one.benchmark.name: one for one in sealed_sets(campaign.config, campaign.loaded.home, arm.runs)}
     rows: dict[str, MeasuredRows] = {}
+    failed: dict[str, str] = {}
     for name, benchmark in wanted.items():
         for after, path in stage_weights(Stages(arm.runs, continual, campaign.rows), continual, arm):
             if (after, name) in have:
@@ -115,13 +118,14 @@ async def _tested_stages(campaign: Campaign, arm: Arm, shared: Shared) -> list[S
                 if benchmark not in rows:
                     rows[benchmark] = opened(campaign, sealed_by_name[benchmark], arm, shared)
                 measured = await measure_weights(path, rows[benchmark], arm, shared)
-            except UserError as error:
+            except Exception as error:  # as above
+                failed[benchmark] = told(error)
                 campaign.journal.note("benchmark_failed", benchmark=benchmark, stage=name, error=told(error))
                 break
             result = StageResult(arm=arm.name, after=after, on=name, measurement=measured.measurement)
             done.append(result.model_dump(mode="json"))
             results.append(result)
-    return results
+    return results, failed
 
 
 async def _samples(campaign: Campaign, arm: Arm, shared: Shared) -> list[SampleRecord]:

@@ -22,13 +22,24 @@ def with_paths(run: RunConfig, output_dir: Path, directory: ExperimentDirectory)
     Raises:
         UserError: there is no such experiment or arm, or it has no weights.
     """
-    changes = {}
-    for name in ("init_from_checkpoint", "load_checkpoint"):
-        named = getattr(run.model, name)
-        if named is not None and not named.startswith(TINKER):
-            changes[name] = _state_path(named, output_dir)
-            _share_backend(run.backend, output_dir / named.partition("/")[0], directory)
+    changes = state_paths(run, output_dir)
+    for name in changes:
+        _share_backend(run.backend, output_dir / getattr(run.model, name).partition("/")[0], directory)
     return run.model_copy(update={"model": run.model.model_copy(update=changes)}) if changes else run
+
+
+def state_paths(run: RunConfig, output_dir: Path) -> dict[str, str]:
+    """By field of the run's model, where it names an arm: the arm's weights.
+
+    Raises:
+        UserError: there is no such experiment or arm, or it has no weights.
+    """
+    named = {name: getattr(run.model, name) for name in ("init_from_checkpoint", "load_checkpoint")}
+    return {
+        name: _state_path(arm, output_dir)
+        for name, arm in named.items()
+        if arm is not None and not arm.startswith(TINKER)
+    }
 
 
 def _state_path(named: str, output_dir: Path) -> str:

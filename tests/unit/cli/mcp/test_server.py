@@ -59,3 +59,9 @@ def test_nothing_outside_of_the_project_is_touched(name: str, tmp_path: Path) ->
     for call in (project.check(name), project.run(name), project.status(name), project.conclude(name)):
         with pytest.raises(ToolError, match="outside of the project"):
             asyncio.run(call)
+
+
+@pytest.mark.parametrize("override", ["budget.tokens=1", " budget.tokens=1", "budget={}"])
+def test_an_agent_does_not_change_the_budget(override: str, tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="only the user changes it"):
+        asyncio.run(Project(tmp_path, Limits()).run("experiment.yaml", overrides=[override]))

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hone.experiments.runner.run import run_experiment
 from tests.support.experiments import WORDS, experiment, service_of
 from tests.support.fake_tinker import Refused, Request
@@ -88,13 +90,17 @@ def test_stopping_early_is_not_for_stages(tmp_path: Path) -> None:
     assert "every stage to its end" in str(record.arms[0].error)
 
 
-def test_a_stage_with_a_benchmark_is_measured_by_it_and_opened_for_the_chosen_arm_alone(tmp_path: Path) -> None:
+def with_benchmark(home: Path) -> dict[str, Any]:
+    """The first stage has a benchmark."""
     tasks = [{"prompt": word, "answer": "x", "verifier": "begins"} for word in ("zz", "zy", "zx", "zw", "zv", "zu")]
-    (tmp_path / "sealed.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
-    values = two() | {"repeats": {"n": 2}}
+    (home / "sealed.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    values = two()
     values["continual"]["stages"][0]["benchmark"] = "sealed"
-    values["benchmarks"] = [{"name": "sealed", "path": "sealed.jsonl", "samples": 4, "max_tokens": 2}]
-    loaded = experiment(tmp_path, values)
+    return values | {"benchmarks": [{"name": "sealed", "path": "sealed.jsonl", "samples": 4, "max_tokens": 2}]}
+
+
+def test_a_stage_with_a_benchmark_is_measured_by_it_and_opened_for_the_chosen_arm_alone(tmp_path: Path) -> None:
+    loaded = experiment(tmp_path, with_benchmark(tmp_path) | {"repeats": {"n": 2}})
     record = run_experiment(loaded)
     found = [one for one in record.forgetting if "mean_reward" in one.measurement.metrics]
     (chosen,) = {one.arm for one in found}
@@ -106,3 +112,17 @@ def test_a_stage_with_a_benchmark_is_measured_by_it_and_opened_for_the_chosen_ar
     assert len(record.forgetting) == 2 * 6
     assert run_experiment(loaded, resume=True).forgetting == record.forgetting
     assert chosen in {arm.name for arm in record.arms}
+
+
+def test_a_benchmark_of_a_stage_that_breaks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hone.experiments.runner import ending
+
+    async def breaks(*given: Any) -> Any:
+        raise RuntimeError("the service is gone")
+
+    loaded = experiment(tmp_path, with_benchmark(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(ending, "measure_weights", breaks)
+        record = run_experiment(loaded)
+    assert record.failed_benchmarks == {"sealed": "RuntimeError: the service is gone"}
+    assert run_experiment(loaded, resume=True).failed_benchmarks == {}

@@ -181,6 +181,20 @@ def test_seeds_reach_the_order_and_the_samples(tmp_path: Path) -> None:
         assert metrics(kind, 1, f"{kind}a") == metrics(kind, 1, f"{kind}b") != metrics(kind, 2, f"{kind}c")
 
 
+def test_seeds_reach_the_first_weights(tmp_path: Path) -> None:
+    given: list[Any] = []
+
+    class Noting(FakeService):
+        def create_lora_training_client(self, *args: Any, **kwargs: Any) -> Any:
+            given.append(kwargs["seed"])
+            return super().create_lora_training_client(*args, **kwargs)
+
+    for seed in (1, 2):
+        run = RunConfig(data=DataConfig(source=Spec(kind="rows")), model=ModelConfig(name=MODEL), seed=seed)
+        train(Noting(), tmp_path / str(seed), "sft", METHODS["sft"], run=run)
+    assert given == [1, 2]
+
+
 @pytest.mark.parametrize("mode", ["sync", "streaming", "async"])
 def test_grpo_has_three_ways_to_sample(mode: str, tmp_path: Path) -> None:
     service = FakeService()
