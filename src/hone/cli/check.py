@@ -62,10 +62,12 @@ def report_lines(report: "CheckReport") -> Iterator[str]:
     for warning in report.warnings:
         yield f"warning: {warning}"
     if report.arms:
+        from hone.experiments.wording import count
+
         seeds = Counter(arm.group for arm in report.arms)
-        listed = [f"{group}{f' ({count} seeds)' if count > 1 else ''}" for group, count in seeds.items()]
+        listed = [f"{group}{f' ({repeats} seeds)' if repeats > 1 else ''}" for group, repeats in seeds.items()]
         more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
-        yield f"{len(report.arms)} arms: {', '.join(listed[:LISTED])}{more}"
+        yield f"{count(len(report.arms), 'arm')}: {', '.join(listed[:LISTED])}{more}"
     for data in report.data:
         lengths = (
             "" if data.mean_tokens is None else f", {data.mean_tokens:.0f} tokens each, {data.longest_tokens} at most"

@@ -106,6 +106,12 @@ class TestResult(Config):
     """Its value less the baseline's, on the same tasks."""
     gain_interval: Interval | None = None
     gain_p: float | None = None
+    tokens_per_task: float = 0.0
+    """Read and written, by all answers to a task."""
+    seconds_per_task: float = 0.0
+    """By the clock, many at a time."""
+    cost_per_task: float = 0.0
+    """US dollars."""
 
 
 class Failure(Config):
@@ -409,7 +415,17 @@ def _test(record: ExperimentRecord, result: BenchmarkResult, metric: str) -> Tes
         interval=_possible(record, metric, estimate),
         tasks=mean.tasks,
         **gain,
+        **_per_task(result.measurement.usage, mean.tasks),
     )
+
+
+def _per_task(usage: Usage, tasks: int) -> dict[str, Any]:
+    tokens = usage.training_tokens + usage.prefill_tokens + usage.sample_tokens
+    return {
+        "tokens_per_task": tokens / tasks,
+        "seconds_per_task": usage.seconds / tasks,
+        "cost_per_task": usage.cost / tasks,
+    }
 
 
 def _baseline_of(record: ExperimentRecord, result: BenchmarkResult) -> BenchmarkResult | None:

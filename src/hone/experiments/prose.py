@@ -63,7 +63,9 @@ def _told_best(it: Conclusion) -> str:
 
 def _told_test(one: TestResult) -> str:
     shown = interval(one.value, one.interval.low, one.interval.high)
-    text = f"Test {one.benchmark}, {one.subject}: {one.metric} {shown} on {count(one.tasks, 'task')}"
+    took = f"{one.tokens_per_task:,.0f} tokens and {one.seconds_per_task:.2g} s each"
+    took += f" for ${one.cost_per_task:.2g}" if one.cost_per_task else ""
+    text = f"Test {one.benchmark}, {one.subject}: {one.metric} {shown} on {count(one.tasks, 'task')} ({took})"
     if one.gain is None or one.gain_interval is None:
         return f"{text}."
     gain = interval(one.gain, one.gain_interval.low, one.gain_interval.high)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hone.experiments.conclusion import Conclusion, conclude, recorded
-from hone.experiments.records import BenchmarkResult, ExperimentRecord, Measurement
+from hone.experiments.records import BenchmarkResult, ExperimentRecord, Measurement, Usage
 from tests.support.experiment_records import METRIC, World, arm, failed_arm, measurement, record
 
 CLAIM = "DPO beats SFT"
@@ -194,6 +194,18 @@ def test_a_sealed_test_that_shows_the_opposite_takes_support_back() -> None:
     )
     assert conclude(agreeing).verdict == "supported"
     assert "Test sealed, sft-s" in conclude(agreeing).as_text()
+
+
+def test_what_a_test_took_is_told_by_task() -> None:
+    experiment = before_and_after(0.7)
+    result = sealed_result("baseline", 0.4)
+    took = result.measurement.model_copy(
+        update={"usage": Usage(prefill_tokens=600, sample_tokens=300, seconds=6, cost=3)}
+    )
+    found = conclude(experiment.model_copy(update={"benchmarks": [result.model_copy(update={"measurement": took})]}))
+    (test,) = found.tests
+    assert (test.tokens_per_task, test.seconds_per_task, test.cost_per_task) == (15, 0.1, 0.05)
+    assert "on 60 tasks (15 tokens and 0.1 s each for $0.05)" in found.as_text()
 
 
 def test_without_a_first_measurement_the_tested_baseline_decides() -> None:

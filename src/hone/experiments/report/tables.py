@@ -23,8 +23,10 @@ class ArmRow:
     """Its own, of what it kept."""
     group: RankedGroup | None
     tokens: int
+    tokens_per_task: float | None
+    """To measure one validation row, as the last measurement took; so are the seconds and the dollars."""
+    seconds_per_task: float | None
     cost_per_task: float | None
-    """US dollars to answer one validation task, as the last measurement took."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def _arm_row(arm: ArmRecord, metric: str | None, rank: int | None, group: Ranked
         kept.metrics.get(metric) if kept and metric else None,
         group,
         tokens(arm.usage),
+        tokens(kept.usage) / tasks if kept and tasks else None,
+        kept.usage.seconds / tasks if kept and tasks else None,
         kept.usage.cost / tasks if kept and tasks and kept.usage.cost else None,
     )
 

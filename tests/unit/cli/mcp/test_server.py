@@ -61,6 +61,15 @@ def test_nothing_outside_of_the_project_is_touched(name: str, tmp_path: Path) ->
             asyncio.run(call)
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["benchmarks[0].openings=9", " benchmarks[0].overlap.waiver=fine", "benchmarks[0]={name: x}", "benchmarks=[{}]"],
+)
+def test_an_agent_opens_no_test_more_often(override: str, tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="how often tests may be opened"):
+        asyncio.run(Project(tmp_path, Limits()).run("experiment.yaml", overrides=[override]))
+
+
 @pytest.mark.parametrize("override", ["budget.tokens=1", " budget.tokens=1", "budget={}"])
 def test_an_agent_does_not_change_the_budget(override: str, tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="only the user changes it"):
