@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from hone.errors import UserError
 from hone.experiments.data.rows import ChatRow, PreferenceRow, StandardRow, TaskRow
 from hone.experiments.kinds.algorithms.examples import graded_task, naming
 from hone.experiments.kinds.contract import Metric, TaskScores
-from hone.experiments.records import Measurement, TaskResult
+from hone.experiments.records import Measurement, TaskResult, Usage
 from hone.experiments.runner.rows import MeasuredRows
 from hone.experiments.runner.usage import Meter, metered_sampler, since
 
@@ -63,13 +64,14 @@ async def measure_sampler(
     sampler: tinker.SamplingClient, rows: MeasuredRows, renderer: Renderer, *, step: int, seed: int, meter: Meter
 ) -> Measured:
     """The weights behind a sampling client. The same weights, rows and seed give the same numbers."""
-    before = meter.usage
+    before, began = meter.usage, time.monotonic()
     counted = metered_sampler(sampler, meter)
     slots = asyncio.Semaphore(CONCURRENCY)
     answers = await graded_answers(rows, sampled(counted, rows, renderer, seed, slots))
     likelihoods = await _likelihoods(counted, rows.examples, renderer, slots)
     pairs = await _pairs(counted, rows.pairs, renderer, slots)
-    return Measured(summary(rows, answers, likelihoods, pairs, step=step, usage=since(meter.usage, before)), answers)
+    usage = since(meter.usage, before).model_copy(update={"seconds": time.monotonic() - began})
+    return Measured(summary(rows, answers, likelihoods, pairs, step=step, usage=usage), answers)
 
 
 async def measure_inference(model: Inference[Any], rows: MeasuredRows, *, seed: int) -> Measured:
@@ -95,8 +97,10 @@ async def measure_inference(model: Inference[Any], rows: MeasuredRows, *, seed: 
 
         return await asyncio.gather(*(one(number) for number in range(rows.samples)))
 
+    began = time.monotonic()
     answers = await graded_answers(rows, ask)
-    return Measured(summary(rows, answers, [], [], step=0), answers)
+    usage = Usage(seconds=time.monotonic() - began)
+    return Measured(summary(rows, answers, [], [], step=0, usage=usage), answers)
 
 
 def sampled(
