@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import tinker
 
@@ -88,7 +89,7 @@ class TrainingSession:
     """What the loops do alike: write down what was done, save when it is time, and stop when somebody asks for it."""
 
     def __init__(
-        self, run: RunDirectory, checkpoints: CheckpointConfig, total_steps: int, stop: StopSignal, advance: Advance
+        self, run: RunDirectory, checkpoints: CheckpointConfig, total_steps: int, stop: Stop, advance: Advance
     ) -> None:
         self.run = run
         self.steps = range(run.first_step, total_steps)
@@ -165,6 +166,12 @@ def highest_rate(optimizer: OptimizerConfig, model: str, hidden_size: int | None
     return get_lr(model) if hidden_size is None else recommended_lr(model, hidden_size)
 
 
+class Stop(Protocol):
+    """True once somebody wants the run to end after the step under way."""
+
+    def __bool__(self) -> bool: ...
+
+
 class StopSignal:
     """Set by the first Ctrl-C: the step under way is finished and saved. The second one ends the program at once."""
 
@@ -175,11 +182,11 @@ class StopSignal:
         return self.requested
 
 
-_given: ContextVar[StopSignal | None] = ContextVar("stop_signal", default=None)
+_given: ContextVar[Stop | None] = ContextVar("stop_signal", default=None)
 
 
 @contextmanager
-def stopped_by(stop: StopSignal) -> Iterator[None]:
+def stopped_by(stop: Stop) -> Iterator[None]:
     """Runs that begin within the block listen to `stop` in place of Ctrl-C: for programs that conduct several."""
     token = _given.set(stop)
     try:
@@ -189,7 +196,7 @@ def stopped_by(stop: StopSignal) -> Iterator[None]:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[StopSignal]:
+def stop_on_interrupt() -> Iterator[Stop]:
     """Only the main thread hears signals; elsewhere the signal is never set."""
     given = _given.get()
     if given is not None:

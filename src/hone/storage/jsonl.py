@@ -83,9 +83,13 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [line.read() for line in lines(path)] if path.exists() else []
 
 
-def append(path: Path, row: Mapping[str, Any]) -> None:
+def append(path: Path, row: Mapping[str, Any], *, durable: bool = False) -> None:
+    """`durable`: on disk before this returns."""
     with path.open("a", encoding="utf-8") as file:
         file.write(_line(row))
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -146,7 +146,7 @@ def _conversation(line: int, value: Mapping[str, Any]) -> Conversation:
 
 def _prompt(line: int, value: Mapping[str, Any]) -> Prompt:
     name = "prompt" if "prompt" in value else "messages"
-    messages = _said(value[name], "user", name)
+    messages = read_said(value[name], "user", name)
     if messages[-1]["role"] == "assistant":
         raise MessageError(f"{name} ends with an assistant's message; a prompt ends with what is to be answered")
     return Prompt(line, messages, read_tools(value.get("tools")), _extra(value, name, "tools"))
@@ -155,35 +155,40 @@ def _prompt(line: int, value: Mapping[str, Any]) -> Prompt:
 def _preference(line: int, value: Mapping[str, Any]) -> Preference:
     if "comparison" in value:
         return _comparison(line, value)
-    prompt = _said(value["prompt"], "user", "prompt")
-    chosen = _completion(value["chosen"], prompt, "chosen")
-    rejected = _completion(value["rejected"], prompt, "rejected")
+    prompt = read_said(value["prompt"], "user", "prompt")
+    chosen = read_completion(value["chosen"], prompt, "chosen")
+    rejected = read_completion(value["rejected"], prompt, "rejected")
     return Preference(line, prompt, chosen, rejected, False, _extra(value, "prompt", "chosen", "rejected"))
 
 
 def _comparison(line: int, value: Mapping[str, Any]) -> Preference:
-    comparison, label = value["comparison"], value["label"]
+    prompt, chosen, rejected, tie = read_comparison(value)
+    return Preference(line, prompt, chosen, rejected, tie, _extra(value, "comparison", "label"))
+
+
+def read_comparison(value: Mapping[str, Any]) -> tuple[list[Message], list[Message], list[Message], bool]:
+    """Prompt, chosen, rejected, and whether neither is better, of a row that labels one of two answers."""
+    comparison, label = value["comparison"], value.get("label")
     names = ("prompt_conversation", "completion_A", "completion_B")
     if not isinstance(comparison, Mapping) or any(name not in comparison for name in names):
         raise MessageError(f"comparison must be an object with {', '.join(names)}")
     if label not in ("A", "B", "Tie"):
         raise MessageError(f"label is {label!r}; it must be A, B or Tie")
-    prompt = _said(comparison[names[0]], "user", names[0])
-    a, b = (_completion(comparison[name], prompt, name) for name in names[1:])
-    chosen, rejected = (b, a) if label == "B" else (a, b)
-    return Preference(line, prompt, chosen, rejected, label == "Tie", _extra(value, "comparison", "label"))
+    prompt = read_said(comparison[names[0]], "user", names[0])
+    a, b = (read_completion(comparison[name], prompt, name) for name in names[1:])
+    return (prompt, b, a, False) if label == "B" else (prompt, a, b, label == "Tie")
 
 
-def _said(value: Any, role: str, where: str) -> list[Message]:
+def read_said(value: Any, role: str, where: str) -> list[Message]:
     """Messages, or a text as one message."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     return read_messages(value, where)
 
 
-def _completion(value: Any, prompt: list[Message], where: str) -> list[Message]:
+def read_completion(value: Any, prompt: list[Message], where: str) -> list[Message]:
     """What was said after the prompt; some files repeat the prompt before it."""
-    messages = _said(value, "assistant", where)
+    messages = read_said(value, "assistant", where)
     if len(messages) > len(prompt) and messages[: len(prompt)] == prompt:
         messages = messages[len(prompt) :]
     if messages[-1]["role"] != "assistant":

@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hone.algorithms.data.rows import read_comparison, read_completion, read_said
 from hone.algorithms.messages import Message, MessageError, read_messages, read_tools
 from hone.errors import UserError
 from hone.experiments.data.rows import (
@@ -162,17 +163,12 @@ def _preference(raw: RawRow) -> PreferenceRow:
 
 
 def _comparison(raw: RawRow) -> PreferenceRow:
-    comparison, label = raw.value["comparison"], raw.value.get("label")
-    names = ("prompt_conversation", "completion_A", "completion_B")
-    if not isinstance(comparison, Mapping) or any(name not in comparison for name in names):
-        raise MessageError(f"comparison must be an object with {', '.join(names)}")
-    if label not in ("A", "B", "Tie"):
-        raise MessageError(f"label is {label!r}; it must be A, B or Tie")
-    prompt = _said(comparison[names[0]], "user", names[0])
-    a, b = (_completion(comparison[name], prompt, name) for name in names[1:])
-    chosen, rejected = (b, a) if label == "B" else (a, b)
+    if isinstance(comparison := raw.value["comparison"], Mapping):
+        for name, said in comparison.items():
+            _check_text(said, name)
+    prompt, chosen, rejected, tie = read_comparison(raw.value)
     facts = _rest(raw.value, "comparison", "label")
-    return PreferenceRow(content_id(raw.origin), raw.place, prompt, chosen, rejected, label == "Tie", facts)
+    return PreferenceRow(content_id(raw.origin), raw.place, prompt, chosen, rejected, tie, facts)
 
 
 def _task(raw: RawRow) -> TaskRow:
@@ -242,28 +238,19 @@ def _question(value: Mapping[str, Any]) -> tuple[list[Message], str]:
     column = _one_of(value, (*QUESTIONS, "messages"))
     if column is None:
         raise MessageError(f"it has {_columns(value)}, and no question: {', '.join(QUESTIONS)} or messages")
-    return _said(value[column], "user", column), column
-
-
-def _said(value: Any, role: str, where: str) -> list[Message]:
-    """Messages, or a text as one message."""
-    if isinstance(value, str):
-        if not value.strip():
-            raise MessageError(f"{where} is empty")
-        return [{"role": role, "content": value}]
-    return read_messages(value, where)
+    _check_text(value[column], column)
+    return read_said(value[column], "user", column), column
 
 
 def _completion(value: Any, prompt: list[Message], where: str) -> list[Message]:
-    """What was said after the prompt; some files repeat the prompt before it."""
-    if isinstance(value, int | float):
-        value = _text(value)
-    messages = _said(value, "assistant", where)
-    if len(messages) > len(prompt) and messages[: len(prompt)] == prompt:
-        messages = messages[len(prompt) :]
-    if messages[-1]["role"] != "assistant":
-        raise MessageError(f"{where} ends with a message of the role {messages[-1]['role']}; it must be an assistant's")
-    return messages
+    """What was said after the prompt; a number is a text too."""
+    _check_text(value, where)
+    return read_completion(_text(value) if isinstance(value, int | float) else value, prompt, where)
+
+
+def _check_text(value: object, where: str) -> None:
+    if isinstance(value, str) and not value.strip():
+        raise MessageError(f"{where} is empty")
 
 
 def _ends_with_answer(value: object) -> bool:

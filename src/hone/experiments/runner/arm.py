@@ -189,7 +189,7 @@ class _Work:
         )
         stop = self.arm.stop
         try:
-            with stopped_by(stop):  # type: ignore[arg-type]
+            with stopped_by(stop):
                 last = await self.algorithm.train(training)
             self._stopped_or_done(last)
         except StopTraining as ended:

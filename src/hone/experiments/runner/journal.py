@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hone.errors import UserError
-from hone.storage.atomic import write_text
+from hone.storage import jsonl
 
 
 def utc_now() -> str:
@@ -22,22 +20,14 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            write_text(path, whole)
-        self.rows: list[dict[str, Any]] = []
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                self.rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number} is not JSON ({error.msg}); mend or delete the line") from None
+        jsonl.drop_cut_line(path)
+        try:
+            self.rows = jsonl.read(path)
+        except jsonl.LineError as error:
+            raise UserError(f"{error}; mend or delete the line") from None
 
     def append(self, row: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        jsonl.append(self.path, row, durable=True)
         self.rows.append(row)
 
 
