@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="print a conversation as the model sees it, with the tokens that it learns")
     check = actions.add_parser("check", help="report rows that cannot be used, by file and line; exit code 1 if any")
     for one in (show, check):
-        one.add_argument("file", type=Path, help='JSON Lines; a conversation is {"messages": [...]}')
+        one.add_argument(
+            "file", type=Path, help="JSON Lines; conversations have `messages`, or ShareGPT's `conversations`"
+        )
         one.add_argument("--model", default="hone/tiny", help="whose renderer is taken (default: hone/tiny)")
         one.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer; not needed for hone/tiny")
         one.add_argument("--renderer", help="the chat format (default: what is recommended for the model)")

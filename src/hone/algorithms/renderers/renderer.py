@@ -150,7 +150,5 @@ def trained_messages(messages: Sequence[Message], train_on_what: TrainOnWhat) ->
         case TrainOnWhat.ALL_ASSISTANT_MESSAGES:
             return set(assistants)
         case TrainOnWhat.ALL_USER_AND_SYSTEM_MESSAGES:
-            return {
-                index for index, message in enumerate(messages) if message["role"] == "user" or is_system(message)
-            }
+            return {index for index, message in enumerate(messages) if message["role"] == "user" or is_system(message)}
     return set(range(len(messages)))
