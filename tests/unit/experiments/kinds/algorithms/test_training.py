@@ -152,6 +152,21 @@ def test_one_that_was_killed_goes_on_to_the_same_weights(kind: str, tmp_path: Pa
     assert likes_x(cut, found) == likes_x(whole, expected)
 
 
+def test_a_teacher_is_asked_once_however_often_its_run_is_killed(tmp_path: Path) -> None:
+    service, whole = FakeService(), FakeService()
+    params = METHODS["prompt_distill"] | {"concurrency": 1}
+    service.on_request = crash_at("sample", 4)
+    with pytest.raises(Crash):
+        train(service, tmp_path / "cut", "prompt_distill", params)
+    service.on_request = crash_at("optim_step", 2)
+    with pytest.raises(Crash):
+        train(service, tmp_path / "cut", "prompt_distill", params)
+    service.on_request = None
+    found = train(service, tmp_path / "cut", "prompt_distill", params)
+    assert service.kinds().count("sample") == len(WORDS) + 1  # the one that failed was asked again
+    assert likes_x(service, found) == likes_x(whole, train(whole, tmp_path / "whole", "prompt_distill", params))
+
+
 def test_an_evaluator_ends_the_training_and_what_it_measured_is_saved(tmp_path: Path) -> None:
     for kind in ("sft", "dpo", "grpo"):
         with pytest.raises(StopTraining, match="enough"):
