@@ -60,7 +60,7 @@ async def answer_lessons(
         UserError: `file` holds answers to other lessons, or ones that were sampled with other settings.
     """
     check_lessons(lessons, teachers, answered=False)
-    settings = (list(stop), max_tokens, float(temperature), attempts, seed)
+    settings = (stop, max_tokens, float(temperature), attempts, seed)
     given = {} if file is None else _read_answers(file, lessons, settings)
     slots = asyncio.Semaphore(concurrency)
     policies = {name: Policy(sampler, max_tokens, temperature, slots=slots) for name, sampler in teachers.items()}
