@@ -8,12 +8,21 @@ from typing import TypeVar
 from hone.algorithms import sft
 from hone.algorithms.distill import on_policy
 from hone.algorithms.preference import train as preference
+from hone.algorithms.rl import asynchronous, streaming
 from hone.algorithms.rl import train as grpo
 from hone.algorithms.run_directory import Checkpoint, read_metrics
 from hone.errors import UserError
 from recipes.recipe import Curve, RecipeConfig
 
-Method = TypeVar("Method", sft.SftConfig, grpo.GrpoConfig, preference.PreferenceConfig, on_policy.OnPolicyConfig)
+Method = TypeVar(
+    "Method",
+    sft.SftConfig,
+    grpo.GrpoConfig,
+    streaming.StreamingConfig,
+    asynchronous.AsynchronousConfig,
+    preference.PreferenceConfig,
+    on_policy.OnPolicyConfig,
+)
 
 
 def named(config: Method, recipe: RecipeConfig, begin_from: Checkpoint | None = None) -> Method:

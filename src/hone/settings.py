@@ -36,12 +36,13 @@ class Settings:
     sqlite_synchronous: str = variable("HONE_SQLITE_SYNCHRONOUS", "NORMAL")
     """NORMAL survives a crash of any process; FULL also a power cut, for one disk flush per group of requests."""
     threads: int | None = variable("HONE_THREADS", None)
-    """Threads that the engine computes with. Unset: all cores but one. With one, results are equal to the bit under any
-    load; with more, to rounding."""
+    """Threads of the math library, for what the engine does not divide among its own. Unset: 1, with which results are
+    equal to the bit under any load; with more they are to rounding."""
     training_threads: int | None = variable("HONE_TRAINING_THREADS", None)
-    """Parts of a training pass, and shares of many running samples, that a CPU computes at the same time, each by a
-    thread of its own. Unset: the cores divided by HONE_THREADS, which is 2 on two cores and 1 on more; 1 leaves a core
-    to others. Another number gives gradients other last bits. Models that transformers runs are not divided."""
+    """Threads of the engine itself, which compute parts of a training pass, shares of many running samples, and parts
+    of large matrix products at the same time. Unset: one on every core that this process may use (its affinity and
+    its container's quota count), divided by HONE_THREADS. Another number gives gradients other last bits. Of models
+    that transformers runs only the products are divided."""
     device: str = variable("HONE_DEVICE", "cpu")
     """What the engine computes on: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU where there is one. GPUs have to be asked
     for, because none has run this yet."""

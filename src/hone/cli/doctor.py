@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hone.cores import available_cores, engine_threads
 from hone.errors import HoneError
 from hone.memory import machine_bytes, memory_shares
 from hone.paths import default_data_dir
@@ -86,9 +87,11 @@ def check_torch(setup: Setup) -> str:
         import torch
     except ImportError as error:
         raise Unwell(f"cannot be imported: {error}", "Install it: pip install -c constraints.txt torch") from error
-    cores = os.cpu_count() or 1
-    threads = load_settings().threads or max(1, cores - 1)
-    return f"{torch.__version__}, {threads} engine threads on {cores} cores"
+    threads = engine_threads(setup.settings.threads, setup.settings.training_threads)
+    return (
+        f"{torch.__version__}; cores that may be used: {available_cores()}, engine threads: {threads.workers}, "
+        f"each with a math library of one; for what is not divided, of {threads.math}"
+    )
 
 
 def check_device(setup: Setup) -> str:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hone.engine import wide
 from hone.engine.attention_kinds import AttentionKind, attend_to
 from hone.engine.rowwise import MIN_ROWS
 
@@ -123,19 +124,31 @@ class _CausalAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        length = q.shape[2]
-        if length <= SINGLE:
-            out, logsumexp = _kernel(q, k, v, 0.0, True)
-        else:
-            parts = [_rows(q[:, :, start:stop], k, v, start) for start, stop in _cuts(0, length)]
-            out, logsumexp = (torch.cat(x, dim=2) for x in zip(*parts, strict=True))
+        out, logsumexp = wide.by_heads(_forward, q, k, v)
         ctx.save_for_backward(q, k, v, out, logsumexp)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v, out, logsumexp = ctx.saved_tensors
-        return _kernel_backward(grads[0], q, k, v, out, logsumexp, 0.0, True)
+        dq, dk, dv = wide.by_heads(_backward, q, k, v, out, logsumexp, grads[0])
+        return dq, dk, dv
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and log-sum-exp."""
+    length = q.shape[2]
+    if length <= SINGLE:
+        return _kernel(q, k, v, 0.0, True)
+    parts = [_rows(q[:, :, start:stop], k, v, start) for start, stop in _cuts(0, length)]
+    out, logsumexp = (torch.cat(x, dim=2) for x in zip(*parts, strict=True))
+    return out, logsumexp
+
+
+def _backward(
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor, dout: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _kernel_backward(dout, q, k, v, out, logsumexp, 0.0, True)
 
 
 def _cuts(first: int, length: int) -> Iterator[tuple[int, int]]:

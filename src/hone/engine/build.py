@@ -17,10 +17,10 @@ async def start_engine(
 ) -> Engine:
     """An engine process with these base models, ready for operations.
 
-    `threads` of the math library; by default all cores but one. Training runs as many passes side by side as there are
-    cores for. `held` are files that the process keeps open until it ends. `device` is a CPU if none is given.
-    `memory_bytes` is divided as `hone.memory` says; `limits` are those of `hone.engine.limits.Limits`, which go before
-    it. Raises `UserError` if a model cannot be loaded, or not in so much memory.
+    `threads` of the math library, by default one, and as many workers as there are cores for (`hone.cores`). `held` are
+    files that the process keeps open until it ends. `device` is a CPU if none is given. `memory_bytes` is divided as
+    `hone.memory` says; `limits` are those of `hone.engine.limits.Limits`, which go before it. Raises `UserError` if a
+    model cannot be loaded, or not in so much memory.
     """
     given = {name: limit for name, limit in limits.items() if limit is not None}
     engine = RemoteEngine(sources, threads, held, device or Device(), memory_bytes, given)

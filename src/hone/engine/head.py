@@ -10,7 +10,7 @@ Legend: T rows, h hidden, V vocabulary, K targets per row, R rank.
 import torch
 from torch import Tensor
 
-from hone.engine import rowwise
+from hone.engine import rowwise, wide
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import Segment
 
@@ -67,7 +67,7 @@ class Head:
             if self._cap:  # nothing is kept then
                 dlogits_TV.mul_(1 - (logits_TV / self._cap) ** 2)
             dlogits_TV = dlogits_TV.to(hidden.dtype)
-            torch.mm(dlogits_TV, self._weight, out=dhidden_Th[rows])
+            wide.product(dlogits_TV, self._weight, dhidden_Th[rows])
             for adapter in self._lora.segments("head"):
                 _adapter_backward(adapter, hidden, dlogits_TV, dhidden_Th[rows])
         self._kept = None

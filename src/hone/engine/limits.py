@@ -8,6 +8,9 @@ from hone.memory import MemoryShares
 
 LEAST_TOKENS = 64
 """Of a micro-batch, for want of memory."""
+CORE_TOKENS, CORE_ROWS, MOST_TOKENS = 1024, 16, 8192
+"""Of a micro-batch and of the running samples, for every core; and at the most, because one long sequence is one
+core's work."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Limits:
     micro_batch_tokens: int = 2048
     """Of one training pass. Larger feeds the device better and makes other tenants wait longer."""
     training_threads: int = 1
-    """Of a training pass on a CPU, each with one thread of the math library; see `side_by_side.py`."""
+    """Of a CPU, each with one thread of the math library; see `workers.py`."""
     sample_rows: int = 64
     """Sequences generated at once on one base model."""
     prefill_tokens: int = 512
@@ -36,10 +39,17 @@ class Limits:
     """Exports of larger base models are not compared with transformers, which loads the model once more."""
 
     @classmethod
+    def of_cores(cls, cores: int) -> "Limits":
+        """Those for a CPU with so many threads: each has as much to do in a pass as with two, and everybody waits as
+        long."""
+        tokens = min(max(cls.micro_batch_tokens, CORE_TOKENS * cores), MOST_TOKENS)
+        return cls(tokens, cores, max(cls.sample_rows, CORE_ROWS * cores))
+
+    @classmethod
     def within(cls, shares: MemoryShares, models: Mapping[str, LoadedModel], preferred: "Limits") -> "Limits":
         """Those that keep to the shares of memory, and otherwise are the preferred ones. A micro-batch is never so
         small that it would be mostly overhead."""
-        fitting = min(model.memory.most_tokens(shares.passes) for model in models.values())
+        fitting = min(model.memory.most_tokens(shares.passes, preferred.training_threads) for model in models.values())
         tokens = max(LEAST_TOKENS, min(preferred.micro_batch_tokens, fitting))
         memory = {"activation_bytes": shares.passes, "cache_bytes": shares.cache // len(models)}
         return replace(preferred, micro_batch_tokens=tokens, **memory)

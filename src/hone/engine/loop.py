@@ -33,7 +33,9 @@ from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.samplers import Samplers
 from hone.engine.sampling.version import AdapterVersion
 from hone.engine.scheduler import Job, Scheduler
+from hone.engine.wide import helped_by
 from hone.engine.wire import CANCEL, CLOSE
+from hone.engine.workers import Workers
 from hone.errors import HoneError, ServerError, UserError
 from hone.protocol.lora import check_lora
 from hone.protocol.model_input import no_image
@@ -69,7 +71,8 @@ class EngineLoop:
         self._models, self._limits, self._reply = models, limits, reply
         self._inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._scheduler = Scheduler(limits.micro_batch_tokens)
-        self._passes = Passes(limits, self._scheduler, reply, self._fail)
+        self._workers = Workers(limits.training_threads)
+        self._passes = Passes(limits, self._scheduler, reply, self._fail, self._workers)
         self._adapters: dict[str, Adapter] = {}
         self._versions: dict[str, AdapterVersion] = {}
         self._samplers = Samplers(self._sampler, reply, self._fail)
@@ -91,17 +94,18 @@ class EngineLoop:
     def run(self) -> None:
         """Work until `CLOSE` arrives; returns when the disk lane is empty."""
         owed = 0.0  # seconds that the sampler has before the next micro-batch
-        while self._take_in():
-            started = time.perf_counter()
-            self._run_immediate()
-            if owed <= 0 and (batch := self._scheduler.next_micro_batch()):
-                self._compute(batch)
-                owed = time.perf_counter() - started
-            owed = self._sample(owed)
-            self.compute_seconds += time.perf_counter() - started
+        with helped_by(self._workers):
+            while self._take_in():
+                started = time.perf_counter()
+                self._run_immediate()
+                if owed <= 0 and (batch := self._scheduler.next_micro_batch()):
+                    self._compute(batch)
+                    owed = time.perf_counter() - started
+                owed = self._sample(owed)
+                self.compute_seconds += time.perf_counter() - started
         for lane in (self._disk, self._exports, self._reads):
             lane.close()
-        self._passes.close()
+        self._workers.close()
         self._samplers.close()
 
     # --- taking in --------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from hone.engine.scheduler import Job, Scheduler
 from hone.engine.shortage import free_device_memory, halves, is_lack_of_memory, too_large
 from hone.engine.side_by_side import SideBySide
 from hone.engine.trainer import PieceResult
+from hone.engine.workers import Workers
 from hone.errors import UserError
 from hone.protocol.losses import LOSSES, check_datum
 from hone.protocol.types import ForwardBackwardResult
@@ -77,9 +78,10 @@ class Passes:
         scheduler: Scheduler,
         reply: Callable[[int, Any], None],
         fail: Callable[[int, Exception], None],
+        workers: Workers,
     ) -> None:
         self._limits, self._scheduler, self._reply, self._fail = limits, scheduler, reply, fail
-        self._passing = SideBySide(limits.training_threads)
+        self._passing = SideBySide(workers, limits.activation_bytes // 8)
         self._under_way: dict[int, _Pass] = {}
         self._cycle = 0
         """Micro-batches so far."""
@@ -118,15 +120,13 @@ class Passes:
             if not job.pieces:
                 self._reply(job.ticket, _pass_result(job.operation, self._under_way.pop(job.ticket)))
 
-    def close(self) -> None:
-        self._passing.close()
-
     def _recomputed(self, model: LoadedModel, pieces: list[Piece], states: Mapping[str, AdapterState]) -> int:
         """How many layers a pass computes again."""
         if not pieces[0].backward:
             return 0
         inner = sum(piece.tokens * states[piece.adapter].layout.inner for piece in pieces)
-        return model.memory.recomputed(sum(piece.tokens for piece in pieces), inner, self._limits.activation_bytes)
+        tokens, room = sum(piece.tokens for piece in pieces), self._limits.activation_bytes
+        return model.memory.recomputed(tokens, inner, room, self._limits.training_threads)
 
     def _abandon(self, job: Job, piece: Piece, state: AdapterState, error: Exception) -> None:
         """A pass that failed half-way: put its adapter's gradient back and go on with the next operation."""

@@ -6,7 +6,6 @@ result or error)` the other. When the socket closes, the process ends.
 """
 
 import logging
-import os
 import signal
 import socket
 import sys
@@ -15,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hone.cores import engine_threads
 from hone.engine import wire
 from hone.engine.contract import ModelSource, base_model_bytes
 from hone.errors import HoneError
@@ -43,15 +43,14 @@ def main() -> int:
             pass  # nobody is listening any more; the reader notices too, and the writes under way are still finished
 
     start = wire.decode(_receive(connection))
-    cores = os.cpu_count() or 2
-    threads = start["threads"] or max(1, cores - 1)
-    torch.set_num_threads(threads)
+    threads = engine_threads(start["threads"], start["limits"].get("training_threads"))
+    torch.set_num_threads(threads.math)
     try:
         backend = choose_backend(*start["device"])
         models = load_models([ModelSource(name, Path(path)) for name, path in start["sources"]], backend)
         described = [model.describe(name) for name, model in models.items()]
         shares = memory_shares(start["memory_bytes"] or backend.memory_bytes, base_model_bytes(described))
-        wanted = Limits(training_threads=max(1, cores // threads), **backend.limits)
+        wanted = replace(Limits.of_cores(threads.workers), **backend.limits)
         limits = replace(Limits.within(shares, models, wanted), **start["limits"])
     except HoneError as error:
         send(0, error)

@@ -65,26 +65,27 @@ class PassMemory:
     """The same if every layer keeps its input alone."""
     vocab_size: int
 
-    def bytes(self, tokens: int, recomputed: int = 0, inner: int = 0) -> int:
-        """At the most, of a pass over `tokens` in all. `inner` are the numbers that the adapters add to what is kept
-        of all tokens and layers."""
+    def bytes(self, tokens: int, recomputed: int = 0, inner: int = 0, threads: int = 1) -> int:
+        """At the most, of a pass over `tokens` in all, by so many threads. `inner` are the numbers that the adapters
+        add to what is kept of all tokens and layers."""
         logits = tokens * self.vocab_size
-        head = 4 * (min(logits, KEEP_ELEMENTS) + 2 * min(logits, CHUNK_ELEMENTS))
+        head = 4 * (min(logits, threads * KEEP_ELEMENTS) + 2 * min(logits, threads * CHUNK_ELEMENTS))
         layer = (tokens * (self.most - self.least) + 4 * inner) / max(1, self.layers)
         # the head is at work when all layers have kept what they keep, and the layers after it
         return round(tokens * self.least + (self.layers - recomputed) * layer + max(head, AT_WORK * layer))
 
-    def recomputed(self, tokens: int, inner: int, room: int) -> int:
+    def recomputed(self, tokens: int, inner: int, room: int, threads: int = 1) -> int:
         """The fewest layers to compute again so that a pass needs at most `room` bytes; all of them if it needs more
         even so."""
-        return next((n for n in range(self.layers) if self.bytes(tokens, n, inner) <= room), self.layers)
+        return next((n for n in range(self.layers) if self.bytes(tokens, n, inner, threads) <= room), self.layers)
 
-    def most_tokens(self, room: int) -> int:
+    def most_tokens(self, room: int, threads: int = 1) -> int:
         """Of a pass that fits into `room` bytes when all layers are computed again."""
         low, high = 0, max(0, room)
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.bytes(middle, self.layers) <= room else (low, middle - 1)
+            fits = self.bytes(middle, self.layers, threads=threads) <= room
+            low, high = (middle, high) if fits else (low, middle - 1)
         return low
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hone.engine import wide
+
 MIN_ROWS = 4
 MIN_COLUMNS = 2
 
@@ -17,14 +19,14 @@ MIN_COLUMNS = 2
 def linear(x_TI: Tensor, weight_OI: Tensor) -> Tensor:
     """x @ weight.T, [T, O]"""
     if x_TI.shape[0] >= MIN_ROWS and weight_OI.shape[0] >= MIN_COLUMNS:
-        return F.linear(x_TI, weight_OI)
+        return wide.product(x_TI, weight_OI.t())
     return _padded_product(x_TI, weight_OI.t())
 
 
 def matmul(x_TO: Tensor, weight_OI: Tensor) -> Tensor:
     """x @ weight, [T, I]"""
     if x_TO.shape[0] >= MIN_ROWS and weight_OI.shape[1] >= MIN_COLUMNS:
-        return x_TO @ weight_OI
+        return wide.product(x_TO, weight_OI)
     return _padded_product(x_TO, weight_OI)
 
 

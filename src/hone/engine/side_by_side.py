@@ -1,43 +1,39 @@
 """Training passes on several cores: whole sequences are dealt out to threads that compute at the same time.
 
-A product that the math library spreads over threads gets other last bits when its size changes; see decision 0002. So
-each thread has a library of one thread, and computes sequences as if they were alone, which are the same bits anywhere.
-How a piece is dealt depends on the piece alone. Its first part adds to the adapter's gradient, each further part to one
-of its own, and these are added in order when all are done: the sum has the same terms in the same order whoever else is
-served, and whichever thread is first.
+Each thread computes sequences as if they were alone, which are the same bits anywhere. How a piece is dealt depends on
+the piece and its adapter alone. Its first part adds to the adapter's gradient, each further part to one of its own, and
+these are added in order when all are done: the sum has the same terms in the same order whoever else is served, and
+whichever thread is first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from threading import Barrier
+from itertools import pairwise
 
-import torch
+from torch import Tensor
 
 from hone.engine.batch import Piece
 from hone.engine.lora.state import AdapterState
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.hf import HfDecoder
 from hone.engine.trainer import PieceResult, run_pieces
+from hone.engine.workers import Workers
 
-LEAST_TOKENS = 256
-"""Of a piece that is dealt out: with fewer, starting another thread costs more than it gains."""
+LEAST_TOKENS = 128
+"""Of a part: with fewer, another thread costs more than it gains."""
+LEAST_SUM = 1 << 20
+"""Numbers in the gradients of a piece's parts, from which on the threads add them up together."""
 
 
 class SideBySide:
-    """`threads` threads compute while the caller waits."""
+    """As many threads as there are workers compute while the caller waits."""
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "pass", partial(torch.set_num_threads, 1)) if threads > 1 else None
-        if self._pool is not None:
-            # All of them now: one that cannot be started in a pass, for want of memory, would leave others computing.
-            here = Barrier(threads, timeout=60)
-            for future in [self._pool.submit(here.wait) for _ in range(threads)]:
-                future.result()
+    def __init__(self, workers: Workers, gradient_bytes: int = 1 << 27) -> None:
+        """`gradient_bytes` may be taken for the further gradients of one piece; for large adapters fewer threads do."""
+        self._workers, self._gradient_bytes = workers, gradient_bytes
 
     def run_pieces(
         self,
@@ -47,30 +43,42 @@ class SideBySide:
         recomputed: int = 0,
     ) -> list[PieceResult]:
         """As `trainer.run_pieces`. If any part fails, so does the whole, when all parts have ended."""
-        if self._pool is None or not isinstance(decoder, Decoder) or decoder.backend.device.type != "cpu":
+        threads = self._workers.count
+        if threads == 1 or not isinstance(decoder, Decoder) or decoder.backend.device.type != "cpu":
             return run_pieces(decoder, pieces, adapters, recomputed)
-        dealt = [deal(piece, self._threads) for piece in pieces]
+        dealt = [deal(piece, min(threads, self._parts(adapters[piece.adapter]))) for piece in pieces]
         if len(dealt) == len(dealt[0]) == 1:
             return run_pieces(decoder, pieces, adapters, recomputed)
         states = _states(dealt, adapters)
-        hands = _hands(dealt, self._threads)
-        computing = [self._pool.submit(_run, decoder, dealt, hand, states, recomputed) for hand in hands if hand]
-        for future in computing:
-            future.exception()  # waits: nobody may compute any more when a failure is told
-        results = dict(found for future in computing for found in future.result())
-        for (number, part), state in states.items():
-            if part and state.gradient is not None:  # in the order of the parts, after the first one's own
-                gathered = adapters[pieces[number].adapter].gradient
-                assert gathered is not None
-                gathered += state.gradient
+        hands = [hand for hand in _hands(dealt, threads) if hand]
+        found = self._workers.run([partial(_run, decoder, dealt, hand, states, recomputed) for hand in hands])
+        results = dict(result for of_hand in found for result in of_hand)
+        for number, parts in enumerate(dealt):
+            gradients = [states[number, part].gradient for part in range(len(parts))]
+            self._gather([gradient for gradient in gradients if gradient is not None])
         return [
             _joined(piece, dealt[number], [results[number, part] for part in range(len(dealt[number]))])
             for number, piece in enumerate(pieces)
         ]
 
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+    def _parts(self, adapter: AdapterState) -> int:
+        """How many gradients there may be of this adapter."""
+        return 1 + self._gradient_bytes // (4 * adapter.layout.size)
+
+    def _gather(self, gradients: Sequence[Tensor]) -> None:
+        """Add the further gradients to the first, in their order."""
+        if len(gradients) < 2:
+            return
+        size = len(gradients[0])
+        shares = self._workers.count if size * len(gradients) >= LEAST_SUM else 1
+        edges = [size * share // shares for share in range(shares + 1)]
+        self._workers.help([partial(_add, gradients, start, stop) for start, stop in pairwise(edges)])
+
+
+def _add(gradients: Sequence[Tensor], start: int, stop: int) -> None:
+    first, *others = gradients
+    for other in others:
+        first[start:stop] += other[start:stop]
 
 
 def deal(piece: Piece, hands: int) -> list[Piece]:
@@ -78,11 +86,14 @@ def deal(piece: Piece, hands: int) -> list[Piece]:
 
     A custom loss stays whole: results of parts are put together without metrics.
     """
-    if piece.tokens < LEAST_TOKENS or len(piece.data) < 2 or piece.custom is not None:
+    longest = len(piece.data[-1].tokens)  # sorted by length
+    # further parts would end before the one with the longest sequence does
+    parts = min(hands, len(piece.data), piece.tokens // LEAST_TOKENS, -(-piece.tokens // longest))
+    if parts < 2 or piece.custom is not None:
         return [piece]
-    shares: list[list[int]] = [[] for _ in range(min(hands, len(piece.data)))]
+    shares: list[list[int]] = [[] for _ in range(parts)]
     tokens = [0] * len(shares)
-    for index in reversed(range(len(piece.data))):  # sorted by length, the longest last
+    for index in reversed(range(len(piece.data))):
         least = tokens.index(min(tokens))
         shares[least].append(index)
         tokens[least] += len(piece.data[index].tokens)

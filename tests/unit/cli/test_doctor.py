@@ -1,8 +1,10 @@
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
+from hone import cores
 from hone.cli import doctor
 from hone.cli.main import main
 from hone.settings import Settings
@@ -32,6 +34,16 @@ def test_a_failed_check_says_what_to_do_and_hides_no_other(
     assert "a bug" in report["checks"][1]["found"]
     assert main(["doctor"]) == 1
     assert "2 of 3 checks failed" in capsys.readouterr().out
+
+
+def test_threads_are_those_that_the_engine_will_have(setup: doctor.Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (doctor, cores):
+        monkeypatch.setattr(module, "available_cores", lambda: 4)
+    assert "may be used: 4, engine threads: 4, each" in doctor.check_torch(setup)
+    divided = dataclasses.replace(setup, settings=Settings(threads=2))
+    found = doctor.check_torch(divided)
+    assert "engine threads: 2, each" in found
+    assert found.endswith("of 2")
 
 
 def test_disk_looks_at_the_place_where_the_data_will_be(setup: doctor.Setup, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,7 @@
-"""Passes on two threads: nothing depends on who else is served, nor on which thread is first."""
+"""Passes on several threads: nothing depends on who else is served, nor on which thread is first."""
 
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,33 @@ from hone.engine.limits import Limits
 from hone.engine.models.load import LoadedModel
 from hone.engine.side_by_side import LEAST_TOKENS, SideBySide, deal
 from hone.engine.trainer import PieceResult, run_pieces
+from hone.engine.workers import Workers
 from hone.protocol.types import LoraConfig
 from tests.unit.engine.material import random_datum, relative_error, trained_adapter
 from tests.unit.engine.test_loop import STEP, RunningLoop, create, train
+from tests.unit.engine.test_workers import computing_threads
 
-LENGTHS = {"large": (90, 17, 64, 5, 110, 40, 33), "small": (12, 30), "single": (256,), "gspo": (80, 90, 70, 60)}
+LENGTHS = {
+    "large": (90, 17, 64, 5, 110, 40, 33, *[130] * 6),
+    "small": (12, 30),
+    "single": (256,),
+    "gspo": (80, 90, 70, 60),
+}
 LOSSES = {"gspo": "gspo", "large": "ppo"}
 
 
+@pytest.fixture(scope="module", params=[2, 4, 16])
+def several(request: pytest.FixtureRequest) -> Iterator[SideBySide]:
+    workers = Workers(request.param)
+    yield SideBySide(workers)
+    workers.close()
+
+
 @pytest.fixture(scope="module")
-def two() -> SideBySide:
-    return SideBySide(2)
+def two() -> Iterator[SideBySide]:
+    workers = Workers(2)
+    yield SideBySide(workers)
+    workers.close()
 
 
 def piece(name: str, forward_only: bool = False) -> Piece:
@@ -51,33 +66,56 @@ def computed(
 
 
 def test_a_piece_is_dealt_by_itself_and_evenly() -> None:
-    parts = deal(piece("large"), 2)
-    assert sorted(place for part in parts for place in part.places) == list(range(len(LENGTHS["large"])))
-    assert abs(parts[0].tokens - parts[1].tokens) < 20
-    for part in parts:
-        assert [len(d.tokens) for d in part.data] == sorted(len(d.tokens) for d in part.data)
+    for hands, wanted in ((2, 2), (4, 4), (16, sum(LENGTHS["large"]) // LEAST_TOKENS)):
+        parts = deal(piece("large"), hands)
+        assert len(parts) == wanted
+        assert sorted(place for part in parts for place in part.places) == list(range(len(LENGTHS["large"])))
+        sizes = [part.tokens for part in parts]
+        assert max(sizes) - min(sizes) <= 60
+        for part in parts:
+            assert [len(d.tokens) for d in part.data] == sorted(len(d.tokens) for d in part.data)
     for name in ("small", "single"):
         assert len(deal(piece(name), 2)) == 1
     assert piece("small").tokens < LEAST_TOKENS
 
 
+def test_a_long_sequence_among_short_ones_keeps_one_part_busy_and_the_rest_another() -> None:
+    rng = np.random.default_rng(0)
+    data = tuple(random_datum(rng, length, "cross_entropy") for length in (1000, *[30] * 10))
+    (one,) = cut(ForwardBackward("a", data, "cross_entropy", {}), 2048)
+    assert [part.tokens for part in deal(one, 16)] == [1000, 300]
+
+
+def test_large_adapters_have_fewer_gradients(models: dict[str, LoadedModel]) -> None:
+    state = trained_adapter(models["qwen3"].config, LoraConfig(rank=4, seed=0))
+    workers = Workers(4)
+    for room, most in ((0, 1), (1, 2), (2.5, 3), (100, 101)):
+        assert SideBySide(workers, int(room * 4 * state.layout.size))._parts(state) == most
+    workers.close()
+
+
 @pytest.mark.parametrize("order", [("large", "small", "single", "gspo"), ("gspo", "single", "small", "large")])
-def test_together_is_bit_for_bit_alone(models: dict[str, LoadedModel], two: SideBySide, order: Sequence[str]) -> None:
+def test_together_is_bit_for_bit_alone(
+    models: dict[str, LoadedModel], several: SideBySide, order: Sequence[str]
+) -> None:
     for family in ("qwen3", "qwen3_moe"):
-        model = models[family]
-        together, gradients = computed(model, order, two.run_pieces, times=2)
+        model, run = models[family], several.run_pieces
+        together, gradients = computed(model, order, run, times=2)
         for name in order:
-            (alone,), (gradient,) = (list(found.values()) for found in computed(model, [name], two.run_pieces, times=2))
+            (alone,), (gradient,) = (list(found.values()) for found in computed(model, [name], run, times=2))
             assert together[name].loss == alone.loss
             for one, other in zip(together[name].logprobs, alone.logprobs, strict=True):
                 np.testing.assert_array_equal(one, other)
             assert torch.equal(gradients[name], gradient), (family, name)
 
 
-def test_it_computes_what_one_thread_computes(models: dict[str, LoadedModel], two: SideBySide) -> None:
+def test_it_computes_what_one_thread_computes(
+    models: dict[str, LoadedModel], several: SideBySide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "LEAST_SUM", 1)
     model = models["qwen3"]
     names = tuple(LENGTHS)
-    found, gradients = computed(model, names, two.run_pieces)
+    found, gradients = computed(model, names, several.run_pieces)
     wanted, wanted_gradients = computed(model, names, run_pieces)
     for name in names:
         assert found[name].loss == pytest.approx(wanted[name].loss, rel=1e-6)
@@ -101,7 +139,7 @@ def test_a_failure_is_told_when_everybody_has_stopped(
     ended = []
 
     def fails_or_takes_long(decoder: Any, pieces: Sequence[Piece], adapters: Any, recomputed: int) -> list[PieceResult]:
-        if pieces[0].tokens % 2:
+        if 0 in pieces[0].places:
             raise RuntimeError("no memory")
         time.sleep(0.2)
         ended.append(pieces)
@@ -110,15 +148,9 @@ def test_a_failure_is_told_when_everybody_has_stopped(
     model = models["qwen3"]
     monkeypatch.setattr(side_by_side, "run_pieces", fails_or_takes_long)
     states = {name: trained_adapter(model.config, LoraConfig(rank=4, seed=0)) for name in LENGTHS}
-    parts = {part.tokens % 2 for part in deal(piece("large"), 2)}
-    assert parts == {0, 1}, "one part fails and the other takes long"
     with pytest.raises(RuntimeError, match="no memory"):
         two.run_pieces(model.decoder, [piece("large")], states)
     assert len(ended) == 1
-
-
-def computing_threads() -> int:
-    return sum(thread.name.startswith("pass") for thread in threading.enumerate())
 
 
 def test_the_threads_are_there_from_the_start_and_end_with_the_loop(models: dict[str, LoadedModel]) -> None:
@@ -136,7 +168,7 @@ def test_a_part_without_memory_makes_the_piece_smaller(
 
     def run(decoder: Any, pieces: Sequence[Piece], states: Any, recomputed: int) -> list[PieceResult]:
         results = run_pieces(decoder, pieces, states, recomputed)
-        if len(pieces[0].data) == 4:
+        if pieces[0].tokens > 400:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return results
 

@@ -154,6 +154,11 @@ def test_words_come_from_a_file(tmp_path) -> None:  # type: ignore[no-untyped-de
     path.write_text('{"word": "Oak", "category": "tree"}\n{"word": "elm"}\n')
     with pytest.raises(UserError, match=r"words.jsonl:2 has to be like"):
         read_words(path)
+    path.write_text('{"word": "\u2028Oak", "category": "tree"}\n\n{"word": \n')
+    with pytest.raises(UserError, match=r"words.jsonl:3 is not JSON \(Expecting value at column 9\)"):
+        read_words(path)
+    with pytest.raises(UserError, match=r"nowhere.jsonl cannot be read: No such file"):
+        read_words(tmp_path / "nowhere.jsonl")
 
 
 def test_the_memory_test_tells_its_secret_to_nobody() -> None:
