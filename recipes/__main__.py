@@ -84,7 +84,11 @@ def once(recipe: Recipe, out: Path) -> tuple[Outcome, float]:
 
     out.mkdir(parents=True, exist_ok=True)
     print(f"writing to {out}", file=sys.stderr)
-    with connect(recipe.config.base_url or EMBEDDED) as service, display(Console(stderr=True)) as shown:
+    own = None if recipe.config.base_url else out / "server"  # kept: an interrupted run goes on with its checkpoints
+    with (
+        connect(recipe.config.base_url or EMBEDDED, data_dir=own) as service,
+        display(Console(stderr=True)) as shown,
+    ):
         sampler = service.create_sampling_client(base_model=recipe.config.model).result()
         tokenizer = sampler.get_tokenizer()
         renderer = get_renderer(recommended_renderer(recipe.config.model, tokenizer), tokenizer)
