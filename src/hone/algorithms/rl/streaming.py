@@ -2,8 +2,8 @@
 
 All groups of a step are sampled with the same weights, and one optimizer step follows their gradients: it learns what
 `train` learns, from the same samples; what it saves is the time in which the trainer would wait for the slowest
-episode. A penalty that needs the mean of the whole batch (`kl_penalty`) and several optimizer steps a batch
-(`num_substeps`) are `train`'s.
+episode. Where both share processors that are busy anyway it saves none. A penalty that needs the mean of the whole
+batch (`kl_penalty`) and several optimizer steps a batch (`num_substeps`) are `train`'s.
 
 Legend: `_P` problems, `_D` data.
 """
