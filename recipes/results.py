@@ -81,8 +81,16 @@ def _short(fact: object) -> str:
     return f"{fact:.3g}" if isinstance(fact, float) else str(fact)
 
 
+OVERVIEW_BEGINS = """# Recipes
+
+Written by `python -m recipes measure`. Gains are on what was never trained on. Methods of one kind stand beside each
+other in `distillation_methods`, `preference_methods` and `rl_methods`; what seven methods make of the same rows is
+[an experiment](../recipes/experiments/methods/README.md).
+"""
+
+
 def write_overview() -> None:
-    parts = ["# Recipes", "", "Written by `python -m recipes measure`. Gains are on what was never trained on.", ""]
+    parts = [OVERVIEW_BEGINS]
     for name in names():
         if (FOLDER / name / RESULTS).exists():
             parts += [f"## [{name}](../recipes/{name}/README.md)", "", load_recipe(name).summary, ""]
