@@ -63,7 +63,8 @@ class Curve:
 class Outcome:
     measures: list[Measure]
     """The first is what the recipe is for."""
-    curve: Curve
+    curve: Curve | None
+    """What is plotted; without it the gain of every measure."""
     checkpoint: str
     """Sampler weights of the trained model."""
     facts: dict[str, Any] = field(default_factory=dict)

@@ -8,12 +8,21 @@ from typing import TypeVar
 from hone.algorithms import sft
 from hone.algorithms.distill import on_policy
 from hone.algorithms.preference import train as preference
+from hone.algorithms.rl import asynchronous, streaming
 from hone.algorithms.rl import train as grpo
 from hone.algorithms.run_directory import Checkpoint, read_metrics
 from hone.errors import UserError
 from recipes.recipe import Curve, RecipeConfig
 
-Method = TypeVar("Method", sft.SftConfig, grpo.GrpoConfig, preference.PreferenceConfig, on_policy.OnPolicyConfig)
+Method = TypeVar(
+    "Method",
+    sft.SftConfig,
+    grpo.GrpoConfig,
+    streaming.StreamingConfig,
+    asynchronous.AsynchronousConfig,
+    preference.PreferenceConfig,
+    on_policy.OnPolicyConfig,
+)
 
 
 def named(config: Method, recipe: RecipeConfig, begin_from: Checkpoint | None = None) -> Method:
@@ -22,6 +31,13 @@ def named(config: Method, recipe: RecipeConfig, begin_from: Checkpoint | None = 
     if begin_from is not None:
         changes["init_from_checkpoint"] = begin_from.state_path
     return config.model_copy(update={"model": config.model.model_copy(update=changes), "seed": recipe.seed})
+
+
+def finished(last: Checkpoint) -> Checkpoint:
+    """`last`, if the training came to its end. What was interrupted has no result, and nothing may build on it."""
+    if not last.final:
+        raise UserError(f"stopped before its end, at step {last.batch}; the same command with the same --out goes on")
+    return last
 
 
 def before_and_after(run: Path, metric: str) -> tuple[float, float]:

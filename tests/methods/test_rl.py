@@ -2,7 +2,12 @@
 what the cookbook computes from the same episodes."""
 
 import asyncio
+import itertools
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +32,8 @@ from hone.algorithms.rl.streaming import StreamingConfig
 from hone.algorithms.rl.train import GrpoConfig, KlPenaltyConfig
 from hone.algorithms.rl.updates import acting, publish, submit_update
 from hone.algorithms.types import EnvGroupBuilder
+from hone.client.embedded import ServerInfo
+from tests.support import killed_run
 from tests.support.cookbook_types import their_group
 from tests.support.rl_tasks import Broken, Group, Problems, Question
 
@@ -140,6 +147,34 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_numbers(
     assert (cut / "iteration_000004" / "rollouts.jsonl").read_text() == (
         whole / "iteration_000004" / "rollouts.jsonl"
     ).read_text()
+
+
+@pytest.mark.parametrize("name", killed_run.LOOPS)
+def test_a_killed_process_goes_on(name: str, server: ServerInfo, service: tinker.ServiceClient, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "tests.support.killed_run", server.url, server.api_key, name, str(folder)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
+        try:
+            while not (folder / "metrics.jsonl").exists() or len(rows(folder)) < 3:
+                assert process.poll() is None, "it ended before it could be killed"
+                time.sleep(0.02)
+            time.sleep(0.1)  # in the middle of the fourth step
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert len(rows(folder)) < killed_run.STEPS
+    killed_run.run(name, service, folder)
+    found = rows(folder)
+    assert [row["step"] for row in found] == list(range(killed_run.STEPS))
+    assert all(row["num_datums"] > 0 and row["optim/kl_sample_train_v2"] < 0.05 for row in found)
+    if name == "streaming":  # in the order of the dataset, to the last bit
+        killed_run.run(name, service, tmp_path / "whole")
+        assert found == rows(tmp_path / "whole")
+    else:  # every problem once, and none too late
+        trained = [problem for row in found for problem in row["async/groups"].split()]
+        every = itertools.product(range(killed_run.STEPS), range(killed_run.GROUPS))
+        assert sorted(trained) == sorted(f"{batch}:{place}" for batch, place in every)
+        assert max(row["async/staleness_max"] for row in found) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,13 @@ import transformers
 from tokenizers import AddedToken
 
 from hone.algorithms.messages import Message, arguments_of, read_messages, text_of, thinking_of
+from hone.algorithms.renderers import RENDERERS
 
 SHARED = Path(__file__).parents[3] / "shared"
 TINY = Path(__file__).parents[2] / "src/hone/assets/tiny"
+
+FAMILIES = sorted(name for name, factory in RENDERERS.items() if factory.__module__.startswith("hone."))
+"""Our renderers. Other tests, collected before, may have registered a stand-in."""
 
 TOOLS: list[dict[str, Any]] = [
     {

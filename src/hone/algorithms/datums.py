@@ -54,7 +54,7 @@ def supervised_datum(
     """Learn the tokens of `sequence` that carry weight.
 
     `mean` divides the weights by their sum, so that every example counts the same whatever its length.
-    A sequence beyond `max_length` tokens loses its end.
+    A sequence beyond `max_length` tokens loses its end; `data.cut` counts the rows to which that happens.
 
     Raises:
         UserError: another number of weights than of tokens, too few tokens, or `max_length` leaves none with weight.

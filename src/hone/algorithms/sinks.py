@@ -1,6 +1,7 @@
 """Other places for a run's metrics, each an optional install. `metrics.jsonl` is written whether or not they are used.
 
-A row may repeat steps after a resume: W&B and trackio ignore steps below their newest, TensorBoard shows the later one.
+A run that is resumed repeats steps, to the same numbers: W&B ignores those below its newest, TensorBoard shows the
+later ones, trackio keeps both.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ class TensorBoard:
     """Event files in the run's directory: `tensorboard --logdir RUN`."""
 
     def __init__(self, run_dir: Path) -> None:
-        _module("tensorboard", "tensorboard")
-        self._writer = _module("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(run_dir / "tensorboard"))
+        library("tensorboard")
+        self._writer = library("torch.utils.tensorboard").SummaryWriter(str(run_dir / "tensorboard"))
 
     def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
         for name, value in metrics.items():
@@ -37,7 +38,7 @@ class WeightsAndBiases:
     """A run of Weights & Biases, named after the run's directory; `WANDB_MODE=offline` keeps it on this machine."""
 
     def __init__(self, run_dir: Path, project: str, config: Mapping[str, Any]) -> None:
-        wandb = _module("wandb", "wandb")
+        wandb = library("wandb")
         self._run = wandb.init(
             project=project,
             name=run_dir.name,
@@ -45,6 +46,7 @@ class WeightsAndBiases:
             config=dict(config),
             id=_identity(run_dir),
             resume="allow",
+            reinit="create_new",  # arms train side by side in one process, and the default hands all of them the first
         )
 
     def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
@@ -58,7 +60,7 @@ class Trackio:
     """A local trackio project; `trackio show` draws it."""
 
     def __init__(self, run_dir: Path, project: str, config: Mapping[str, Any]) -> None:
-        trackio = _module("trackio", "trackio")
+        trackio = library("trackio")
         self._run = trackio.init(project=project, name=_identity(run_dir), config=dict(config), resume="allow")
 
     def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
@@ -90,8 +92,20 @@ def _identity(run_dir: Path) -> str:
     return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
-def _module(name: str, extra: str) -> Any:
+def library(name: str) -> Any:
+    """An optional module; its package has the name of the extra that installs it.
+
+    Raises:
+        UserError: it is not there, or it is and cannot be imported.
+    """
+    package = name.split(".")[0]
     try:
         return importlib.import_module(name)
-    except ImportError:
-        raise UserError(f"{extra} is not installed: pip install 'hone[{extra}]', or leave it out") from None
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == package
+        if missing:
+            raise UserError(f"{package} is not installed: pip install 'hone[{package}]', or leave it out") from None
+        raise UserError(
+            f"{package} is installed but cannot be imported ({error}); "
+            f"try pip install --upgrade 'hone[{package}]', or leave it out"
+        ) from error

@@ -17,13 +17,12 @@ from hone.cli.exit_codes import EXIT_FAILED
 from hone.errors import UserError
 
 if TYPE_CHECKING:
-    from hone.algorithms.data.rows import Rows
+    from hone.algorithms.data.rows import Problem, Rows
     from hone.algorithms.renderers import Renderer, SupervisedExample
 
 BEGIN, END = "⟦", "⟧"
 """Around trained tokens, where there is no colour."""
 NO_LIMIT = 10**9
-FORMS = ("conversations", "preferences", "prompts")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="print a conversation as the model sees it, with the tokens that it learns")
     check = actions.add_parser("check", help="report rows that cannot be used, by file and line; exit code 1 if any")
     for one in (show, check):
-        one.add_argument("file", type=Path, help='JSON Lines; a conversation is {"messages": [...]}')
+        one.add_argument(
+            "file", type=Path, help="JSON Lines; conversations have `messages`, or ShareGPT's `conversations`"
+        )
         one.add_argument("--model", default="hone/tiny", help="whose renderer is taken (default: hone/tiny)")
         one.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer; not needed for hone/tiny")
         one.add_argument("--renderer", help="the chat format (default: what is recommended for the model)")
@@ -40,11 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train-on", default="last_assistant_turn", help="what is learned (default: last_assistant_turn)"
     )
     show.add_argument("--index", type=int, default=0, help="which row, from 0 (default: 0)")
-    check.add_argument("--form", choices=FORMS, default=FORMS[0], help=f"what the rows are (default: {FORMS[0]})")
+    check.add_argument(
+        "--form", choices=CHECKS, default="conversations", help="what the rows are (default: conversations)"
+    )
     check.add_argument(
         "--max-length",
         type=int,
-        help="tokens beyond which a conversation is too long (default: what the tokenizer says, if it does)",
+        help="tokens beyond which a conversation, a prompt, or a prompt with one of its answers is too long "
+        "(default: what the tokenizer says, if it does)",
     )
 
 
@@ -91,42 +95,101 @@ def _check(args: argparse.Namespace) -> int:
     from hone.algorithms.data import rows
 
     read: Rows[Any] = getattr(rows, f"read_{args.form}")(args.file)
-    problems = list(read.problems)
-    if args.form == "conversations":
-        tokenizer, renderer, _ = _renderer(args)
-        said = tokenizer.model_max_length  # an absurd number where nothing is said
-        max_length = args.max_length or (said if said < NO_LIMIT else None)
-        for row in read.rows:
-            found = _cannot_be_trained(row, renderer, max_length)
-            if found is not None:
-                problems.append(rows.Problem(read.path, row.line, *found))
-    elif args.max_length is not None:
-        raise UserError("--max-length is for conversations; leave it out or the other --form")
-    problems.sort(key=lambda problem: problem.line)
-    usable = len(read.rows) + len(read.problems) - len(problems)
+    tokenizer, renderer, _ = _renderer(args)
+    said = tokenizer.model_max_length  # an absurd number where nothing is said
+    max_length = args.max_length or (said if said < NO_LIMIT else None)
+    found = CHECKS[args.form](read, renderer, max_length)
+    problems = sorted([*read.problems, *found.problems], key=lambda problem: problem.line)
+    usable = len(read.rows) - len(found.problems)
     kinds = Counter(problem.kind for problem in problems)
     if args.json:
         listed = [dataclasses.asdict(problem) | {"path": str(problem.path)} for problem in problems]
-        print(json.dumps({"usable": usable, "unusable": len(problems), "kinds": kinds, "problems": listed}))
+        counted = {"usable": usable, "unusable": len(problems), "kinds": kinds, "cut": found.cut, "ties": found.ties}
+        print(json.dumps(counted | {"problems": listed}))
     else:
         for problem in problems:
             print(problem)
         counts = "".join(f", {count} {kind}" for kind, count in sorted(kinds.items()))
+        counts += f" ({found.cut} of them would be learned without their end)" if found.cut else ""
+        counts += f"; {found.ties} are ties, which teach nothing" if found.ties else ""
         print(f"{args.file}: {usable} rows can be used, {len(problems)} cannot{counts}")
     return EXIT_FAILED if problems or not usable else 0
 
 
-def _cannot_be_trained(row: Any, renderer: "Renderer", max_length: int | None) -> "tuple[Any, str] | None":
-    """The kind and the text of a problem, if there is one."""
+@dataclasses.dataclass
+class Found:
+    """In rows that could be read."""
+
+    problems: "list[Problem]"
+    cut: int = 0
+    """Rows that are too long, and lose some but not all that is to be learned when they are cut."""
+    ties: int = 0
+
+
+def _check_conversations(read: "Rows[Any]", renderer: "Renderer", max_length: int | None) -> Found:
+    from hone.algorithms.data.rows import Problem
+
+    found = Found([])
+    for row in read.rows:
+        try:
+            length = renderer.build_supervised_example(_without_trainable(row.messages), tools=row.tools)[0].length
+        except UserError as error:
+            found.problems.append(Problem(read.path, row.line, "bad content", str(error)))
+            continue
+        if all(message["role"] != "assistant" for message in row.messages):
+            text = "no message is an assistant's, so there is nothing to learn"
+            found.problems.append(Problem(read.path, row.line, "bad content", text))
+        elif max_length is not None and length > max_length:
+            lost, whole = _lost(row, renderer, max_length)
+            found.cut += 0 < lost < whole
+            left = f"cut there it is learned without its end, {lost} of {whole} tokens"
+            if lost == whole:
+                left = "cut there it has nothing to learn"
+            elif not lost:
+                left = "cut there it loses nothing that is learned"
+            text = f"it has {length} tokens; {max_length} are allowed (--max-length); {left}"
+            found.problems.append(Problem(read.path, row.line, "too long", text))
+    return found
+
+
+def _lost(row: Any, renderer: "Renderer", max_length: int) -> tuple[int, int]:
+    """Tokens to learn that a cut takes, and all of them: of every answer, or of the last where only that can be."""
+    from hone.algorithms.data.cut import lost_tokens
+    from hone.algorithms.renderers import TrainOnWhat
+
+    messages = _without_trainable(row.messages)
     try:
-        example = renderer.build_supervised_example(_without_trainable(row.messages), tools=row.tools)
-    except UserError as error:
-        return "bad content", str(error)
-    if all(message["role"] != "assistant" for message in row.messages):
-        return "bad content", "no message is an assistant's, so there is nothing to learn"
-    if max_length is not None and len(example.weights) > max_length:
-        return "too long", f"it has {len(example.weights)} tokens; {max_length} are allowed (--max-length)"
-    return None
+        examples = renderer.build_supervised_examples(messages, TrainOnWhat.ALL_ASSISTANT_MESSAGES, tools=row.tools)
+    except UserError:
+        examples = [renderer.build_supervised_example(messages, tools=row.tools)]
+    lost = sum(lost_tokens(example, max_length) for example in examples)
+    return lost, int(sum(example.weights.sum() for example in examples))
+
+
+def _check_preferences(read: "Rows[Any]", renderer: "Renderer", max_length: int | None) -> Found:
+    from hone.algorithms.preference.comparisons import pairs
+
+    rendered = pairs(dataclasses.replace(read, problems=[]), renderer, max_length=max_length)
+    return Found(rendered.problems, ties=rendered.ties)
+
+
+def _check_prompts(read: "Rows[Any]", renderer: "Renderer", max_length: int | None) -> Found:
+    from hone.algorithms.data.rows import Problem
+
+    found = Found([])
+    for row in read.rows:
+        try:
+            length = renderer.build_generation_prompt(_without_trainable(row.messages), tools=row.tools).length
+        except UserError as error:
+            found.problems.append(Problem(read.path, row.line, "bad content", str(error)))
+            continue
+        if max_length is not None and length > max_length:
+            text = f"the prompt has {length} tokens; {max_length} are allowed (--max-length)"
+            found.problems.append(Problem(read.path, row.line, "too long", text))
+    return found
+
+
+CHECKS = {"conversations": _check_conversations, "preferences": _check_preferences, "prompts": _check_prompts}
 
 
 def _without_trainable(messages: list[Any]) -> list[Any]:

@@ -44,7 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect = actions.add_parser("inspect", help="run a task of inspect_ai against a model")
     inspect.add_argument("task", help="file.py, file.py@name or package/name")
     inspect.add_argument("-T", "--task-arg", action="append", default=[], metavar="NAME=VALUE", help="for the task")
-    inspect.add_argument("--out", type=Path, required=True, help="where results and inspect_ai's log go")
+    inspect.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="where results and inspect_ai's log go; an interrupted run goes on there",
+    )
     inspect.add_argument("--limit", type=int, help="only the first so many samples")
     inspect.add_argument("--answers", type=int, help="to each sample: epochs (default: the task's)")
     inspect.add_argument("--temperature", type=float, help="(default: the task's, else 1)")

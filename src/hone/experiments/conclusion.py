@@ -19,14 +19,15 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from hone.algorithms.config import Config
-from hone.algorithms.evals.statistics import Estimate
 from hone.errors import UserError
 from hone.experiments import next_steps, prose
 from hone.experiments.caveats import Caveat, doubts
 from hone.experiments.config import Goal, HypothesisConfig
 from hone.experiments.hypothesis import BASELINE, HOW, Claim, UnclearClaim, facts, understand
+from hone.experiments.interval import Interval, interval, possible
 from hone.experiments.next_steps import Suggestion
-from hone.experiments.records import BenchmarkResult, ExperimentRecord, Usage
+from hone.experiments.records import ExperimentRecord, Usage
+from hone.experiments.sealed_tests import TestResult, baseline_of, test_results
 from hone.experiments.selection import Choice, GroupResult, choose
 from hone.experiments.statistics import (
     LEVEL,
@@ -43,13 +44,6 @@ from hone.experiments.wording import number
 
 Verdict = Literal["supported", "refuted", "inconclusive", "none"]
 """`none`: there is no hypothesis."""
-
-
-class Interval(Config):
-    """Bounds at the conclusion's level; None where nothing bounds it."""
-
-    low: float | None
-    high: float | None
 
 
 class Side(Config):
@@ -91,27 +85,6 @@ class BestArm(Config):
     tasks: int
     tied_with: list[str]
     sampler_path: str | None
-
-
-class TestResult(Config):
-    """One subject on one sealed test set."""
-
-    benchmark: str
-    subject: str
-    metric: str
-    value: float
-    interval: Interval
-    tasks: int
-    gain: float | None = None
-    """Its value less the baseline's, on the same tasks."""
-    gain_interval: Interval | None = None
-    gain_p: float | None = None
-    tokens_per_task: float = 0.0
-    """Read and written, by all answers to a task."""
-    seconds_per_task: float = 0.0
-    """By the clock, many at a time."""
-    cost_per_task: float = 0.0
-    """US dollars."""
 
 
 class Failure(Config):
@@ -192,7 +165,7 @@ def conclude(record: ExperimentRecord) -> Conclusion:
         "metric": record.metric,
         "goal": record.goal,
         "failures": _failures(record),
-        "tests": _tests(record),
+        "tests": test_results(record),
         "usage": _usage(record),
     }
     verdict: Verdict = "inconclusive" if hypothesis else "none"
@@ -222,7 +195,7 @@ def conclude(record: ExperimentRecord) -> Conclusion:
     if effect is not None:
         measured = {
             "effect": effect.best.value,
-            "interval": _interval(effect.best.low, effect.best.high),
+            "interval": interval(effect.best.low, effect.best.high),
             "p": effect.best.p_value,
             "candidates": effect.best.candidates,
             "evidence": effect.where,
@@ -325,7 +298,7 @@ def _over_tested_baseline(record: ExperimentRecord, choice: Choice, claim: Claim
         return None
     metric = record.metric or ""
     for result in record.benchmarks:
-        base = _baseline_of(record, result)
+        base = baseline_of(record, result)
         if result.subject != choice.arm or base is None:
             continue
         tested = scores([result.measurement], metric)
@@ -369,7 +342,7 @@ def _ranked(record: ExperimentRecord, one: GroupResult) -> RankedGroup:
     return RankedGroup(
         group=one.group,
         value=one.mean.mean,
-        interval=_possible(record, record.metric, one.mean),
+        interval=possible(record, record.metric, one.mean),
         runs=len(one.arms),
         tasks=one.evidence.tasks,
         lost=list(one.lost),
@@ -383,56 +356,12 @@ def _best(record: ExperimentRecord, choice: Choice) -> BestArm:
         group=choice.group,
         arm=choice.arm,
         value=choice.mean.mean,
-        interval=_possible(record, record.metric, choice.mean),
+        interval=possible(record, record.metric, choice.mean),
         runs=len(choice.ranking[0].arms),
         tasks=choice.ranking[0].evidence.tasks,
         tied_with=list(choice.tied),
         sampler_path=served.sampler_path,
     )
-
-
-def _tests(record: ExperimentRecord) -> list[TestResult]:
-    return [_test(record, result, metric) for result in record.benchmarks for metric in result.measurement.metrics]
-
-
-def _test(record: ExperimentRecord, result: BenchmarkResult, metric: str) -> TestResult:
-    found = scores([result.measurement], metric)
-    assert found is not None  # the metric is one of its own
-    mean = group_mean(found)
-    estimate = mean.estimate()
-    gain: dict[str, Any] = {}
-    base = _baseline_of(record, result)
-    untrained = scores([base.measurement], metric, trained=False) if base is not None else None
-    if untrained is not None:
-        over = difference(found, untrained)
-        bounds = over.estimate()
-        gain = {"gain": over.value, "gain_interval": _interval(bounds.low, bounds.high), "gain_p": over.p_value()}
-    return TestResult(
-        benchmark=result.benchmark,
-        subject=result.subject,
-        metric=metric,
-        value=mean.value,
-        interval=_possible(record, metric, estimate),
-        tasks=mean.tasks,
-        **gain,
-        **_per_task(result.measurement.usage, mean.tasks),
-    )
-
-
-def _per_task(usage: Usage, tasks: int) -> dict[str, Any]:
-    tokens = usage.training_tokens + usage.prefill_tokens + usage.sample_tokens
-    return {
-        "tokens_per_task": tokens / tasks,
-        "seconds_per_task": usage.seconds / tasks,
-        "cost_per_task": usage.cost / tasks,
-    }
-
-
-def _baseline_of(record: ExperimentRecord, result: BenchmarkResult) -> BenchmarkResult | None:
-    if result.subject == BASELINE:
-        return None
-    same = (one for one in record.benchmarks if one.benchmark == result.benchmark and one.subject == BASELINE)
-    return next(same, None)
 
 
 def _failures(record: ExperimentRecord) -> list[Failure]:
@@ -467,17 +396,6 @@ def _next(
     found += next_steps.extend_axes(record, choice)
     found += next_steps.watch_the_curve(record, choice, record.metric or "")
     return found
-
-
-def _possible(record: ExperimentRecord, metric: str | None, mean: Estimate) -> Interval:
-    """Of a mean, no further than the metric goes."""
-    least, most = record.bounds.get(metric or "", (None, None))
-    low = mean.low if least is None else max(least, mean.low)
-    return _interval(low, mean.high if most is None else min(most, mean.high))
-
-
-def _interval(low: float, high: float) -> Interval:
-    return Interval(low=low if math.isfinite(low) else None, high=high if math.isfinite(high) else None)
 
 
 def _sentence(text: str) -> str:

@@ -10,7 +10,8 @@ from hone.experiments.records import Usage
 from hone.experiments.wording import count, interval, listed, number, p_value, seconds
 
 if TYPE_CHECKING:
-    from hone.experiments.conclusion import Conclusion, TestResult
+    from hone.experiments.conclusion import Conclusion
+    from hone.experiments.sealed_tests import TestResult
 
 
 def paragraphs(it: Conclusion) -> list[str]:

@@ -51,7 +51,9 @@ class Line:
             raise LineError(self, "broken JSON", "is not UTF-8") from None
         except json.JSONDecodeError as error:
             raise LineError(self, "broken JSON", f"is not JSON ({error.msg} at column {error.colno})") from None
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets within brackets
+        except RecursionError:
+            raise LineError(self, "broken JSON", "is nested too deeply") from None
+        except ValueError as error:  # a number of thousands of digits
             raise LineError(self, "broken JSON", f"cannot be read ({error})") from None
         if not isinstance(value, dict):
             kind = "null" if value is None else f"a {type(value).__name__}"

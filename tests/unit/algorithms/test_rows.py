@@ -101,3 +101,58 @@ def test_prompts(path: Path) -> None:
     assert [(row.messages, row.extra) for row in read.rows] == [([TALK[0]], {"answer": n}) for n in "45"]
     assert "a prompt ends with what is to be answered" in read.problems[0].text
     assert read_prompts(write(path, {"messages": TALK[:1]})).checked()[0].messages == TALK[:1]
+
+
+def turn(speaker: str, value: Any, **more: Any) -> dict[str, Any]:
+    return {"from": speaker, "value": value, **more}
+
+
+def test_sharegpt(path: Path) -> None:
+    tool = {"name": "f", "parameters": {}}
+    call = turn("function_call", json.dumps({"name": "f", "arguments": {"x": 1}}))
+    rows = [
+        {"conversations": [turn("human", "?"), turn("gpt", "!")], "id": 1},
+        {"conversations": [turn("system", "s"), turn("user", "?"), call, turn("observation", "1"), turn("gpt", "!")]},
+        {"conversations": TALK, "system": "", "tools": ""},
+        {"conversations": [turn("human", "?"), turn("gpt", "!")], "system": "s", "tools": json.dumps([tool])},
+    ]
+    first, *others = [read_conversations(write(path, row)).checked()[0] for row in rows]
+    assert (first.messages, first.tools, first.extra) == (TALK, [], {"id": 1})
+    called = {"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    assert others[0].messages == [
+        *({"role": "system", "content": "s"}, TALK[0]),
+        *({"role": "assistant", "content": "", "tool_calls": [called]}, {"role": "tool", "content": "1"}, TALK[1]),
+    ]
+    assert others[1].messages == TALK
+    assert others[2].messages == [{"role": "system", "content": "s"}, *TALK]
+    assert others[2].tools == [{"type": "function", "function": tool}]
+
+
+def test_sharegpt_that_is_none(path: Path) -> None:
+    good = [turn("human", "?"), turn("gpt", "!")]
+    rows = [
+        good,
+        [turn("narrator", "?")],
+        [turn("human", None)],
+        ["?"],
+        [],
+        [turn("function_call", "f(1)")],
+        [turn("gpt", "!", weight=0)],
+        "?",
+    ]
+    read = read_conversations(write(path, *({"conversations": one} for one in rows)))
+    assert [row.line for row in read.rows] == [1]
+    known = "system, human, user, gpt, chatgpt, assistant, function_call, tool, observation, function_response"
+    assert str(read.problems[0]) == (
+        f"{path}:2: bad content: conversations[0] is from 'narrator'; a turn is from one of {known}"
+    )
+    assert [problem.text.partition(";")[0].partition(":")[0] for problem in read.problems[1:]] == [
+        "conversations[0] has no text 'value'",
+        "conversations[0] is of type str",
+        "messages is empty",
+        "conversations[0].value is not JSON",
+        "messages[0] has the weight 0",
+        "conversations is of type str",
+    ]
+    read = read_conversations(write(path, {"conversations": good, "images": ["a.png"]}))
+    assert "it has images beside conversations" in read.problems[0].text

@@ -87,7 +87,8 @@ def test_check_names_every_bad_row(path: Path, capsys: pytest.CaptureFixture[str
         *(["2", "bad content"], ["3", "broken JSON"], ["4", "too long"], ["5", "mixed columns"])
     ]
     assert lines[-1] == (
-        f"{file}: 1 rows can be used, 4 cannot, 1 bad content, 1 broken JSON, 1 mixed columns, 1 too long"
+        f"{file}: 1 rows can be used, 4 cannot, 1 bad content, 1 broken JSON, 1 mixed columns, 1 too long "
+        "(1 of them would be learned without their end)"
     )
     assert main(["data", "check", file, "--json"]) == EXIT_FAILED
     counted = json.loads(capsys.readouterr().out)
@@ -99,6 +100,71 @@ def test_check_is_content_with_good_files(path: Path, capsys: pytest.CaptureFixt
     assert main(["data", "check", write(path, {"messages": TALK})]) == 0
     row = {"prompt": "?", "chosen": "a", "rejected": "b"}
     assert main(["data", "check", write(path, row), "--form", "preferences"]) == 0
-    assert main(["data", "check", write(path, row), "--form", "preferences", "--max-length", "3"]) == EXIT_USER_ERROR
     assert main(["data", "check", write(path), "--form", "prompts"]) == EXIT_FAILED
+    capsys.readouterr()
+
+
+LONG = "b " * 60
+
+
+def checked(capsys: pytest.CaptureFixture[str], file: str, form: str, *options: str) -> tuple[Any, list[str]]:
+    """Of `--json` what is counted, and the lines for people."""
+    assert main(["data", "check", file, "--form", form, *options, "--json"]) == EXIT_FAILED
+    counted = json.loads(capsys.readouterr().out)
+    assert main(["data", "check", file, "--form", form, *options]) == EXIT_FAILED
+    return counted, capsys.readouterr().out.splitlines()
+
+
+def test_check_says_what_a_cut_would_cost(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked, said = {"role": "user", "content": "a"}, {"role": "assistant", "content": LONG}
+    asked_long = {"role": "user", "content": LONG}
+    rows = [[asked, said], [asked_long, said], [*TALK[:2], asked_long], [*TALK[:2]]]
+    counted, lines = checked(
+        capsys, write(path, *({"messages": row} for row in rows)), "conversations", "--max-length", "70"
+    )
+    assert (counted["usable"], counted["cut"], counted["kinds"]) == (1, 1, {"too long": 3})
+    assert [problem["text"].partition("; ")[2].partition("; ")[2][:30] for problem in counted["problems"]] == [
+        *("cut there it is learned withou", "cut there it has nothing to le", "cut there it loses nothing tha")
+    ]
+    assert lines[-1].endswith("1 rows can be used, 3 cannot, 3 too long (1 of them would be learned without their end)")
+
+
+def test_check_takes_what_only_one_answer_at_a_time_can_be_trained_of(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thinking = [{**message, "reasoning": "hm"} if message["role"] == "assistant" else message for message in TALK]
+    asked = {"role": "user", "content": LONG}
+    file = write(path, {"messages": thinking}, {"messages": [asked, *thinking[1:]]})
+    assert main(["data", "check", file, "--renderer", "qwen3"]) == 0
+    capsys.readouterr()
+    counted, _ = checked(capsys, file, "conversations", "--max-length", "80", "--renderer", "qwen3")
+    assert (counted["usable"], counted["kinds"]) == (1, {"too long": 1})
+
+
+def test_check_measures_preferences(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = {"prompt": "?", "chosen": "a", "rejected": "b"}
+    tools = [{"role": "assistant", "content": "b", "tool_calls": [{"function": {"name": "f", "arguments": "["}}]}]
+    file = write(path, short, short | {"rejected": LONG}, "[", short | {"chosen": tools}, short | {"prompt": LONG})
+    counted, lines = checked(capsys, file, "preferences", "--max-length", "60", "--renderer", "qwen3_5")
+    assert [(problem["line"], problem["kind"]) for problem in counted["problems"]] == [
+        *((2, "too long"), (3, "broken JSON"), (4, "bad content"), (5, "too long"))
+    ]
+    assert lines[0].startswith(f"{file}:2: too long: the prompt and the rejected answer have ")
+    assert lines[-1] == f"{file}: 1 rows can be used, 4 cannot, 1 bad content, 1 broken JSON, 2 too long"
+
+
+def test_check_counts_ties(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked, said = TALK[:1], TALK[1:2]
+    both = {"prompt_conversation": asked, "completion_A": said, "completion_B": said}
+    file = write(path, {"comparison": both, "label": "A"}, {"comparison": both, "label": "Tie"})
+    assert main(["data", "check", file, "--form", "preferences"]) == 0
+    assert capsys.readouterr().out == f"{file}: 2 rows can be used, 0 cannot; 1 are ties, which teach nothing\n"
+
+
+def test_check_measures_prompts(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(path, {"prompt": "?", "answer": "a"}, {"prompt": LONG, "answer": "a"})
+    counted, lines = checked(capsys, file, "prompts", "--max-length", "60")
+    assert (counted["usable"], counted["kinds"]) == (1, {"too long": 1})
+    assert lines[0].startswith(f"{file}:2: too long: the prompt has ")
+    assert main(["data", "check", file, "--form", "prompts"]) == 0
     capsys.readouterr()

@@ -98,6 +98,17 @@ def test_the_table_gives_the_gain_over_seeds(tmp_path: Path, monkeypatch: pytest
     assert "maths_rl" in (tmp_path / "recipes.md").read_text()
 
 
+def test_without_curves_the_gains_are_plotted(tmp_path: Path) -> None:
+    outcomes = {
+        seed: Outcome([Measure("one", 0.5, after), Measure("other", 0.5, after - 0.1)], None, "tinker://x")
+        for seed, after in ((0, 0.6), (1, 0.7), (2, 0.8))
+    }
+    results.draw(outcomes, tmp_path / "plot.svg")
+    plot = (tmp_path / "plot.svg").read_text()
+    assert "<!-- one -->" in plot
+    assert "<!-- other -->" in plot
+
+
 def test_no_episode_to_train_on_is_one_to_measure_on() -> None:
     drawn: list[int] = []
     dataset = EpisodeDataset(drawn.append, None, 50, 20, 1)  # type: ignore[arg-type]

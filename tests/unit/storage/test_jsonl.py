@@ -30,7 +30,7 @@ def test_lines_end_at_line_feeds_alone_and_blank_ones_count(tmp_path: Path) -> N
     [
         (b'{"a": ', "broken JSON", "is not JSON (Expecting value at column 6)"),
         (b'{"a": "\xff"}', "broken JSON", "is not UTF-8"),
-        (b"[" * 100_000, "broken JSON", "cannot be read (maximum recursion depth exceeded"),
+        (b"[" * 100_000, "broken JSON", "is nested too deeply"),
         (b"1" * 5_000, "broken JSON", "cannot be read (Exceeds the limit (4300 digits) for integer string conversion"),
         (b"[1]", "not an object", "is a list, not an object"),
         (b"null", "not an object", "is null, not an object"),

@@ -2,7 +2,8 @@
 
 The forms, one kind in a file:
 
-    conversations  {"messages": [...], "tools": [...]}
+    conversations  {"messages": [...], "tools": [...]}, or in ShareGPT's form
+                   {"conversations": [{"from": "human" | "gpt" | "system" | "tool", "value": ...}]}
     preferences    {"prompt": ..., "chosen": ..., "rejected": ...}, each text or a list of messages, or
                    {"comparison": {"prompt_conversation", "completion_A", "completion_B"}, "label": "A" | "B" | "Tie"}
     prompts        {"prompt": text or messages, "answer": ...}, or {"messages": [...]}
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from hone.algorithms.data import sharegpt
 from hone.algorithms.messages import Message, MessageError, ToolSpec, read_messages, read_tools
 from hone.errors import UserError
 from hone.storage import jsonl
@@ -95,7 +97,7 @@ class Rows(Generic[RowT]):
 
 
 def read_conversations(path: Path | str) -> Rows[Conversation]:
-    return _read(Path(path), {"messages"}, _conversation)
+    return _read(Path(path), {"messages", sharegpt.COLUMN}, _conversation)
 
 
 def read_preferences(path: Path | str) -> Rows[Preference]:
@@ -140,6 +142,8 @@ def _read(path: Path, forms: set[str], make: Callable[[int, Mapping[str, Any]], 
 
 
 def _conversation(line: int, value: Mapping[str, Any]) -> Conversation:
+    if sharegpt.is_sharegpt(value):
+        value = sharegpt.with_messages(value)
     messages = read_messages(value["messages"])
     return Conversation(line, messages, read_tools(value.get("tools")), _extra(value, "messages", "tools"))
 

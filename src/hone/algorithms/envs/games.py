@@ -73,7 +73,7 @@ class SolvedGame(Game):
 
 
 Opponent = Callable[[str], Awaitable[str]]
-"""From the whole of what a player is told to its answer."""
+"""From the whole of what a player was told and answered so far to its next answer."""
 
 
 @dataclass
@@ -108,6 +108,7 @@ class AgainstOpponents(Dialogue, Checkable):
         assert opponents.count(None) == 1, "one player learns"
         self.game, self._opponents = game, list(opponents)
         self.player = self._opponents.index(None)
+        self._so_far: dict[int, str] = {}
         self._rng = random.Random(f"player/{seed}")
         if isinstance(game, SolvedGame):
             self.best_return = game.value if self.player == 0 else -game.value
@@ -142,7 +143,10 @@ class AgainstOpponents(Dialogue, Checkable):
             assert player is not None
             opponent = self._opponents[player]
             assert opponent is not None
-            self.game.play(await opponent(self.game.news(player)))
+            told = f"{self._so_far.get(player, self.game.rules(player))}\n{self.game.news(player)}".strip()
+            move = await opponent(told)
+            self._so_far[player] = f"{told}\n[You] {move}"
+            self.game.play(move)
 
     def _lost(self, problem: str) -> Turn:
         return Turn(reward=-1.0, done=True, metrics={"illegal": 1.0} | _outcome(-1.0), logs={"problem": problem})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from hone.algorithms.envs.message_env import Checkable, Dialogue, Turn, asked, s
 from hone.algorithms.graders.judges import Judge, fenced
 from hone.algorithms.messages import Message, text_of
 from hone.errors import UserError
+from hone.storage import jsonl
 
 Reply = Literal["yes", "no", "unknown"]
 
@@ -33,14 +33,12 @@ WORDS: dict[str, Sequence[str]] = {
 def read_words(path: Path) -> dict[str, list[str]]:
     """Words from a JSONL file with `word` and `category` on each line."""
     words: dict[str, list[str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            words.setdefault(row["category"].casefold(), []).append(row["word"].casefold())
-        except (ValueError, TypeError, LookupError, AttributeError):
-            raise UserError(f'{path}:{number} has to be like {{"word": "dog", "category": "animal"}}') from None
+    for line in jsonl.lines(path):
+        row = line.read()
+        word, category = row.get("word"), row.get("category")
+        if not isinstance(word, str) or not isinstance(category, str):
+            raise UserError(f'{line.place} has to be like {{"word": "dog", "category": "animal"}}')
+        words.setdefault(category.casefold(), []).append(word.casefold())
     return words
 
 

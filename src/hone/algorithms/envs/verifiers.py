@@ -8,7 +8,9 @@ OpenAI-compatible route of a server.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from hone.algorithms.envs.message_env import Dialogue, Turn, stopped
@@ -22,10 +24,10 @@ class VerifiersTask(Dialogue):
 
     def __init__(self, task: Any) -> None:
         super().__init__()
-        problem = _unsupported(task)
+        self._vf, self._task = _verifiers(), task
+        problem = _unsupported(task, self._vf.Task)
         if problem:
             raise UserError(f"the task {type(task).__name__} {problem}; run it with verifiers itself, against a server")
-        self._vf, self._task = _verifiers(), task
 
     def opening(self) -> list[Message]:
         data = self._task.data
@@ -36,7 +38,8 @@ class VerifiersTask(Dialogue):
 
     async def respond(self, message: Message) -> Turn:
         trace = self._trace()
-        await self._task.score(trace)
+        async with asyncio.timeout(self._task.data.timeout.scoring):
+            await self._task.score(trace)
         metrics: Metrics = {name: float(value) for name, value in trace.metrics.items() if value is not None}
         rewards = {name: float(reward.value) for name, reward in trace.rewards.items() if reward is not None}
         return Turn(reward=float(trace.reward), done=True, metrics=stopped("completed") | metrics | rewards)
@@ -59,8 +62,8 @@ class VerifiersTask(Dialogue):
         )
 
 
-def _unsupported(task: Any) -> str | None:
-    """Why a task is more than a question and its rewards."""
+def _unsupported(task: Any, base: Any) -> str | None:
+    """Why a task is more than a question and its rewards; what needs a container is left out in silence by `score`."""
     data = task.data
     if data.prompt is None:
         return "has no prompt: a user is to open the conversation"
@@ -72,12 +75,27 @@ def _unsupported(task: Any) -> str | None:
         return "needs a container"
     if task.toolsets(task.config):
         return "has tools"
-    for kind in ("reward", "metric"):
-        for judged in task.hooks(kind):
-            runtime = inspect.signature(judged).parameters.get("runtime")
-            if runtime is not None and runtime.default is inspect.Parameter.empty:
-                return f"has the {kind} {judged.__name__}, which looks into a container"
+    if data.skills:
+        return "has skills"
+    for prepared in ("setup", "finalize"):
+        if getattr(type(task), prepared) is not getattr(base, prepared):
+            return f"has a {prepared}, which works in a container"
+    rewards, metrics, judges = task.hooks("reward"), task.hooks("metric"), task.plugged_judges()
+    for kind, name, judged in [
+        *(("reward", judged.__name__, judged) for judged in rewards),
+        *(("metric", judged.__name__, judged) for judged in metrics),
+        *(("judge", judge.reward_name, judge.score) for judge in judges),
+    ]:
+        if _needs_container(judged):
+            return f"has the {kind} {name}, which looks into a container"
+    if not rewards and not judges:
+        return "has no rewards of its own: its environment gives them"
     return None
+
+
+def _needs_container(judged: Callable[..., Any]) -> bool:
+    runtime = inspect.signature(judged).parameters.get("runtime")
+    return runtime is not None and runtime.default is inspect.Parameter.empty
 
 
 def _verifiers() -> Any:

@@ -1,7 +1,9 @@
 """A task of `inspect_ai` against a model: inspect_ai asks and scores, and what comes of it is kept in our form.
 
-logs/            inspect_ai's own log, with every message: `inspect view --log-dir OUT/logs`
-settings.json    what was asked of whom
+begun.json       what is to be asked of whom
+logs/            inspect_ai's own log, with every message: `inspect view --log-dir OUT/logs`; a run that was interrupted
+                 takes from it what was answered, and asks what is missing
+settings.json    what was asked of whom, as it was settled
 results.jsonl    one line per answer
 summary.json     the score with its interval, pass@k, failures by kind
 """
@@ -19,7 +21,7 @@ import tinker
 
 from hone.algorithms.evals.benchmark import fingerprint
 from hone.algorithms.evals.inspect_model import inspect_model
-from hone.algorithms.evals.run import RESULTS, SETTINGS, Answer, Summary, summarise, write_summary
+from hone.algorithms.evals.run import RESULTS, SETTINGS, Answer, Summary, check_settings, summarise, write_summary
 from hone.algorithms.evals.statistics import Estimate, clustered_interval
 from hone.algorithms.renderers import Renderer
 from hone.errors import UserError
@@ -28,13 +30,15 @@ from hone.storage.atomic import write_text
 
 try:
     import inspect_ai
+    from inspect_ai._eval.task import PreviousTask  # what its own `eval_retry` is made of; that cannot take our model
     from inspect_ai._util.error import PrerequisiteError  # it is raised to users, and has no public name
-    from inspect_ai.log import EvalLog, EvalSample
+    from inspect_ai.log import EvalLog, EvalSample, list_eval_logs, read_eval_log
     from inspect_ai.scorer import Value, value_to_float
 except ImportError:
     raise UserError("tasks of inspect_ai need `pip install 'hone[inspect]'`") from None
 
 
+BEGUN, LOGS = "begun.json", "logs"
 STOP = "stop_reason"
 """The detail of an answer that is no score."""
 
@@ -72,15 +76,22 @@ def run_inspect_task(
     The score of an answer is what the task's first scorer says of it, as a number; what others say is in the details.
     A sample that ended in an error, or without a score, counts as 0, where inspect_ai leaves it out of its metrics.
 
+    On the directory of a run that was interrupted, only samples that are missing, or ended in an error, are asked. Of a
+    process that was killed up to ten answers are lost with it: inspect_ai writes so many at a time.
+
     Raises:
-        UserError: no such task, several in the file, or a directory that holds results.
+        UserError: no such task, several in the file, or a directory that holds results, or ones of other settings.
     """
     if (out / SETTINGS).exists():
         raise UserError(f"{out} holds results; give a new directory")
     name = settings.model or sampler.get_base_model()
+    given = _one_task(task) if isinstance(task, str) else task
+    out.mkdir(parents=True, exist_ok=True)
+    wanted = {"task": task if isinstance(task, str) else task.name, **asdict(settings), "model": name}
+    check_settings(out / BEGUN, wanted | {"concurrency": None})
     try:
         found = inspect_ai.eval(
-            _one_task(task) if isinstance(task, str) else task,
+            _going_on(given, settings, out / LOGS) or given,
             model=inspect_model(sampler, renderer, name),
             task_args=dict(settings.task_args),
             epochs=settings.answers,
@@ -91,7 +102,7 @@ def run_inspect_task(
             max_connections=settings.concurrency,
             max_samples=settings.concurrency,
             fail_on_error=False,
-            log_dir=str(out / "logs"),
+            log_dir=str(out / LOGS),
             log_realtime=False,
             display=display,
             ctl_server=False,
@@ -105,7 +116,7 @@ def run_inspect_task(
         raise KeyboardInterrupt
     if log.status != "success" or not log.samples:
         why = log.error.message if log.error else "it has no samples"
-        raise UserError(f"inspect_ai could not run {task}: {why}; its log is in {out / 'logs'}")
+        raise UserError(f"inspect_ai could not run {task}: {why}; its log is in {out / LOGS}")
     write_text(out / SETTINGS, json.dumps(_asked(log, settings) | {"model": name}, indent=2) + "\n")
     answers = sorted(
         (_answer(sample, log.eval.model) for sample in log.samples), key=lambda one: (one.item, one.number)
@@ -113,6 +124,28 @@ def run_inspect_task(
     jsonl.write(out / RESULTS, map(asdict, answers))
     summary = summarise(log.eval.task, answers)
     return write_summary(out, replace(summary, measures=_measures(answers)))
+
+
+def _going_on(task: str | inspect_ai.Task, settings: InspectSettings, logs: Path) -> PreviousTask | None:
+    """The task with what was answered before, in however many attempts; None if nothing was."""
+    log: EvalLog | None = None
+    answered: dict[tuple[str | int, int], EvalSample] = {}
+    for info in list_eval_logs(str(logs), descending=False) if logs.is_dir() else []:
+        log = read_eval_log(info)
+        answered |= {(one.id, one.epoch): one for one in log.samples or [] if one.error is None}
+    if log is None:
+        return None
+    log.samples = list(answered.values())
+    return PreviousTask(
+        id=log.eval.task_id,
+        task=task,
+        task_args=dict(settings.task_args),
+        model=None,
+        model_roles=None,
+        sandbox=log.eval.sandbox,
+        log=log,
+        log_info=None,
+    )
 
 
 def _one_task(spec: str) -> str:

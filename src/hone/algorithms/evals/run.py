@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ async def run_benchmark(
     What could not be asked (`error`: the server was away) is missing too.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _same_settings(out / SETTINGS, {"benchmark": benchmark.name, **asdict(settings)} | {"concurrency": None})
+    check_settings(out / SETTINGS, {"benchmark": benchmark.name, **asdict(settings)} | {"concurrency": None})
     answers = [answer for answer in read_answers(out) if answer.failure != "error"]
     _same_items(out, benchmark, answers)
     done = {(answer.item, answer.number) for answer in answers}
@@ -234,11 +234,17 @@ def read_settings(out: Path) -> dict[str, Any]:
     return found
 
 
-def _same_settings(file: Path, wanted: dict[str, Any]) -> None:
+def check_settings(file: Path, wanted: Mapping[str, Any]) -> None:
+    """Written on the first call; then they have to be the same.
+
+    Raises:
+        UserError: they are not.
+    """
     if not file.exists():
-        write_text(file, json.dumps(wanted, indent=2) + "\n")
+        write_text(file, json.dumps(wanted, indent=2, default=str) + "\n")
         return
-    found = read_settings(file.parent)
+    wanted = json.loads(json.dumps(wanted, default=str))
+    found = json.loads(file.read_text(encoding="utf-8"))
     differing = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
     if differing:
         raise UserError(

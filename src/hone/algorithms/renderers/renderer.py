@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tinker
 
-from hone.algorithms.messages import Message
+from hone.algorithms.messages import Message, is_system
 from hone.errors import UserError
 
 Messages = Sequence[Any]
@@ -31,6 +31,7 @@ class TrainOnWhat(StrEnum):
     ALL_MESSAGES = "all_messages"
     ALL_TOKENS = "all_tokens"
     ALL_USER_AND_SYSTEM_MESSAGES = "all_user_and_system_messages"
+    """A developer's count as system messages, as formats write them; tinker-cookbook 0.6.1 leaves them out."""
     CUSTOMIZED = "customized"
     """Messages whose `trainable` is true; every message must say."""
 
@@ -149,5 +150,5 @@ def trained_messages(messages: Sequence[Message], train_on_what: TrainOnWhat) ->
         case TrainOnWhat.ALL_ASSISTANT_MESSAGES:
             return set(assistants)
         case TrainOnWhat.ALL_USER_AND_SYSTEM_MESSAGES:
-            return {index for index, message in enumerate(messages) if message["role"] in ("user", "system")}
+            return {index for index, message in enumerate(messages) if message["role"] == "user" or is_system(message)}
     return set(range(len(messages)))

@@ -1,6 +1,7 @@
 """The sequences that run together, laid out for decoding until one of them joins or leaves."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -14,9 +15,18 @@ from hone.engine.models.load import LoadedModel
 from hone.engine.models.pictures import Pictured
 from hone.engine.models.weights import DenseMlp, LayerWeights
 from hone.engine.rowwise import MIN_COLUMNS, MIN_ROWS
+from hone.engine.sampling.alone import AlonePages
+from hone.engine.sampling.compiled import compiled, kept
 from hone.engine.sampling.draw import DrawSettings, draw_settings
 from hone.engine.sampling.request import RunningSequence
-from hone.engine.sampling.step import StepLayer, StepLora, StepRows, StepShape, compiled_dense_step
+from hone.engine.sampling.step import (
+    StepAlone,
+    StepLayer,
+    StepLora,
+    StepRows,
+    StepShape,
+    dense_step,
+)
 from hone.engine.sampling.version import adapter_spans
 
 SPARE_BLOCKS = 16
@@ -37,12 +47,15 @@ class RunningRows:
         for row, sequence in enumerate(self.sequences):
             self._table_BN[row, : len(sequence.blocks)] = sequence.blocks
         self._blocks_BN = torch.from_numpy(self._table_BN)
-        self._first_block = _first_of_a_row(self.sequences, self._table_BN.shape[1], len(cache.entries[0]))
+        self._inputs = np.zeros((3, len(sequences) + self._padding), np.int64)
+        self._tokens_T, self._positions_T, self._slots_T = torch.from_numpy(self._inputs)
         # the padding goes with the last adapter, so that its products need none of their own
         starts = [*range(len(sequences)), len(sequences) + self._padding]
         spans = adapter_spans([s.request.version for s in self.sequences], starts)
         self._step = _DenseStep(model, cache, spans) if _DenseStep.serves(model, spans) else None
         self._lora = LoraBatch(spans)
+        alone = self._step is not None and len(sequences) == 1
+        self._alone = AlonePages.of(cache, sequences[0].blocks, self._table_BN.shape[1]) if alone else None
 
     def grow(self, sequence: RunningSequence) -> bool:
         """Take notice of a sequence's newest block; false if there is no room for it here."""
@@ -50,24 +63,22 @@ class RunningRows:
         if stable_blocks(last + 1) > self._table_BN.shape[1]:
             return False
         self._table_BN[self.sequences.index(sequence), last] = sequence.blocks[last]
-        if sequence.blocks[last] != self._first_block + last:
-            self._first_block = -1
+        if self._alone is not None and not self._alone.continues_with(sequence.blocks):
+            self._alone = None
         return True
 
     def logits(self) -> Tensor:
         """Feed every sequence its newest token; what comes next, [B, V]."""
         if not self._model.config.cached:
             return self._logits_anew()
-        rest, count = [0] * self._padding, len(self.sequences)
-        tokens_T = torch.tensor([s.tokens[-1] for s in self.sequences] + rest)
-        positions = [s.position for s in self.sequences]
-        positions_T = torch.tensor(positions + rest)
-        slots_B = torch.tensor(
-            [s.blocks[p // BLOCK] * BLOCK + p % BLOCK for s, p in zip(self.sequences, positions, strict=True)]
-        )
+        count, positions = len(self.sequences), [s.position for s in self.sequences]
+        slots = [s.blocks[p // BLOCK] * BLOCK + p % BLOCK for s, p in zip(self.sequences, positions, strict=True)]
+        self._inputs[:, :count] = [s.tokens[-1] for s in self.sequences], positions, slots
+        tokens_T, positions_T, slots_B = self._tokens_T, self._positions_T, self._slots_T[:count]
         blocks_BN = self._blocks_BN[:, : stable_blocks(max(positions) // BLOCK + 1)]
         if self._step is not None:
-            return self._step(tokens_T, positions_T, slots_B, blocks_BN, self._first_block)[:count]
+            alone = None if self._alone is None else self._alone.at(positions[0], blocks_BN.shape[1])
+            return self._step(tokens_T, positions_T, slots_B, blocks_BN, alone)[:count]
         positions_B = positions_T[:count]
         attend = DecodeAttention(self._cache, blocks_BN, slots_B, positions_B)
         pictured = [
@@ -102,15 +113,6 @@ def head_logits(model: LoadedModel, hidden_Th: Tensor, lora: LoraBatch) -> Tenso
     return capped(logits_TV, model.config.logit_cap)
 
 
-def _first_of_a_row(sequences: Sequence[RunningSequence], wanted: int, existing: int) -> int:
-    """Where the blocks of a lone sequence follow one another, as on a quiet server, they can be read where they lie:
-    the first one. Otherwise -1."""
-    blocks = sequences[0].blocks
-    first = blocks[0]
-    in_a_row = blocks == list(range(first, first + len(blocks))) and first + wanted <= existing
-    return first if len(sequences) == 1 and in_a_row else -1
-
-
 class _DenseStep:
     """The arguments of the compiled step that stay the same while the rows do."""
 
@@ -129,22 +131,24 @@ class _DenseStep:
         names = [f"model.layers.{i}.{g}" for i in range(config.layers) for g in ("qkv", "o", "gate_up", "down")]
         rows, borders = _widened([(s.start, s.stop) for s in spans])
         eps_sum, head_eps_sum = (torch.tensor(d * config.rms_norm_eps) for d in (config.hidden_size, config.head_dim))
-        self._run, self._cache = compiled_dense_step(), cache.entries
+        self._run = compiled(dense_step)
         self._fixed = (
+            kept([entries.flatten(0, 1) for entries in cache.entries]),
             weights.embedding,
             *model.decoder.rope,
-            [_step_layer(layer) for layer in weights.layers],
+            kept([_step_layer(layer) for layer in weights.layers]),
             weights.final_norm,
             weights.head.t(),
-            [_step_lora(name, spans, borders) for name in (*names, "head")],
+            _step_lora([*names, "head"], spans, borders),
             rows,
             StepShape(config.heads, config.kv_heads, config.head_dim, BLOCK, MIN_ROWS, eps_sum, head_eps_sum),
         )
 
     def __call__(
-        self, tokens_T: Tensor, positions_T: Tensor, slots_B: Tensor, blocks_BN: Tensor, first_block: int
+        self, tokens_T: Tensor, positions_T: Tensor, slots_B: Tensor, blocks_BN: Tensor, alone: StepAlone | None
     ) -> Tensor:
-        return self._run(tokens_T, positions_T, slots_B, blocks_BN, first_block, self._cache, *self._fixed)
+        """[T, V]"""
+        return self._run(tokens_T, positions_T, slots_B, blocks_BN, alone, *self._fixed)
 
 
 def _step_layer(layer: LayerWeights) -> StepLayer:
@@ -160,15 +164,18 @@ def _step_layer(layer: LayerWeights) -> StepLayer:
     )
 
 
-def _step_lora(group: str, spans: Sequence[LoraSpan], borders: Sequence[tuple[int, int]]) -> StepLora:
+def _step_lora(groups: Sequence[str], spans: Sequence[LoraSpan], borders: Sequence[tuple[int, int]]) -> StepLora:
     """`borders` says where the rows of each span lie."""
-    found = [(span, start, stop) for span, (start, stop) in zip(spans, borders, strict=True) if group in span.weights]
+    places = list(zip(spans, borders, strict=True))
+    found = [[(span, span.weights[g], *rows) for span, rows in places if g in span.weights] for g in groups]
+    entries = [entry for group in found for entry in group]
     return StepLora(
-        starts=[start for _, start, _ in found],
-        stops=[stop for _, _, stop in found],
-        a=[span.weights[group].a.t() for span, _, _ in found],
-        b=[span.weights[group].b[0].t() for span, _, _ in found],
-        scales=[span.scale for span, _, _ in found],
+        first=kept(list(accumulate((len(group) for group in found), initial=0))),
+        starts=kept([start for _, _, start, _ in entries]),
+        stops=kept([stop for _, _, _, stop in entries]),
+        a=kept([matrices.a.t() for _, matrices, _, _ in entries]),
+        b=kept([matrices.b[0].t() for _, matrices, _, _ in entries]),
+        scales=kept([span.scale for span, _, _, _ in entries]),
     )
 
 

@@ -1,17 +1,12 @@
 """The next token's logits of every running sequence, in one compiled call.
 
 Operation for operation what `Decoder.forward` does with `DecodeAttention` and `project`, so the bits are the same;
-only the Python between the operations is gone, which costs more than the arithmetic when few rows are decoded by a
-small model. Dense models only. Everything here is plain Python too: where the framework cannot compile it any more,
-it runs as it stands.
+only the Python between the operations is gone, see `compiled.py`. Dense models only.
 
 Legend: T rows, B sequences (the first rows; further ones are padding), L cached positions, N blocks per sequence, h
-hidden, H heads, K key-value heads, d head size, V vocabulary.
+hidden, H heads, K key-value heads, d head size, M intermediate size, V vocabulary.
 """
 
-import warnings
-from collections.abc import Callable
-from functools import cache
 from typing import List, NamedTuple, Optional  # noqa: UP035 - the compiler's names for list and None
 
 import torch
@@ -32,8 +27,10 @@ class StepLayer(NamedTuple):
 
 
 class StepLora(NamedTuple):
-    """The adapters of one group of projections: rows `starts[i]:stops[i]` use the matrices `i`."""
+    """The adapters of all groups of projections, one after another: entries `first[g]:first[g + 1]` are those of group
+    `g`, and rows `starts[e]:stops[e]` use the matrices `e`."""
 
+    first: List[int]  # noqa: UP006
     starts: List[int]  # noqa: UP006
     stops: List[int]  # noqa: UP006
     a: List[Tensor]  # noqa: UP006
@@ -50,6 +47,15 @@ class StepRows(NamedTuple):
     """Rows to take, some of them twice; None: as they are."""
     scatter: Optional[Tensor]  # noqa: UP045
     """Where each row is found again."""
+
+
+class StepAlone(NamedTuple):
+    """What a sequence that runs alone, in blocks that follow one another, finds without gathering or computing it."""
+
+    pages: List[Tensor]  # noqa: UP006
+    """Per layer [1, 2K, L, d], where they lie in the cache."""
+    mask: Tensor
+    """[1, 1, 1, L]"""
 
 
 class StepShape(NamedTuple):
@@ -70,39 +76,39 @@ def _norm(x: Tensor, weight: Tensor, eps_sum: Tensor) -> Tensor:
     return normed
 
 
-def _project(x: Tensor, weight: Tensor, lora: StepLora, rows: StepRows) -> Tensor:
+def _project(x: Tensor, weight: Tensor, lora: StepLora, group: int, rows: StepRows) -> Tensor:
     out = x.mm(weight)
-    if len(lora.a) == 0:
+    first, stop = lora.first[group], lora.first[group + 1]
+    if first == stop:
         return out
     gather, scatter = rows.gather, rows.scatter
     if gather is None or scatter is None:
-        _add_lora(out, x, lora)
+        if lora.stops[first] - lora.starts[first] == x.shape[0]:  # one adapter for all rows
+            return out.addmm_(x.mm(lora.a[first]), lora.b[first], alpha=lora.scales[first])
+        _add_lora(out, x, lora, first, stop)
         return out
     wide = out.index_select(0, gather)
-    _add_lora(wide, x.index_select(0, gather), lora)
+    _add_lora(wide, x.index_select(0, gather), lora, first, stop)
     return wide.index_select(0, scatter)
 
 
-def _add_lora(out: Tensor, x: Tensor, lora: StepLora) -> None:
-    for i in range(len(lora.a)):
-        start, count = lora.starts[i], lora.stops[i] - lora.starts[i]
-        if count == x.shape[0]:
-            out.addmm_(x.mm(lora.a[i]), lora.b[i], alpha=lora.scales[i])
-        else:
-            inner = x.narrow(0, start, count).mm(lora.a[i])
-            out.narrow(0, start, count).addmm_(inner, lora.b[i], alpha=lora.scales[i])
+def _add_lora(out: Tensor, x: Tensor, lora: StepLora, first: int, stop: int) -> None:
+    for e in range(first, stop):
+        start, count = lora.starts[e], lora.stops[e] - lora.starts[e]
+        inner = x.narrow(0, start, count).mm(lora.a[e])
+        out.narrow(0, start, count).addmm_(inner, lora.b[e], alpha=lora.scales[e])
 
 
-def _attend(
-    qkv_THd: Tensor, entries: Tensor, slots_B: Tensor, blocks: Tensor, first_block: int, mask: Tensor, shape: StepShape
-) -> Tensor:
-    """[T, H*d]; what stands in the padding means nothing."""
+def _mask(positions_B: Tensor, length: int) -> Tensor:
+    """[B, 1, 1, L]"""
+    hidden_BL = torch.arange(length) > positions_B.unsqueeze(1)
+    return torch.zeros(hidden_BL.shape).masked_fill_(hidden_BL, float("-inf")).unsqueeze(1).unsqueeze(1)
+
+
+def _attend(qkv_THd: Tensor, rows: Tensor, kv: Tensor, mask: Tensor, shape: StepShape) -> Tensor:
+    """[T, H*d], of keys and values [B, 2K, L, d]; what stands in the padding means nothing."""
     B, L = mask.shape[0], mask.shape[3]
     heads, kv_heads, d = shape.heads, shape.kv_heads, shape.head_dim
-    rows = qkv_THd.narrow(0, 0, B)
-    entries.flatten(0, 1).index_copy_(0, slots_B, rows.narrow(1, heads, 2 * kv_heads))
-    pages = entries.index_select(0, blocks) if first_block < 0 else entries.narrow(0, first_block, blocks.shape[0])
-    kv = pages.view(B, L, 2 * kv_heads, d).transpose(1, 2)
     k, v = kv.narrow(1, 0, kv_heads), kv.narrow(1, kv_heads, kv_heads)
     # few positions of one sequence: the padding rows ask along as further ones, nothing is repeated or cut off; from a
     # thousand on, reading the keys once for all their query heads saves more than that
@@ -127,7 +133,7 @@ def dense_step(
     positions_T: Tensor,
     slots_B: Tensor,
     blocks_BN: Tensor,
-    first_block: int,
+    alone: Optional[StepAlone],  # noqa: UP045
     entries: List[Tensor],  # noqa: UP006
     embedding: Tensor,
     cos: Tensor,
@@ -135,44 +141,39 @@ def dense_step(
     layers: List[StepLayer],  # noqa: UP006
     final_norm: Tensor,
     head: Tensor,
-    lora: List[StepLora],  # noqa: UP006
+    lora: StepLora,
     rows: StepRows,
     shape: StepShape,
 ) -> Tensor:
-    """Logits after each row's token, [T, V], whose keys and values are stored. `lora` holds four groups per layer (qkv,
-    o, gate_up, down), then the head's. `first_block` says that all blocks follow that one; -1: they lie anywhere."""
+    """Logits after each row's token, [T, V], whose keys and values are stored in `entries`, per layer [slots, 2K, d].
+    `lora` holds four groups per layer (qkv, o, gate_up, down), then the head's."""
     B, N = blocks_BN.shape
-    T = tokens_T.shape[0]
-    turned = shape.heads + shape.kv_heads
-    positions_B1 = positions_T.narrow(0, 0, B).unsqueeze(1)
+    T, L = tokens_T.shape[0], N * shape.block
+    heads, kv_heads, d = shape.heads, shape.kv_heads, shape.head_dim
     blocks = blocks_BN.flatten()
-    hidden_BL = torch.arange(N * shape.block) > positions_B1
-    mask = torch.zeros(hidden_BL.shape).masked_fill_(hidden_BL, float("-inf")).unsqueeze(1).unsqueeze(1)
+    mask = _mask(positions_T.narrow(0, 0, B), L) if alone is None else alone.mask
     cos_T1d, sin_T1d = cos.index_select(0, positions_T).unsqueeze(1), sin.index_select(0, positions_T).unsqueeze(1)
     x = embedding.index_select(0, tokens_T)
     for i in range(len(layers)):
         layer = layers[i]
         normed = _norm(x, layer.attention_norm, shape.eps_sum)
-        qkv = _project(normed, layer.qkv, lora[4 * i], rows).view(T, -1, shape.head_dim)
-        qk = qkv.narrow(1, 0, turned)
+        qkv = _project(normed, layer.qkv, lora, 4 * i, rows).view(T, -1, d)
+        qk = qkv.narrow(1, 0, heads + kv_heads)
         qk_norm = layer.qk_norm
         plain = qk if qk_norm is None else _norm(qk, qk_norm, shape.head_eps_sum)
-        torch.addcmul(plain * cos_T1d, plain.roll([shape.head_dim // 2], [-1]), sin_T1d, out=qk)
-        mixed = _attend(qkv, entries[i], slots_B, blocks, first_block, mask, shape)
-        x = x + _project(mixed, layer.o, lora[4 * i + 1], rows)
+        torch.addcmul(plain * cos_T1d, plain.roll([d // 2], [-1]), sin_T1d, out=qk)
+        own = qkv.narrow(0, 0, B)
+        entries[i].index_copy_(0, slots_B, own.narrow(1, heads, 2 * kv_heads))
+        if alone is None:
+            pages = entries[i].view(-1, shape.block, 2 * kv_heads, d).index_select(0, blocks)
+            kv = pages.view(B, L, 2 * kv_heads, d).transpose(1, 2)
+        else:
+            kv = alone.pages[i]
+        mixed = _attend(qkv, own, kv, mask, shape)
+        x = x + _project(mixed, layer.o, lora, 4 * i + 1, rows)
         normed = _norm(x, layer.mlp_norm, shape.eps_sum)
-        gate, up = _project(normed, layer.gate_up, lora[4 * i + 2], rows).chunk(2, -1)
-        x = x + _project(F.silu(gate) * up, layer.down, lora[4 * i + 3], rows)
-    return _project(_norm(x, final_norm, shape.eps_sum), head, lora[4 * len(layers)], rows)
-
-
-@cache
-def compiled_dense_step() -> Callable[..., Tensor]:
-    """`dense_step` without Python between its operations; as it is where the framework no longer offers that."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the compiler says that it will go one day; then Python runs the function
-        try:
-            step: Callable[..., Tensor] = torch.jit.script(dense_step)
-        except Exception:
-            return dense_step
-    return step
+        gate_up = _project(normed, layer.gate_up, lora, 4 * i + 2, rows)
+        M = gate_up.shape[1] // 2
+        active = F.silu(gate_up.narrow(1, 0, M)) * gate_up.narrow(1, M, M)
+        x = x + _project(active, layer.down, lora, 4 * i + 3, rows)
+    return _project(_norm(x, final_norm, shape.eps_sum), head, lora, 4 * len(layers), rows)

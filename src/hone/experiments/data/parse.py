@@ -7,8 +7,8 @@
     trajectory  {messages, tools?, reward | feedback}
 
 A question stands under `prompt`, `question`, `instruction` or `messages`, as a text or as messages; an answer to learn
-under `completion`, `response`, `chosen`, `answer`, `gold` or `target`. The columns that are left over are the
-row's facts.
+under `completion`, `response`, `chosen`, `answer`, `gold` or `target`. ShareGPT's `conversations` count as
+`messages`. The columns that are left over are the row's facts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hone.algorithms.data.rows import read_comparison, read_completion, read_said
+from hone.algorithms.data.sharegpt import is_sharegpt, with_messages
 from hone.algorithms.messages import Message, MessageError, read_messages, read_tools
 from hone.errors import UserError
 from hone.experiments.data.rows import (
@@ -70,6 +71,8 @@ def detect(value: Mapping[str, Any]) -> RowKind:
     Raises:
         UserError: it is none.
     """
+    if is_sharegpt(value):
+        value = with_messages(value)
     has = {name for name, one in value.items() if one is not None}
     if "comparison" in has or {"chosen", "rejected"} <= has:
         return "preference"
@@ -101,6 +104,8 @@ def parse(raw: RawRow, kind: RowKind) -> StandardRow:
         RowError: it is not of this kind.
     """
     try:
+        if is_sharegpt(raw.value):
+            raw = raw.changed(with_messages(raw.value))
         return _PARSERS[kind](raw)
     except MessageError as error:
         raise RowError(raw.place, f"it is no {kind} row: {error}") from None

@@ -1,7 +1,6 @@
 """Games: rules, self-play between environments that wait for each other, and what happens when one of them fails."""
 
 import asyncio
-import random
 
 import pytest
 
@@ -9,7 +8,6 @@ from hone.algorithms.envs.games import MatchAbandoned, SelfPlay
 from hone.algorithms.envs.guess_number import GuessNumber
 from hone.algorithms.envs.memory import Memory
 from hone.algorithms.envs.message_env import said
-from hone.algorithms.envs.textarena import TextArenaGame
 from hone.algorithms.envs.tic_tac_toe import TicTacToe, tic_tac_toe_env, value
 from hone.algorithms.envs.twenty_questions import WORDS, ByModel, TwentyQuestions, known_question, read_words
 from hone.algorithms.types import Env, Observation, StepResult
@@ -156,6 +154,11 @@ def test_words_come_from_a_file(tmp_path) -> None:  # type: ignore[no-untyped-de
     path.write_text('{"word": "Oak", "category": "tree"}\n{"word": "elm"}\n')
     with pytest.raises(UserError, match=r"words.jsonl:2 has to be like"):
         read_words(path)
+    path.write_text('{"word": "\u2028Oak", "category": "tree"}\n\n{"word": \n')
+    with pytest.raises(UserError, match=r"words.jsonl:3 is not JSON \(Expecting value at column 9\)"):
+        read_words(path)
+    with pytest.raises(UserError, match=r"nowhere.jsonl cannot be read: No such file"):
+        read_words(tmp_path / "nowhere.jsonl")
 
 
 def test_the_memory_test_tells_its_secret_to_nobody() -> None:
@@ -171,37 +174,3 @@ def test_the_memory_test_tells_its_secret_to_nobody() -> None:
     near = asyncio.run(play(Memory(3, reward="distance"), str(int(str(secret)) - 1)))
     assert near == pytest.approx(0.99)
     assert asyncio.run(play(Memory(3, reward="distance"), "no number")) == 0.0
-
-
-def test_textarena_games_are_played_and_repeat() -> None:
-    pytest.importorskip("textarena")
-
-    def transcript(seed: int) -> list[str]:
-        game = TextArenaGame("TicTacToe-v0", 2, seed)
-        seen = []
-        for move in ("[0]", "[3]", "[1]", "[4]", "[2]"):
-            assert game.to_move is not None
-            seen.append(game.news(game.to_move))
-            game.play(move)
-        assert game.to_move is None
-        assert sorted(game.results()) == [-1.0, 1.0]
-        assert game.results()[0] == 1.0
-        return seen
-
-    state = random.getstate()
-    assert transcript(1) == transcript(1)
-    assert "Tic Tac Toe" in transcript(1)[0]
-    assert random.getstate() == state
-    with pytest.raises(UserError, match="no environment 'Nothing-v0'"):
-        TextArenaGame("Nothing-v0", 2, 0)
-
-
-def test_textarena_in_self_play() -> None:
-    pytest.importorskip("textarena")
-
-    async def play() -> list[StepResult]:
-        builder = SelfPlay(lambda: TextArenaGame("TicTacToe-v0", 2, 0), RENDERER, turn_timeout_seconds=20)
-        first, second = await builder.make_envs()
-        return await asyncio.gather(player(first, ["[0]", "[1]", "[2]"]), player(second, ["[3]", "[4]"]))
-
-    assert [step.reward for step in asyncio.run(play())] == [1.0, -1.0]

@@ -208,3 +208,42 @@ def test_every_failure_counts_as_one(tmp_path: Path) -> None:
     }
     assert "nobody is here" in answers["broken"].details["why"]  # type: ignore[index]
     assert not any(math.isnan(one.score) for one in answers.values())
+
+
+WORDS = [f"word{number}" for number in range(6)]
+
+
+def words() -> Task:
+    return Task(dataset=[Sample(id=word, input=word, target="yes") for word in WORDS], scorer=says_target(), name="w")
+
+
+def yes_or_no(prompt: str) -> str:
+    return "yes" if prompt[prompt.index("word") + 4] in "024" else "no"
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    settings = InspectSettings(model="m", answers=2, concurrency=1)
+
+    def run(says: Says, name: str, settings: InspectSettings = settings) -> Any:
+        return run_inspect_task(words(), says, ByteChatMl(), tmp_path / name, settings)  # type: ignore[arg-type]
+
+    for last in (5, 5):  # twice: what the first attempt answered is not lost by the second
+
+        def answer(prompt: str, says_left: list[int] = [last]) -> str:  # noqa: B006 - counts over the calls
+            says_left[0] -= 1
+            if not says_left[0]:
+                raise KeyboardInterrupt
+            return yes_or_no(prompt)
+
+        with pytest.raises(KeyboardInterrupt):
+            run(Says(answer), "cut")
+    with pytest.raises(UserError, match=r"cut holds results of other settings \(differing: seed\)"):
+        run(Says(yes_or_no), "cut", InspectSettings(model="m", answers=2, seed=1))
+    rest, whole = Says(yes_or_no), Says(yes_or_no)
+    found, expected = run(rest, "cut"), run(whole, "whole")
+    assert len(rest.prompts) == 12 - 4 - 4
+    assert len(whole.prompts) == 12
+    assert found == expected
+    assert read_answers(tmp_path / "cut") == read_answers(tmp_path / "whole")
+    with pytest.raises(UserError, match="holds results; give a new directory"):
+        run(rest, "cut")

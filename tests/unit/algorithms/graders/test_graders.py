@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import time
 from typing import Any
 
 import pytest
@@ -202,6 +204,9 @@ def test_an_expression_that_takes_too_long_is_wrong_and_harms_nothing() -> None:
         (Regex(r"\bcolou?r\b"), "colors", False),
         (Regex(r"\d+", whole=True), " 12 ", True),
         (Regex(r"\d+", whole=True), "12 a", False),
+        (Regex(r"^\w+$", flags=re.ASCII), "é", False),
+        (Regex(r"^B.C$", flags=re.IGNORECASE | re.DOTALL | re.MULTILINE), "a\nb\nc", True),
+        (Regex(r"x$"), "y" * 30_000 + "x", True),
         (Regex(), "yes", True),
         (Regex(), "no", False),
     ],
@@ -215,6 +220,21 @@ def test_a_pattern_that_is_none_or_missing_is_said() -> None:
         grade(Regex("("), "", "x")
     with pytest.raises(GradingError, match="no pattern"):
         grade(Regex(), "", "x")
+
+
+def test_a_pattern_that_takes_too_long_is_stopped_and_holds_up_nobody() -> None:
+    async def both() -> tuple[BaseException, float]:
+        slow = asyncio.create_task(Regex(r"(a|aa)+$", seconds=0.5)(Task("?"), "a" * 5000 + "!"))  # type: ignore[arg-type]
+        began = time.perf_counter()
+        await asyncio.sleep(0.01)
+        waited = time.perf_counter() - began
+        with pytest.raises(GradingError) as failure:
+            await slow
+        return failure.value, waited
+
+    failure, waited = asyncio.run(both())
+    assert str(failure).startswith("the pattern '(a|aa)+$' took longer than 0.5 s on an answer of 5001 characters")
+    assert waited < 0.4
 
 
 PERSON = {

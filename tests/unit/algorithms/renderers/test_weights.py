@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hone.algorithms.messages import Message, arguments_of, read_messages, text_of, thinking_of
-from hone.algorithms.renderers import RENDERERS, Renderer, RendererError, Termination, TrainOnWhat, get_renderer
+from hone.algorithms.renderers import Renderer, RendererError, Termination, TrainOnWhat, get_renderer
 from tests.support import conversations as c
 
 SPECIAL = (
@@ -25,11 +25,11 @@ NAMED = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "/nothink", "
 
 EXTENDS = {
     *("chat_template", "role_colon", "llama3", "qwen3_instruct", "qwen3_vl_instruct", "qwen3_preserve_thinking"),
-    *("qwen3_5_preserve_thinking", "deepseekv3", "deepseekv3_disable_thinking"),
+    *("qwen3_5_preserve_thinking", "deepseekv3", "deepseekv3_disable_thinking", "qwen2_5_vl"),
 }
-NO_TOOLS = {"role_colon", "llama3"}
-NO_REASONING = {"role_colon", "llama3", "chat_template", "deepseekv3", "deepseekv3_disable_thinking"}
-NO_REASONING |= {name for name in RENDERERS if name.endswith("disable_thinking")}
+NO_TOOLS = {"role_colon", "llama3", "qwen2_5_vl"}
+NO_REASONING = {*NO_TOOLS, "chat_template", "deepseekv3", "deepseekv3_disable_thinking"}
+NO_REASONING |= {name for name in c.FAMILIES if name.endswith("disable_thinking")}
 
 
 def tokenizer() -> Any:
@@ -37,7 +37,7 @@ def tokenizer() -> Any:
     return c.tokenizer_with("tiny", SPECIAL, NAMED)
 
 
-@pytest.fixture(params=sorted(RENDERERS))
+@pytest.fixture(params=c.FAMILIES)
 def renderer(request: pytest.FixtureRequest) -> Renderer:
     return get_renderer(request.param, tokenizer())
 
@@ -119,7 +119,7 @@ def test_what_is_trained_in_the_middle_was_sampled_there(
             assert whole.weights.tolist() == expected
 
 
-@pytest.mark.parametrize("renderer", sorted(set(RENDERERS) - EXTENDS), indirect=True)
+@pytest.mark.parametrize("renderer", sorted(set(c.FAMILIES) - EXTENDS), indirect=True)
 def test_without_it_every_answer_has_an_example(
     renderer: Renderer, draw: random.Random, request: pytest.FixtureRequest
 ) -> None:
@@ -217,3 +217,5 @@ def test_every_way_of_training(renderer: Renderer) -> None:
         return
     assert trained(TrainOnWhat.ALL_MESSAGES) == "one two three four five"
     assert trained(TrainOnWhat.ALL_USER_AND_SYSTEM_MESSAGES) == "one two four"
+    developer = [{"role": "developer", "content": "one"}, *messages[1:]]
+    assert trained(TrainOnWhat.ALL_USER_AND_SYSTEM_MESSAGES, developer) == "one two four"

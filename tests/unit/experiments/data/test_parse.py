@@ -33,6 +33,11 @@ def row(value, kind):
         ({"messages": [U, A], "answer": None}, [U, A], {"answer": None}),
         ({"comparison": COMPARISON, "label": "B"}, [U, B], {}),
         ({"messages": [U, A], "reward": 1.0}, [U, A], {"reward": 1.0}),
+        (
+            {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "x": 1, "system": "s"},
+            [S, U, A],
+            {"x": 1},
+        ),
     ],
 )
 def test_chat(value, messages, facts):
@@ -185,3 +190,11 @@ def test_many_errors_are_counted():
     assert error.count == 30
     assert "30 rows cannot be used" in str(error)
     assert "f:19: bad\n... and 10 more" in str(error)
+
+
+def test_sharegpt_is_detected_and_named_by_what_the_file_has():
+    value = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+    assert detect(value) == "chat"
+    assert row(value, "chat").id != row({"messages": [U, A]}, "chat").id
+    with pytest.raises(RowError, match=r"f.jsonl:7: it is no chat row: conversations\[0\] is from 'x'"):
+        row({"conversations": [{"from": "x", "value": "q"}]}, "chat")

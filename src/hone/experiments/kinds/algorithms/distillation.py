@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from hone.algorithms.messages import Message
     from hone.algorithms.run_directory import Checkpoint
 
-LESSONS = "lessons.json"
+LESSONS = "lessons.jsonl"
 """In the run's directory: what the teacher said, so that a run that goes on learns the same."""
 
 
@@ -150,18 +148,12 @@ class PromptDistill(Algorithm[PromptDistillParams]):
         return await sft.train(config, training.service, student_datums(lessons), training.run_dir, **watched(training))
 
     async def _lessons(self, training: Training) -> list[Lesson]:
-        """Asked once for a run."""
+        """Each asked once for a run."""
         from hone.algorithms.distill.lessons import ONLY
         from hone.algorithms.distill.prompt import answer_lessons
-        from hone.storage.atomic import write_text
 
-        prompts = _prompts(training, self.params)
-        file = training.run_dir / LESSONS
-        if file.exists():
-            given: dict[str, list[int]] = json.loads(file.read_text(encoding="utf-8"))
-            return [replace(prompts[int(place)], answer=tuple(answer)) for place, answer in given.items()]
         answered = await answer_lessons(
-            prompts,
+            _prompts(training, self.params),
             {ONLY: await _teacher(training, self.params)},
             stop=training.renderer.get_stop_sequences(),
             max_tokens=self.params.max_tokens,
@@ -169,13 +161,11 @@ class PromptDistill(Algorithm[PromptDistillParams]):
             attempts=self.params.attempts,
             seed=training.run.seed,
             concurrency=self.params.concurrency,
+            file=training.run_dir / LESSONS,
         )
         if not answered.lessons:
             raise UserError(f"none of {answered.refused} answers of the teacher ended; raise `max_tokens`")
-        places = {lesson.prompt: place for place, lesson in reversed(list(enumerate(prompts)))}
-        training.run_dir.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps({places[lesson.prompt]: lesson.answer for lesson in answered.lessons}) + "\n")
-        return await self._lessons(training)
+        return answered.lessons
 
 
 async def _teacher(training: Training, params: TeacherParams) -> tinker.SamplingClient:

@@ -12,6 +12,7 @@ from hone.experiments.data.rows import ChatRow, PreferenceRow, StandardRow, Task
 if TYPE_CHECKING:
     import tinker
 
+    from hone.algorithms.data.cut import CutRow
     from hone.algorithms.graders.grade import Task
     from hone.algorithms.messages import Message
     from hone.algorithms.renderers import Renderer, TrainOnWhat
@@ -35,6 +36,18 @@ def chat_datums(
     with naming(row):
         examples = renderer.build_supervised_examples(row.messages, train_on, tools=row.tools)
         return [supervised_datum(*example, max_length=max_length) for example in examples]
+
+
+def cut_rows(renderer: Renderer, rows: Sequence[ChatRow], train_on: TrainOnWhat, max_length: int) -> list[CutRow]:
+    """The rows that `chat_datums` does not learn to their end."""
+    from hone.algorithms.data.cut import cut_row
+
+    found = []
+    for row in rows:
+        with naming(row):
+            examples = renderer.build_supervised_examples(row.messages, train_on, tools=row.tools)
+            found.append(cut_row(examples, row.place, max_length))
+    return [row for row in found if row is not None]
 
 
 def prompt_and_answer(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -13,6 +11,7 @@ from hone.algorithms.config import Config
 from hone.experiments.data.parse import SHOWN, RowError, RowErrors
 from hone.experiments.kinds.contract import RawRow, Source
 from hone.experiments.kinds.sources.files import lines, matching, shown
+from hone.storage.jsonl import Line, LineError
 
 
 class JsonLinesParams(Config):
@@ -38,28 +37,13 @@ def read_lines(path: Path, name: str) -> Iterator[RawRow]:
     for number, line in lines(path):
         place = f"{name}:{number}"
         try:
-            value = read_object(line)
-        except ValueError as error:
+            value = Line(path, number, line).read()
+        except LineError as error:
             count += 1
             if len(errors) < SHOWN:
-                errors.append(RowError(place, str(error)))
+                errors.append(RowError(place, f"the line {error.why}"))
             continue
         if not count:
             yield RawRow(place, value)
     if errors:
         raise RowErrors(errors, count)
-
-
-def read_object(text: bytes) -> dict[str, Any]:
-    """One row. `ValueError` says what it is instead."""
-    try:
-        value = json.loads(text)
-    except UnicodeDecodeError:
-        raise ValueError("the line is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the line is not JSON ({error.msg} at column {error.colno})") from None
-    except RecursionError:
-        raise ValueError("the line is nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"the line is a JSON {type(value).__name__}, not an object")
-    return value

@@ -18,7 +18,8 @@ from hone.errors import UserError
 from hone.experiments.data.parse import RowError
 from hone.experiments.kinds.contract import RawRow, Source
 from hone.experiments.kinds.sources.files import shown
-from hone.experiments.kinds.sources.jsonl import read_lines, read_object
+from hone.experiments.kinds.sources.jsonl import read_lines
+from hone.storage.jsonl import Line, LineError
 
 SUFFIXES = (".json", ".jsonl")
 
@@ -50,9 +51,9 @@ class Traces(Source[TracesParams]):
 def _sessions(path: Path, name: str) -> Iterator[RawRow]:
     if path.suffix == ".json":
         try:
-            yield _session(name, read_object(path.read_bytes()))
-        except ValueError as error:
-            raise RowError(name, str(error).replace("the line", "the file")) from None
+            yield _session(name, Line(path, 1, path.read_bytes()).read())
+        except LineError as error:
+            raise RowError(name, f"the file {error.why}") from None
         return
     rows = read_lines(path, name)
     first = next(rows, None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
+import posixpath
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone.algorithms.config import Config
-from hone.errors import UserError
 from hone.experiments.kinds.contract import Store
 
 if TYPE_CHECKING:
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
 
 ARM = "hone.arm"
 """The tag by which the run of an arm is found again after an interruption."""
-LONGEST_PARAM, LONGEST_TAG = 500, 5000
+LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG = 250, 500, 5000
 """Characters that MLflow takes."""
+LARGEST_BATCH = 1000
+"""Metrics that it takes at once."""
 
 
 class MlflowParams(Config):
     tracking_uri: str | None = None
-    """Where the tracking server or its files are; without it MLflow's own `MLFLOW_TRACKING_URI`."""
+    """A tracking server, or a database such as `sqlite:///mlflow.db`; without it MLflow's own `MLFLOW_TRACKING_URI`."""
     experiment: str | None = None
     """Without it the experiment's name."""
 
@@ -36,22 +39,23 @@ class Mlflow(Store[MlflowParams]):
         known = client.search_runs([identity], filter_string=f"tags.`{ARM}` = '{run_dir.resolve().name}'")
         tags = {ARM: run_dir.resolve().name, "mlflow.runName": arm}
         run = known[0] if known else client.create_run(identity, tags=tags)
-        if not known:
+        if known:
+            client.update_run(run.info.run_id, status="RUNNING")
+        else:
             for name, value in _flat(config):
-                client.log_param(run.info.run_id, name, str(value)[:LONGEST_PARAM])
+                client.log_param(run.info.run_id, _name(name), str(value)[:LONGEST_PARAM])
         return MlflowRun(client, run.info.run_id)
 
     def conclude(self, experiment: str, conclusion: Mapping[str, Any]) -> None:
         client = self._client()
         identity = self._experiment(client, experiment)
         for name, value in _flat(conclusion):
-            client.set_experiment_tag(identity, f"conclusion.{name}", str(value)[:LONGEST_TAG])
+            client.set_experiment_tag(identity, _name(f"conclusion.{name}"), str(value)[:LONGEST_TAG])
 
     def _client(self) -> Any:
-        try:
-            return importlib.import_module("mlflow").MlflowClient(tracking_uri=self.params.tracking_uri)
-        except ImportError:
-            raise UserError("mlflow is not installed: pip install 'hone[mlflow]', or leave the store out") from None
+        from hone.algorithms.sinks import library
+
+        return library("mlflow").MlflowClient(tracking_uri=self.params.tracking_uri)
 
     def _experiment(self, client: Any, name: str) -> str:
         wanted = self.params.experiment or name
@@ -63,12 +67,21 @@ class MlflowRun:
     """A metric sink."""
 
     def __init__(self, client: Any, run_id: str) -> None:
+        from hone.algorithms.sinks import library
+
         self._client, self._run_id = client, run_id
+        self._metric = library("mlflow.entities").Metric
 
     def log(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
-        for name, value in metrics.items():
-            if not isinstance(value, str):
-                self._client.log_metric(self._run_id, name, float(value), step=step)
+        now = int(time.time() * 1000)
+        numbers = [
+            self._metric(_name(name), float(value), now, step)
+            for name, value in metrics.items()
+            if not isinstance(value, str)
+        ]
+        # One transaction for all: one for each takes twenty times as long, half a second a step on a local database.
+        for begin in range(0, len(numbers), LARGEST_BATCH):
+            self._client.log_batch(self._run_id, metrics=numbers[begin : begin + LARGEST_BATCH])
 
     def close(self) -> None:
         self._client.set_terminated(self._run_id)
@@ -81,3 +94,9 @@ def _flat(values: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
         path = f"{above}{name}"
         found += _flat(value, f"{path}.") if isinstance(value, Mapping) else [(path, value)]
     return found
+
+
+def _name(wanted: str) -> str:
+    """MLflow refuses most signs in names, and names that as paths would be others."""
+    plain = re.sub(r"[^\w./: -]", "_", wanted)
+    return posixpath.normpath(plain).lstrip("./")[:LONGEST_NAME] or "_"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pydantic import field_validator
+import regex
+from pydantic import PositiveFloat, field_validator
 
 from hone.algorithms.config import Config
 from hone.experiments.kinds.contract import Verifier
@@ -21,13 +22,15 @@ class RegexParams(Config):
     """The whole answer has to match, without white space around it."""
     ignore_case: bool = False
     """Capitals and small letters are the same."""
+    seconds: PositiveFloat = 2.0
+    """Of processor time; a pattern that takes longer gives no verdict, which is reported."""
 
     @field_validator("pattern")
     @classmethod
     def _readable(cls, pattern: str | None) -> str | None:
         try:
-            re.compile(pattern or "")
-        except re.error as error:
+            regex.compile(pattern or "")
+        except regex.error as error:
             raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
         return pattern
 
@@ -38,7 +41,7 @@ class Regex(Verifier[RegexParams]):
     Params = RegexParams
 
     def grader(self) -> Grader:
-        from hone.algorithms.graders import regex
+        from hone.algorithms.graders.regex import Regex as Matching
 
         flags = int(re.IGNORECASE) if self.params.ignore_case else 0
-        return regex.Regex(self.params.pattern, self.params.whole, flags)
+        return Matching(self.params.pattern, self.params.whole, flags, self.params.seconds)

@@ -16,7 +16,8 @@ from hone.experiments.config import DataConfig, ModelConfig, RunConfig, Spec
 from hone.experiments.data.rows import ChatRow, PreferenceRow, RowKind, StandardRow, TaskRow
 from hone.experiments.kinds import plugins
 from hone.experiments.kinds.contract import StopTraining, Training
-from hone.observe.progress import silent
+from hone.observe.progress import Display, silent
+from hone.storage import jsonl
 from tests.support.fake_tinker import MODEL, Crash, FakeService, FakeTokenizer, crash_at
 from tests.support.letters import Letters
 
@@ -72,6 +73,7 @@ def train(
     every: int = 2,
     run: RunConfig | None = None,
     rows: Mapping[RowKind, Sequence[StandardRow]] = ROWS,
+    display: Display = silent,
 ) -> Checkpoint:
     algorithm = plugins.algorithms.make(kind, params)
 
@@ -91,7 +93,7 @@ def train(
         evaluators=evaluators,
         validate_every=every,
         sinks=[],
-        display=silent,
+        display=display,
         rows_as=rows_as,
     )
     return asyncio.run(algorithm.train(training))
@@ -150,6 +152,21 @@ def test_one_that_was_killed_goes_on_to_the_same_weights(kind: str, tmp_path: Pa
     assert likes_x(cut, found) == likes_x(whole, expected)
 
 
+def test_a_teacher_is_asked_once_however_often_its_run_is_killed(tmp_path: Path) -> None:
+    service, whole = FakeService(), FakeService()
+    params = METHODS["prompt_distill"] | {"concurrency": 1}
+    service.on_request = crash_at("sample", 4)
+    with pytest.raises(Crash):
+        train(service, tmp_path / "cut", "prompt_distill", params)
+    service.on_request = crash_at("optim_step", 2)
+    with pytest.raises(Crash):
+        train(service, tmp_path / "cut", "prompt_distill", params)
+    service.on_request = None
+    found = train(service, tmp_path / "cut", "prompt_distill", params)
+    assert service.kinds().count("sample") == len(WORDS) + 1  # the one that failed was asked again
+    assert likes_x(service, found) == likes_x(whole, train(whole, tmp_path / "whole", "prompt_distill", params))
+
+
 def test_an_evaluator_ends_the_training_and_what_it_measured_is_saved(tmp_path: Path) -> None:
     for kind in ("sft", "dpo", "grpo"):
         with pytest.raises(StopTraining, match="enough"):
@@ -198,9 +215,10 @@ def test_seeds_reach_the_first_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["sync", "streaming", "async"])
 def test_grpo_has_three_ways_to_sample(mode: str, tmp_path: Path) -> None:
     service = FakeService()
-    loss = {"loss": "cispo"} if mode == "async" else {}
-    done = train(service, tmp_path, "grpo", SAMPLED | {"mode": mode, "groups_per_batch": 3, "group_size": 32} | loss)
+    told = SAMPLED | {"mode": mode, "groups_per_batch": 3, "group_size": 32, "num_substeps": 2, "loss": "cispo"}
+    done = train(service, tmp_path, "grpo", told | {"remove_constant_groups": False})
     assert done.batch == 4
+    assert service.kinds().count("optim_step") == 2 * done.batch
     assert likes_x(service, done) > 0.1
 
 
@@ -208,7 +226,6 @@ def test_grpo_has_three_ways_to_sample(mode: str, tmp_path: Path) -> None:
     ("params", "why"),
     [
         ({"loss": "dro", "clip_low": 0.5}, "has no clip"),
-        ({"mode": "async", "num_substeps": 2}, "num_substeps"),
         ({"mode": "streaming", "kl": 0.1}, "whole batch"),
         ({"rate": 1e-3}, "rate"),
     ],
@@ -268,3 +285,26 @@ def test_the_learning_rate_has_a_default_for_the_model() -> None:
         params: Any = plugins.algorithms.params(kind, {})
         assert params.rate("hone/tiny") >= 10 * params.rate("Qwen/Qwen3-8B") > 0
     assert np.isclose(plugins.algorithms.params("sft", {"lr": 3e-4}).rate("hone/tiny"), 3e-4)  # type: ignore[attr-defined]
+
+
+def test_sft_says_which_rows_max_length_cuts(tmp_path: Path) -> None:
+    class Heard:
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def say(self, text: str) -> None:
+            self.said.append(text)
+
+        bar = silent.bar
+
+    rows = [ChatRow(n, f"rows.jsonl:{n}", [asked("ab"), said("x" * length)]) for n, length in (("1", 1), ("2", 9))]  # type: ignore[list-item]
+    heard = Heard()
+    params = COMMON | {"max_length": 6}
+    train(FakeService(), tmp_path / "cut", "sft", params, rows={"chat": rows}, display=heard)
+    assert heard.said == [
+        "1 of 2 rows are cut at max_length = 6 and learned without their end: rows.jsonl:2 (13 tokens)"
+    ]
+    assert jsonl.read(tmp_path / "cut" / "cut_rows.jsonl") == [{"place": "rows.jsonl:2", "tokens": 13, "lost": 7}]
+    train(FakeService(), tmp_path / "whole", "sft", COMMON | {"max_length": 13}, rows={"chat": rows}, display=heard)
+    assert len(heard.said) == 1
+    assert jsonl.read(tmp_path / "whole" / "cut_rows.jsonl") == []

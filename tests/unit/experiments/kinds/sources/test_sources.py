@@ -54,7 +54,7 @@ def test_every_broken_line_of_jsonl_is_named_and_the_rows_before_them_come(tmp_p
         next(rows)
     assert [error.place for error in raised.value.errors] == [f"bad.jsonl:{line}" for line in (2, 3, 4, 6)]
     assert "not UTF-8" in str(raised.value)
-    assert "a JSON list, not an object" in str(raised.value)
+    assert "is a list, not an object" in str(raised.value)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet"])
@@ -284,7 +284,7 @@ def test_traces_of_all_three_forms(tmp_path):
     ("name", "text", "problem"),
     [
         ("a.json", "{}", r"bad/a\.json: a session has messages"),
-        ("a.json", "[]", r"bad/a\.json: the file is a JSON list"),
+        ("a.json", "[]", r"bad/a\.json: the file is a list"),
         ("a.jsonl", '{"role": "user"}\n{"note": 1}\n', r"bad/a\.jsonl:2: it is neither a session"),
         ("a.jsonl", "", r"bad/a\.jsonl: the file is empty"),
         ("a.txt", "", "no .json or .jsonl files"),

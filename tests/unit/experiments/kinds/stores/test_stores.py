@@ -42,8 +42,11 @@ class Client:
         assert name not in self.runs[run].params  # MLflow refuses another value
         self.runs[run].params[name] = value
 
-    def log_metric(self, run: str, name: str, value: float, step: int) -> None:
-        self.runs[run].metrics.append((name, value, step))
+    def log_batch(self, run: str, metrics: list[SimpleNamespace]) -> None:
+        self.runs[run].metrics += [(metric.key, metric.value, metric.step) for metric in metrics]
+
+    def update_run(self, run: str, status: str) -> None:
+        self.runs[run].ended = status != "RUNNING"
 
     def set_terminated(self, run: str) -> None:
         self.runs[run].ended = True
@@ -56,7 +59,12 @@ class Client:
 def mlflow(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
     Client.experiments, Client.runs = {}, {}
     monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=Client))
+    monkeypatch.setitem(sys.modules, "mlflow.entities", SimpleNamespace(Metric=metric))
     return Client
+
+
+def metric(key: str, value: float, timestamp: int, step: int) -> SimpleNamespace:
+    return SimpleNamespace(key=key, value=value, step=step)
 
 
 def test_mlflow_has_a_run_for_each_arm_and_finds_it_again(mlflow: type[Client], tmp_path: Path) -> None:
@@ -76,6 +84,34 @@ def test_mlflow_has_a_run_for_each_arm_and_finds_it_again(mlflow: type[Client], 
 def test_mlflow_keeps_the_conclusion(mlflow: type[Client]) -> None:
     plugins.stores.make("mlflow", {}).conclude("try", {"verdict": "supported", "effect": {"low": 0.1}})
     assert mlflow.runs == {"tag e0 conclusion.verdict": "supported", "tag e0 conclusion.effect.low": "0.1"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_real_mlflow_has_every_step_under_names_that_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    client = pytest.importorskip("mlflow").MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    store = plugins.stores.make("mlflow", {"tracking_uri": client.tracking_uri})
+    for steps in ((0, 1), (2,)):  # the second time it goes on
+        sink = store.open("try", "a", tmp_path / "a-1234", {"lr": 0.1, "text": "y" * 1000, "model": {"name": "x"}})
+        for step in steps:
+            many = {f"m/{index}": float(index) for index in range(1200)}
+            sink.log(
+                step, {"loss:sum": 0.5 * step, "pass@1/../%": 1.0, "note": "text", "nothing": float("nan"), **many}
+            )
+        sink.close()
+    store.conclude("try", {"verdict": "supported", "effect": {"low": 0.1}})
+
+    experiment = client.get_experiment_by_name("try")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"lr": "0.1", "text": "y" * 500, "model.name": "x"}
+    losses = client.get_metric_history(run.info.run_id, "loss:sum")
+    assert [(metric.step, metric.value) for metric in losses] == [(0, 0.0), (1, 0.5), (2, 1.0)]
+    assert run.data.metrics["_"] == 1.0
+    assert run.data.metrics["m/1199"] == 1199.0
+    assert {"conclusion.verdict": "supported", "conclusion.effect.low": "0.1"}.items() <= experiment.tags.items()
 
 
 @pytest.mark.parametrize(("kind", "module"), [("mlflow", "mlflow"), ("wandb", "wandb"), ("trackio", "trackio")])
