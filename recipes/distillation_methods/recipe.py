@@ -20,7 +20,7 @@ from hone.algorithms.rl.held_out import HeldOutRewards
 from hone.algorithms.run_directory import Checkpoint
 from recipes.questions import draw, example, prompt, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import named
+from recipes.runs import finished, named
 
 
 class Config(RecipeConfig):
@@ -103,13 +103,15 @@ async def _right(examinations: Sequence[HeldOutRewards], sampler: tinker.Samplin
 
 async def _teacher(config: Config, setting: Setting, kind: str) -> tinker.SamplingClient:
     run = setting.out / f"teacher_{kind}"
-    made = await sft.train(
-        named(config.teacher, config),
-        setting.service,
-        [example(setting, task) for task in draw(kind, "train", config.shown, config.seed)],
-        run,
-        sinks=setting.sinks(run),
-        display=setting.display,
+    made = finished(
+        await sft.train(
+            named(config.teacher, config),
+            setting.service,
+            [example(setting, task) for task in draw(kind, "train", config.shown, config.seed)],
+            run,
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
     teacher: tinker.SamplingClient = await setting.service.create_sampling_client(model_path=made.sampler_path)
     return teacher
@@ -133,14 +135,16 @@ async def _off_policy(
 ) -> Checkpoint:
     targets = SoftTargets(teachers)
     targets.check(lessons)
-    return await sft.train(
-        named(config.off_policy, config),
-        setting.service,
-        lessons,
-        run,
-        prepare=targets,
-        sinks=setting.sinks(run),
-        display=setting.display,
+    return finished(
+        await sft.train(
+            named(config.off_policy, config),
+            setting.service,
+            lessons,
+            run,
+            prepare=targets,
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
 
 
@@ -152,13 +156,15 @@ async def _on_policy(
     teachers: Teachers,
     run: Path,
 ) -> Checkpoint:
-    return await on_policy.train(
-        named(training, config),
-        setting.service,
-        lessons,
-        teachers,
-        run,
-        stop_condition=setting.renderer.get_stop_sequences(),
-        sinks=setting.sinks(run),
-        display=setting.display,
+    return finished(
+        await on_policy.train(
+            named(training, config),
+            setting.service,
+            lessons,
+            teachers,
+            run,
+            stop_condition=setting.renderer.get_stop_sequences(),
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )

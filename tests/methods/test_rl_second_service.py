@@ -124,8 +124,55 @@ def test_streaming_learns_what_the_synchronous_loop_learns(tmp_path: Path) -> No
             assert row == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_streaming_in_order_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
-    config = config_of(StreamingConfig, order="dataset", groups_per_minibatch=1, remove_constant_groups=False)
+@pytest.mark.parametrize("kind", LOOPS)
+def test_each_loop_makes_as_many_optimizer_steps_of_a_batch_as_it_is_told(kind: type[RlConfig], tmp_path: Path) -> None:
+    told = {"num_substeps": 3, "post_kl": True, "remove_constant_groups": False, "loss": Ppo()}
+    alone = {AsynchronousConfig: {"max_steps_off_policy": 0}, StreamingConfig: {"order": "dataset"}}
+    service = FakeService()
+    found = run(config_of(kind, **told, **alone.get(kind, {})), successors(4, groups=6), tmp_path / "it", service)
+    assert service.kinds().count("optim_step") == 3 * 4
+    # Groups of one size, six of them: the parts are the same in all three loops, and so is what is learned.
+    whole = run(config_of(**told), successors(4, groups=6), tmp_path / "whole")
+    for row, expected in zip(found, whole, strict=True):
+        kept = {key: value for key, value in row.items() if key in expected}
+        assert kept == pytest.approx(expected, rel=1e-5, abs=1e-6)
+        assert row["kl_pre_post_v1"] != 0
+
+
+@pytest.mark.parametrize(
+    ("groups", "substeps", "ends"), [(6, 1, set()), (6, 3, {2, 4}), (5, 2, {2}), (2, 4, {1}), (1, 4, set())]
+)
+def test_parts_of_a_step_have_equal_shares_of_its_groups(groups: int, substeps: int, ends: set[int]) -> None:
+    assert streaming.ends_of_substeps(groups, substeps) == ends
+
+
+def test_streaming_steps_while_other_groups_are_sampled(tmp_path: Path) -> None:
+    service = FakeService(latency=Latency(per_sampled_token=0.005))
+
+    def batch(index: int) -> list[EnvGroupBuilder]:
+        def group(turns: int) -> Group:
+            return Group(lambda: [Dialogue([1 + m], [2], wanted=5, turns=turns) for m in range(4)])
+
+        return [group(turns) for turns in (1, 12, 1, 12)]
+
+    config = config_of(
+        StreamingConfig, num_substeps=2, rollouts=RolloutConfig(max_tokens=4), remove_constant_groups=False
+    )
+    run(config, Problems(1, batch), tmp_path, service)
+    kinds = service.kinds()
+    first, second = [at for at, kind in enumerate(kinds) if kind == "optim_step"]
+    assert "sample" in kinds[first:second]
+
+
+def test_streaming_refuses_a_penalty_that_needs_the_whole_batch() -> None:
+    with pytest.raises(ValueError, match="`kl_penalty` subtracts its mean over the whole batch"):
+        config_of(StreamingConfig, kl_penalty=KlPenaltyConfig(coefficient=0.1))
+
+
+@pytest.mark.parametrize("substeps", [1, 2])
+def test_streaming_in_order_goes_on_to_the_same_numbers(substeps: int, tmp_path: Path) -> None:
+    told = {"order": "dataset", "groups_per_minibatch": 1, "remove_constant_groups": False}
+    config = config_of(StreamingConfig, num_substeps=substeps, **told)
     whole = run(config, successors(8), tmp_path / "whole")
     service = FakeService(on_request=crash_at("forward_backward", 17))
     with pytest.raises(Crash):

@@ -127,33 +127,43 @@ class Found:
 
 
 def _check_conversations(read: "Rows[Any]", renderer: "Renderer", max_length: int | None) -> Found:
-    from hone.algorithms.data.cut import lost_tokens
     from hone.algorithms.data.rows import Problem
-    from hone.algorithms.renderers import TrainOnWhat
 
     found = Found([])
     for row in read.rows:
         try:
-            example = renderer.build_supervised_example(
-                _without_trainable(row.messages), TrainOnWhat.ALL_ASSISTANT_MESSAGES, tools=row.tools
-            )
+            length = renderer.build_supervised_example(_without_trainable(row.messages), tools=row.tools)[0].length
         except UserError as error:
             found.problems.append(Problem(read.path, row.line, "bad content", str(error)))
             continue
         if all(message["role"] != "assistant" for message in row.messages):
             text = "no message is an assistant's, so there is nothing to learn"
             found.problems.append(Problem(read.path, row.line, "bad content", text))
-        elif max_length is not None and example.model_input.length > max_length:
-            lost, whole = lost_tokens(example, max_length), int(example.weights.sum())
+        elif max_length is not None and length > max_length:
+            lost, whole = _lost(row, renderer, max_length)
             found.cut += 0 < lost < whole
             left = f"cut there it is learned without its end, {lost} of {whole} tokens"
             if lost == whole:
                 left = "cut there it has nothing to learn"
             elif not lost:
                 left = "cut there it loses nothing that is learned"
-            text = f"it has {example.model_input.length} tokens; {max_length} are allowed (--max-length); {left}"
+            text = f"it has {length} tokens; {max_length} are allowed (--max-length); {left}"
             found.problems.append(Problem(read.path, row.line, "too long", text))
     return found
+
+
+def _lost(row: Any, renderer: "Renderer", max_length: int) -> tuple[int, int]:
+    """Tokens to learn that a cut takes, and all of them: of every answer, or of the last where only that can be."""
+    from hone.algorithms.data.cut import lost_tokens
+    from hone.algorithms.renderers import TrainOnWhat
+
+    messages = _without_trainable(row.messages)
+    try:
+        examples = renderer.build_supervised_examples(messages, TrainOnWhat.ALL_ASSISTANT_MESSAGES, tools=row.tools)
+    except UserError:
+        examples = [renderer.build_supervised_example(messages, tools=row.tools)]
+    lost = sum(lost_tokens(example, max_length) for example in examples)
+    return lost, int(sum(example.weights.sum() for example in examples))
 
 
 def _check_preferences(read: "Rows[Any]", renderer: "Renderer", max_length: int | None) -> Found:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hone.engine import lasting
+from hone.engine.lasting import copied
 from hone.engine.lora.layout import ALPHA, LoraLayout, lora_layout
 from hone.engine.lora.state import AdapterState
 from hone.engine.models.config import ModelConfig
@@ -53,10 +54,10 @@ class AdapterImage:
 def capture(state: AdapterState, with_optimizer: bool, with_gradient: bool = False) -> AdapterImage:
     optimizer = None
     if with_optimizer:
-        optimizer = {"moment1": state.moment1.clone(), "moment2": state.moment2.clone()}
+        optimizer = {"moment1": copied(state.moment1), "moment2": copied(state.moment2)}
         if with_gradient and state.gradient is not None:
-            optimizer["gradient"] = state.gradient.clone()
-    return AdapterImage(state.lora, state.layout, state.weights.clone(), state.steps, optimizer)
+            optimizer["gradient"] = copied(state.gradient)
+    return AdapterImage(state.lora, state.layout, copied(state.weights), state.steps, optimizer)
 
 
 def write_image(image: AdapterImage, base_model: str, directory: Path) -> int:
@@ -119,7 +120,7 @@ def read_weights(directory: Path, model_config: ModelConfig) -> tuple[LoraLayout
     """The same without what training needs: the layout, and the flat vector."""
     meta = _read_meta(directory)
     layout = lora_layout(model_config, replace(LoraConfig(**meta["lora"]), seed=None))
-    weights = torch.zeros(layout.size)
+    (weights,) = lasting.zeros(1, layout.size)
     _fill(weights, layout, directory, meta)
     return layout, weights
 

@@ -35,6 +35,8 @@ class Limits:
     cache_tokens: int = 1 << 17
     """The same in tokens, but always room for one whole context: small models would otherwise keep far more than
     anybody asks for again."""
+    adapter_bytes: int = 1 << 62
+    """Adapters in training on a GPU, with moments and gradients; the others wait in pinned memory of the host."""
     checked_parameters: int = 2_000_000_000
     """Exports of larger base models are not compared with transformers, which loads the model once more."""
 
@@ -51,5 +53,9 @@ class Limits:
         small that it would be mostly overhead."""
         fitting = min(model.memory.most_tokens(shares.passes, preferred.training_threads) for model in models.values())
         tokens = max(LEAST_TOKENS, min(preferred.micro_batch_tokens, fitting))
-        memory = {"activation_bytes": shares.passes, "cache_bytes": shares.cache // len(models)}
+        memory = {
+            "activation_bytes": shares.passes,
+            "cache_bytes": shares.cache // len(models),
+            "adapter_bytes": shares.adapters,
+        }
         return replace(preferred, micro_batch_tokens=tokens, **memory)

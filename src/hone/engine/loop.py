@@ -21,7 +21,6 @@ from hone.engine.batch import Piece
 from hone.engine.checkpoints import AdapterImage, capture, read_adapter, read_weights, write_image
 from hone.engine.disk import DiskLane
 from hone.engine.exports import parse_recipients, write_export
-from hone.engine.heap import Heap
 from hone.engine.limits import Limits
 from hone.engine.lora.state import AdapterState, new_adapter
 from hone.engine.losses.custom.graph import rebuild
@@ -33,6 +32,7 @@ from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.samplers import Samplers
 from hone.engine.sampling.version import AdapterVersion
 from hone.engine.scheduler import Job, Scheduler
+from hone.engine.tiers import tiers_for
 from hone.engine.wide import helped_by
 from hone.engine.wire import CANCEL, CLOSE
 from hone.engine.workers import Workers
@@ -42,7 +42,7 @@ from hone.protocol.model_input import no_image
 
 logger = logging.getLogger(__name__)
 
-CAPTURED_BYTES = 32 << 20
+CAPTURED_BYTES = 8 << 20
 """Of copies of adapters that wait for the disk; beyond it, those that want to be copied wait too."""
 
 Reply = Callable[[int, Any], None]
@@ -74,6 +74,8 @@ class EngineLoop:
         self._workers = Workers(limits.training_threads)
         self._passes = Passes(limits, self._scheduler, reply, self._fail, self._workers)
         self._adapters: dict[str, Adapter] = {}
+        device = next(iter(models.values())).backend.device  # of all of them
+        self._tiers = tiers_for(device, limits.adapter_bytes, self._scheduler.has_work)
         self._versions: dict[str, AdapterVersion] = {}
         self._samplers = Samplers(self._sampler, reply, self._fail)
         self._disk, self._exports, self._reads = DiskLane(), DiskLane(), DiskLane()
@@ -84,7 +86,6 @@ class EngineLoop:
         self._captured = 0
         """Bytes of copies that wait for the disk."""
         self._uncaptured: deque[Job] = deque()
-        self._heap = Heap()
         self.compute_seconds = 0.0
 
     def put(self, ticket: int, message: Any) -> None:
@@ -100,6 +101,7 @@ class EngineLoop:
                 self._run_immediate()
                 if owed <= 0 and (batch := self._scheduler.next_micro_batch()):
                     self._compute(batch)
+                    self._run_immediate()  # steps whose gradients are complete now wait for no sample
                     owed = time.perf_counter() - started
                 owed = self._sample(owed)
                 self.compute_seconds += time.perf_counter() - started
@@ -141,13 +143,14 @@ class EngineLoop:
         elif isinstance(message, _Written):
             self._take_written(message)
         elif isinstance(message, c.DropVersion):
-            version = self._versions.pop(message.version, None)
+            self._versions.pop(message.version, None)
             self._awaited.discard(message.version)
-            self._heap.freed(0 if version is None else version.bytes)
             self._owed.pop(message.version, None)
             self._reply(ticket, None)
         else:
             self._scheduler.add(Job(ticket, message, arrived=time.perf_counter()))
+            if isinstance(message, c.ForwardBackward | c.OptimStep):
+                self._tiers.expect(message.adapter)
 
     def _count(self, op: c.CountImageTokens) -> tuple[int, ...]:
         vision = self._model(op.base_model).vision
@@ -170,9 +173,12 @@ class EngineLoop:
         match op:
             case c.ForwardBackward():
                 adapter = self._adapter(op.adapter)
+                self._tiers.read(op.adapter)
                 self._passes.begin(job, op, adapter, self._model(adapter.model))
             case c.OptimStep():
-                self._reply(ticket, adamw_step(self._adapter(op.adapter).state, op.params))
+                state = self._adapter(op.adapter).state
+                self._tiers.use([op.adapter])
+                self._reply(ticket, adamw_step(state, op.params))
             case c.CreateAdapter():
                 self._create(op)
                 self._reply(ticket, None)
@@ -180,7 +186,7 @@ class EngineLoop:
                 self._load_adapter(job, op)
             case c.Publish():
                 adapter = self._adapter(op.adapter)
-                image = capture(adapter.state, with_optimizer=False)
+                image = capture(self._tiers.read(op.adapter), with_optimizer=False)
                 self._versions[op.version] = self._model(adapter.model).backend.version(image.layout, image.weights)
                 if not op.durable:
                     self._reply(ticket, None)
@@ -190,28 +196,32 @@ class EngineLoop:
                 if Path(op.directory).exists():
                     raise ServerError(f"checkpoint directory {op.directory} exists already")
                 if self._may_capture(job):
-                    self._write(ticket, capture(adapter.state, op.with_optimizer), adapter.model, op.directory)
+                    image = capture(self._tiers.read(op.adapter), op.with_optimizer)
+                    self._write(ticket, image, adapter.model, op.directory)
             case c.ExportAdapter():
                 self._export(ticket, self._adapter(op.adapter), op)
             case c.Snapshot():
                 adapter = self._adapter(op.adapter)
                 if self._may_capture(job):
-                    image = capture(adapter.state, with_optimizer=True, with_gradient=True)
+                    image = capture(self._tiers.read(op.adapter), with_optimizer=True, with_gradient=True)
                     self._write(ticket, image, adapter.model, op.directory, snapshot_of=op.adapter)
             case c.DropAdapter():
-                gone = self._adapters.pop(op.adapter, None)
-                self._heap.freed(0 if gone is None else 12 * gone.state.layout.size)
+                self._adapters.pop(op.adapter, None)
+                self._tiers.leave(op.adapter)
                 self._reply(ticket, None)
 
     def _create(self, op: c.CreateAdapter) -> None:
         model = self._model(op.base_model)
         check_lora(op.lora)
-        state = new_adapter(model.config, op.lora)
-        state.move(model.backend.device)
+        self._have(op, new_adapter(model.config, op.lora))
+
+    def _have(self, op: c.CreateAdapter | c.LoadAdapter, state: AdapterState) -> None:
         self._adapters[op.adapter] = Adapter(op.base_model, state, op.share)
+        self._tiers.enter(op.adapter, state)
 
     def _compute(self, batch: list[tuple[Job, Piece]]) -> None:
         adapters = {piece.adapter: self._adapters[piece.adapter] for _, piece in batch}
+        self._tiers.use(adapters)
         base_model = adapters[batch[0][1].adapter].model  # of all of them
         states = {name: adapter.state for name, adapter in adapters.items()}
         self._passes.compute(batch, self._models[base_model], states)
@@ -244,8 +254,7 @@ class EngineLoop:
         model = self._model(op.base_model)
 
         def keep(state: AdapterState) -> c.AdapterInfo:
-            state.move(model.backend.device)
-            self._adapters[op.adapter] = Adapter(op.base_model, state, op.share)
+            self._have(op, state)
             return c.AdapterInfo(state.lora, state.layout.size, state.steps)
 
         self._scheduler.rest(job)
@@ -377,9 +386,10 @@ class EngineLoop:
     def _export(self, ticket: int, adapter: Adapter, op: c.ExportAdapter) -> None:
         """Write for other tools on a lane of their own, and reply from there: checking takes seconds."""
         recipients, model = parse_recipients(op.recipients), self._model(adapter.model)
-        image = capture(adapter.state, with_optimizer=False)
+        image = capture(self._tiers.read(op.adapter), with_optimizer=False)
         probe: Probe | str = f"only exports of models with up to {self._limits.checked_parameters} parameters are"
         if model.parameters <= self._limits.checked_parameters:
+            self._tiers.use([op.adapter])
             probe = take_probe(model, adapter.state)
 
         def task() -> None:

@@ -76,6 +76,10 @@ class Scheduler:
         """Whether there is something to run; lines that rest wait for somebody else."""
         return bool(self._immediate or self._passes)
 
+    def has_work(self, adapter: str) -> bool:
+        """Whether anything waits in its line."""
+        return adapter in self._lines
+
     def next_immediate(self) -> Job | None:
         """A job that is first in its line and is no pass over data; it is removed."""
         if not self._immediate:

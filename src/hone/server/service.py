@@ -27,7 +27,7 @@ from hone.server.hub import Hub
 from hone.server.inference.generation import Generation
 from hone.server.jobs import Jobs
 from hone.server.journal import Journal
-from hone.server.lane import Shared
+from hone.server.lanes.shared import Shared
 from hone.server.operations import Context
 from hone.server.recovery import EngineKeeper
 from hone.server.residency import Residency

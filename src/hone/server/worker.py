@@ -7,7 +7,8 @@ from itertools import groupby
 from hone.errors import NotFoundError, UserError
 from hone.observe import spans
 from hone.server.journal import Entry
-from hone.server.lane import Lane, Shared, is_over
+from hone.server.lanes.lane import Lane
+from hone.server.lanes.shared import Shared, is_over
 from hone.storage.atomic import remove_tree
 from hone.storage.blobs import Blobs
 

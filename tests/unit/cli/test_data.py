@@ -129,6 +129,18 @@ def test_check_says_what_a_cut_would_cost(path: Path, capsys: pytest.CaptureFixt
     assert lines[-1].endswith("1 rows can be used, 3 cannot, 3 too long (1 of them would be learned without their end)")
 
 
+def test_check_takes_what_only_one_answer_at_a_time_can_be_trained_of(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thinking = [{**message, "reasoning": "hm"} if message["role"] == "assistant" else message for message in TALK]
+    asked = {"role": "user", "content": LONG}
+    file = write(path, {"messages": thinking}, {"messages": [asked, *thinking[1:]]})
+    assert main(["data", "check", file, "--renderer", "qwen3"]) == 0
+    capsys.readouterr()
+    counted, _ = checked(capsys, file, "conversations", "--max-length", "80", "--renderer", "qwen3")
+    assert (counted["usable"], counted["kinds"]) == (1, {"too long": 1})
+
+
 def test_check_measures_preferences(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = {"prompt": "?", "chosen": "a", "rejected": "b"}
     tools = [{"role": "assistant", "content": "b", "tool_calls": [{"function": {"name": "f", "arguments": "["}}]}]

@@ -508,6 +508,49 @@ def test_a_pass_says_how_it_went(engine: RunningLoop) -> None:
     assert first["engine/queue_seconds:max"] >= 0
 
 
+def test_those_that_share_a_micro_batch_say_the_same(engine: RunningLoop) -> None:
+    for name in "abc":
+        engine.ask(create(name))
+    backlog = engine.submit(train("a", 1, lengths=(60,) * 8))
+    sent = time.perf_counter()
+    small = [engine.submit(train(name, 2, lengths=(20,))) for name in "bc"]
+    one, other = (future.result(30).metrics for future in small)
+    waited = time.perf_counter() - sent
+    last = backlog.result(30).metrics
+    assert one["engine/cycle:max"] == other["engine/cycle:max"] < last["engine/cycle:max"]
+    assert one["engine/batch_fill:mean"] == other["engine/batch_fill:mean"] == 40 / 64
+    assert one["engine/device_seconds:sum"] == other["engine/device_seconds:sum"] < last["engine/device_seconds:sum"]
+    for metrics in (one, other):
+        assert 0 < metrics["engine/queue_seconds:max"] + 2 * metrics["engine/device_seconds:sum"] < waited
+
+
+def test_a_step_runs_as_soon_as_its_gradient_is_there(engine: RunningLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the sampler has its turn, and before the passes of others go on."""
+    for name in "ab":
+        engine.ask(create(name))
+    happened: list[str] = []
+
+    def told(what: str, run: Any) -> Any:
+        def told_and_run(*given: Any) -> Any:
+            happened.append(what)
+            return run(*given)
+
+        return told_and_run
+
+    monkeypatch.setattr(loop_module, "adamw_step", told("step", loop_module.adamw_step))
+    monkeypatch.setattr(engine.loop._passes, "compute", told("pass", engine.loop._passes.compute))
+    monkeypatch.setattr(Sampler, "step", told("sample", Sampler.step))
+    sampling = engine.submit(sample(None, max_tokens=200))
+    others = engine.submit(train("b", 1, lengths=(60,) * 12))
+    asked = [engine.submit(op) for op in (train("a", 2, lengths=(20,)), c.OptimStep("a", STEP))]
+    for future in (*asked, others, sampling):
+        future.result(60)
+    before = happened[: happened.index("step")]
+    assert before[-1] == "pass"
+    assert "pass" in happened[happened.index("step") :], "the other one had not ended"
+    assert happened[happened.index("step") + 1] == "sample"
+
+
 def test_the_sampler_has_its_half_however_much_arrives(engine: RunningLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.ask(create("a"))
     engine.ask(sample(None))  # what is compiled once is

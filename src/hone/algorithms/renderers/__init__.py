@@ -12,6 +12,7 @@ from hone.algorithms.renderers.gpt_oss import GptOss, GptOssHigh, GptOssLow, Gpt
 from hone.algorithms.renderers.images import ImageProcessor
 from hone.algorithms.renderers.kimi_k2 import KimiK2
 from hone.algorithms.renderers.llama3 import Llama3
+from hone.algorithms.renderers.qwen2_5_vl import Qwen2_5VL
 from hone.algorithms.renderers.qwen3 import Qwen3, Qwen3DisableThinking, Qwen3Instruct, Qwen3PreserveThinking
 from hone.algorithms.renderers.qwen3_5 import Qwen3_5, Qwen3_5DisableThinking, Qwen3_5PreserveThinking
 from hone.algorithms.renderers.qwen3_vl import Qwen3VL, Qwen3VLInstruct
@@ -36,6 +37,7 @@ RENDERERS: dict[str, RendererFactory] = {
     "chat_template": ChatTemplate,
     "role_colon": RoleColon,
     "llama3": Llama3,
+    "qwen2_5_vl": Qwen2_5VL,
     "qwen3": Qwen3,
     "qwen3_disable_thinking": Qwen3DisableThinking,
     "qwen3_preserve_thinking": Qwen3PreserveThinking,
@@ -63,6 +65,7 @@ RENDERERS: dict[str, RendererFactory] = {
 RECOMMENDED: list[tuple[str, str]] = [
     (r"-base$|/(meta-)?llama-3[^/]*b$|deepseek-v3\.1-base", "role_colon"),
     (r"/(meta-)?llama-3.*-instruct", "llama3"),
+    (r"/qwen2\.5-vl", "qwen2_5_vl"),
     (r"/qwen3-vl.*-instruct", "qwen3_vl_instruct"),
     (r"/qwen3-vl", "qwen3_vl"),
     (r"/qwen3-.*-instruct", "qwen3_instruct"),

@@ -148,7 +148,7 @@ class Family(ABC):
                 pieces.append(Content(part["text"]))
             elif part["type"] == "image":
                 if not self.takes_images:
-                    raise RendererError(f"{type(self).__name__} writes no images; qwen3_vl and qwen3_5 do")
+                    raise RendererError(f"{type(self).__name__} writes no images; qwen2_5_vl, qwen3_vl and qwen3_5 do")
                 pieces += self.image(Image(image_chunk(part["image"], self.image_processor)))
         return pieces
 

@@ -64,7 +64,7 @@ class Template:
 
     def _fields(self, message: Message, *, json_calls: bool) -> dict[str, Any]:
         if any(part["type"] == "image" for part in parts_of(message)):
-            raise RendererError("chat_template writes no images; qwen3_vl and qwen3_5 do")
+            raise RendererError("chat_template writes no images; qwen2_5_vl, qwen3_vl and qwen3_5 do")
         reasoning, text = thinking_of(message), text_of(message)
         if message["role"] == "assistant" and "</think>" in self.source:
             reasoning, text = reasoning_and_text(message)

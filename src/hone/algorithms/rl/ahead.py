@@ -1,7 +1,7 @@
 """Groups that are sampled ahead of the trainer, and how far ahead: the bookkeeping of asynchronous training.
 
-A version is the number of optimizer steps its weights have seen. A group sampled at version v and trained in step s is
-s - v steps stale.
+A version is the number of training steps its weights have seen, however many optimizer steps each of them makes. A
+group sampled at version v and trained in step s is s - v steps stale.
 """
 
 from __future__ import annotations

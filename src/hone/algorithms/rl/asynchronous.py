@@ -30,7 +30,7 @@ from hone.algorithms.rl.advantages import training_data
 from hone.algorithms.rl.ahead import Ahead, staleness_metrics, trained_problems
 from hone.algorithms.rl.compaction import Compactor
 from hone.algorithms.rl.config import KlPenaltyConfig, RlConfig
-from hone.algorithms.rl.kl import reference_sampler, with_penalty
+from hone.algorithms.rl.kl import pre_post_kl, reference_sampler, with_penalty
 from hone.algorithms.rl.losses import Loss, StableReinforce
 from hone.algorithms.rl.metrics import episode_metrics
 from hone.algorithms.rl.rollouts import check_lost, run_group
@@ -109,16 +109,17 @@ async def train(
                 )
                 data_D, penalty = await with_penalty(data_D, reference, config.kl_penalty, slots)
                 rate = rate_at(config.optimizer, highest, step, total_steps)
-                update = submit_update(training, data_D, config.loss, config.optimizer, rate)
+                update = submit_update(training, data_D, config.loss, config.optimizer, rate, config.num_substeps)
                 published = publish(training, config.loss) if data_D else None
                 learned = await update.metrics()
                 sampler = await published if published else sampler
+                drift = await pre_post_kl(data_D, sampler, slots) if config.post_kl and data_D else {}
                 watch.lap("training")
 
                 facts = {"progress/batch": step, "progress/done_frac": (step + 1) / total_steps, "optim/lr": rate}
                 episodes = episode_metrics(groups_P)
                 stale = staleness_metrics(step, taken)
-                metrics = facts | measures | episodes | stale | penalty | learned | watch.seconds()
+                metrics = facts | measures | episodes | stale | penalty | learned | drift | watch.seconds()
                 session.log(step, metrics, f"reward {episodes['env/all/reward/total']:.3f}")
                 write_transcripts(run_dir, step, groups_P, config.transcripts, decode, config.advantage)
                 await session.save_if_due(training, step)

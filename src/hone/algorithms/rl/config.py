@@ -66,6 +66,11 @@ class RlConfig(TrainingConfig):
     """How the rewards of a group become advantages."""
     remove_constant_groups: bool = True
     """Leaves out groups whose rewards are all equal: they teach nothing. Metrics still count them."""
+    num_substeps: PositiveInt = 1
+    """Optimizer steps on the parts of a batch. From the second on the samples are of older weights: choose `ppo` or
+    another loss that bounds the ratio."""
+    post_kl: bool = False
+    """Also measures how far the step moved the policy, by scoring the batch once more."""
     transcripts: TranscriptConfig = TranscriptConfig()
     epochs: PositiveInt = 1
     """Passes over the dataset."""

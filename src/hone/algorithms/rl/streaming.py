@@ -2,8 +2,9 @@
 
 All groups of a step are sampled with the same weights, and one optimizer step follows their gradients: it learns what
 `train` learns, from the same samples; what it saves is the time in which the trainer would wait for the slowest
-episode. Where both share processors that are busy anyway it saves none. A penalty that needs the mean of the whole
-batch (`kl_penalty`) and several optimizer steps a batch (`num_substeps`) are `train`'s.
+episode; where both share processors that are busy anyway, it saves none. With `num_substeps` the optimizer also steps
+on the way, each time that an equal share of the groups is complete. A penalty that needs the mean of the whole batch
+(`kl_penalty`) is for the other loops.
 
 Legend: `_P` problems, `_D` data.
 """
@@ -11,19 +12,20 @@ Legend: `_P` problems, `_D` data.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tinker
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from hone.algorithms.evaluation import Evaluator, measure
 from hone.algorithms.learning_rate import rate_at
 from hone.algorithms.rl.advantages import training_data
 from hone.algorithms.rl.compaction import Compactor
 from hone.algorithms.rl.config import RlConfig
+from hone.algorithms.rl.kl import pre_post_kl
 from hone.algorithms.rl.metrics import episode_metrics
 from hone.algorithms.rl.rollouts import check_lost, stream_groups
 from hone.algorithms.rl.transcripts import Decode, write_transcripts
@@ -48,8 +50,18 @@ class StreamingConfig(RlConfig):
     """Complete groups that make a gradient. Fewer start the trainer earlier; more fill its batches better."""
     order: Literal["completed", "dataset"] = "completed"
     """Gradients are sums, and floating-point sums depend on their order. In that of completion nothing waits, and a run
-    repeated differs in its last bits; in that of the dataset it has the same bits, and a slow group holds up those
-    behind it."""
+    repeated differs in its last bits (with `num_substeps` in more: another group may be among the first); in that of
+    the dataset it has the same bits, and a slow group holds up those behind it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_penalty(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("kl_penalty") is not None:
+            raise ValueError(
+                "`kl_penalty` subtracts its mean over the whole batch, and `streaming` sends gradients before that; "
+                "train with `rl.train` or `rl.asynchronous`, or without it"
+            )
+        return given
 
 
 async def train(
@@ -86,6 +98,10 @@ async def train(
             problems_P = dataset.get_batch(step % len(dataset))
             groups_P: dict[int, TrajectoryGroup] = {}
             gradients: list[Gradient] = []
+            steps: list[tinker.APIFuture[tinker.OptimStepResponse]] = []
+            rate = rate_at(config.optimizer, highest, step, total_steps)
+            step_after = ends_of_substeps(len(problems_P), config.num_substeps)
+            unstepped = 0
             minibatch: list[TrajectoryGroup] = []
             arriving = stream_groups(
                 problems_P,
@@ -99,7 +115,8 @@ async def train(
                 async for index, group in arriving:
                     groups_P[index] = group
                     minibatch.append(group)
-                    if len(minibatch) < config.groups_per_minibatch and len(groups_P) < len(problems_P):
+                    at_end = len(groups_P) in step_after or len(groups_P) == len(problems_P)
+                    if len(minibatch) < config.groups_per_minibatch and not at_end:
                         continue
                     data_D = training_data(
                         minibatch,
@@ -109,21 +126,28 @@ async def train(
                     )
                     if data_D:  # sent, not awaited: the trainer works while the other groups are sampled
                         gradients.append(submit_gradient(training, data_D, config.loss))
+                        unstepped += 1
+                    if len(groups_P) in step_after and unstepped:
+                        steps.append(submit_optimizer_step(training, config.optimizer, rate))
+                        unstepped = 0
                     minibatch = []
             all_P = [group for _, group in sorted(groups_P.items())]
             check_lost(all_P, config.rollouts)
             watch.lap("sampling")
 
-            rate = rate_at(config.optimizer, highest, step, total_steps)
-            steps = [submit_optimizer_step(training, config.optimizer, rate)] if gradients else []
+            if unstepped:
+                steps.append(submit_optimizer_step(training, config.optimizer, rate))
             published = publish(training, config.loss) if gradients else None
             learned = await SubmittedUpdate(gradients, steps).metrics()
             sampler = await published if published else sampler
+            trained_D = [item for gradient in gradients for item in gradient.data_D]
+            drift = await pre_post_kl(trained_D, sampler, slots) if config.post_kl and trained_D else {}
             watch.lap("training")  # what sampling did not hide
 
             facts = {"progress/batch": step, "progress/done_frac": (step + 1) / total_steps, "optim/lr": rate}
             episodes = episode_metrics(all_P)
-            metrics = facts | measures | episodes | {"minibatches": len(gradients)} | learned | watch.seconds()
+            sent = {"minibatches": len(gradients)}
+            metrics = facts | measures | episodes | sent | learned | drift | watch.seconds()
             session.log(step, metrics, f"reward {episodes['env/all/reward/total']:.3f}")
             write_transcripts(run_dir, step, all_P, config.transcripts, decode, config.advantage)
             await session.save_if_due(training, step)
@@ -131,3 +155,9 @@ async def train(
                 return session.last
         measures = await measure(sampler, evaluators, total_steps) if config.eval_every else {}
         return await session.finish(training, measures)
+
+
+def ends_of_substeps(groups: int, substeps: int) -> set[int]:
+    """How many groups are complete at the end of each part of a step but its last."""
+    parts = min(substeps, groups)
+    return {index * groups // parts for index in range(1, parts)}

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tinker
-from pydantic import PositiveInt
 
 from hone.algorithms.evaluation import Evaluator, measure
 from hone.algorithms.learning_rate import rate_at
@@ -34,12 +33,7 @@ from hone.observe.progress import Display, silent
 
 
 class GrpoConfig(RlConfig):
-    num_substeps: PositiveInt = 1
-    """Optimizer steps on the parts of a batch. From the second on the samples are of older weights: choose `ppo` or
-    another loss that bounds the ratio."""
     kl_penalty: KlPenaltyConfig | None = None
-    post_kl: bool = False
-    """Also measures how far the step moved the policy, by scoring the batch once more."""
 
 
 async def train(

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from hone.engine import lasting
 from hone.engine.lora.layout import GroupWeights, lora_layout
 from hone.engine.models.config import ModelConfig
 from hone.protocol.types import LoraConfig
@@ -22,9 +23,7 @@ class AdapterState:
     def __init__(self, model_config: ModelConfig, lora: LoraConfig) -> None:
         self.lora = lora
         self.layout = lora_layout(model_config, replace(lora, seed=None))
-        self.weights = torch.zeros(self.layout.size)
-        self.moment1 = torch.zeros(self.layout.size)
-        self.moment2 = torch.zeros(self.layout.size)
+        self.weights, self.moment1, self.moment2 = lasting.zeros(3, self.layout.size)
         self.steps = 0
         self.gradient: Tensor | None = None
         self._gradient_views: dict[str, GroupWeights] | None = None
@@ -50,12 +49,19 @@ class AdapterState:
         return other
 
     def set_gradient(self, gradient: Tensor | None) -> None:
+        """Another one, or none; it comes to where the weights are."""
+        gradient = None if gradient is None else gradient.to(self.weights.device)
         self.gradient, self._gradient_views = gradient, None
         if gradient is None:  # at rest: of a small adapter the views take half as much as itself
             self.__dict__.pop("weight_views", None)
 
+    def tensors(self) -> list[Tensor]:
+        """All that it holds."""
+        return [x for x in (self.weights, self.moment1, self.moment2, self.gradient) if x is not None]
+
     def move(self, device: torch.device) -> None:
-        """Keep everything on `device` from now on; what comes back from a GPU is pinned, so that it returns quickly."""
+        """Keep everything on `device` from now on; what comes back from a GPU is pinned, so that it returns quickly.
+        Between a GPU and pinned memory this returns before the copies are there: they are in the current stream."""
         if self.weights.device == device:
             return
         self.weights, self.moment1, self.moment2 = (
@@ -66,8 +72,9 @@ class AdapterState:
 
 
 def _moved(x: Tensor, device: torch.device) -> Tensor:
-    pinned = x.is_cuda and device.type == "cpu"
-    return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x) if pinned else x.to(device)
+    if x.is_cuda and device.type == "cpu":
+        return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
+    return x.to(device, non_blocking=True)
 
 
 def new_adapter(model_config: ModelConfig, lora: LoraConfig) -> AdapterState:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from hone.engine import lasting
 from hone.engine.attention import SINGLE
 from hone.engine.lora.batch import LoraSpan
 from hone.engine.lora.layout import GroupWeights, LoraLayout
@@ -58,4 +58,10 @@ def adapter_spans(versions: Sequence[AdapterVersion | None], starts: Sequence[in
 def _fuse(group: GroupWeights) -> GroupWeights:
     if len(group.b) == 1 or group.a.shape[0] > SINGLE:
         return group
-    return GroupWeights(group.a, (torch.block_diag(*group.b),))
+    rows, columns = (sum(b.shape[axis] for b in group.b) for axis in (0, 1))
+    whole = lasting.zeros(1, rows * columns)[0].view(rows, columns)
+    row = column = 0
+    for b in group.b:
+        whole[row : row + b.shape[0], column : column + b.shape[1]] = b
+        row, column = row + b.shape[0], column + b.shape[1]
+    return GroupWeights(group.a, (whole,))

@@ -33,7 +33,7 @@ def encoded(kind: str, size: tuple[int, int] = (16, 8), mode: str = "RGB") -> by
     return file.getvalue()
 
 
-@pytest.mark.parametrize("name", ["qwen3_vl", "qwen3_vl_instruct", "qwen3_5"])
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl", "qwen3_vl_instruct", "qwen3_5"])
 def test_an_image_stands_between_its_marks(name: str) -> None:
     renderer = get_renderer(name, tokenizer(), Processor())
     parts = [{"type": "text", "text": "a"}, {"type": "image", "image": encoded("JPEG")}, {"type": "text", "text": "b"}]
@@ -43,7 +43,8 @@ def test_an_image_stands_between_its_marks(name: str) -> None:
     assert isinstance(image, ImageChunk)
     assert (image.length, image.format, image.data) == (2, "jpeg", encoded("JPEG"))
     decode = tokenizer().decode
-    assert decode(before.tokens) == "<|im_start|>user\na<|vision_start|>"
+    system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" if name == "qwen2_5_vl" else ""
+    assert decode(before.tokens) == f"{system}<|im_start|>user\na<|vision_start|>"
     assert decode(after.tokens).startswith("<|vision_end|>b<|im_end|>\n<|im_start|>assistant\n")
     at = before.length
     assert weights.tolist() == [1.0] * at + [0.0] * 2 + [1.0] * after.length

@@ -63,6 +63,7 @@ NEVER, ALWAYS = {"thinking": "never"}, {"thinking": "always"}
 # Trimmed by the template, kept here, so that prompts extend each other: none of it is in assistants' texts there.
 CASES = [
     Case("llama3", "llama3", shared("llama3"), makes={**NEVER, "tools": False}, ends=()),
+    Case("qwen2_5_vl", "qwen2_5_vl", shared("qwen3"), makes={**NEVER, "tools": False}),
     Case("qwen3", "qwen3", shared("qwen3")),
     Case("qwen3_disable_thinking", "qwen3", shared("qwen3"), {"enable_thinking": False}, NEVER),
     Case("qwen3_instruct", "qwen3_instruct_2507", shared("qwen3"), makes=NEVER),
@@ -149,6 +150,35 @@ def test_renders_as_the_template_does(case: Case) -> None:
             assert text.endswith(end)
             text = text.removesuffix(end)
         check(renderer.build_supervised_example(messages, tools=tools).model_input.to_ints(), text + case.adds)
+
+
+@pytest.mark.parametrize(
+    ("renderer", "template"), [("qwen2_5_vl", "qwen2_5_vl"), ("qwen3_vl_instruct", "qwen3_vl")], ids=str
+)
+def test_images_stand_where_the_template_has_them_and_are_as_many_tokens_as_the_processor_makes(
+    renderer: str, template: str
+) -> None:
+    pytest.importorskip("PIL.Image")
+    from tests.support.pictures import file_of, image_processor, noise
+
+    tokenizer, processor = c.tokenizer("qwen3"), image_processor()
+    pictures = [noise(1, 40, 24), noise(2, 16, 64)]
+    counts = [int(processor(images=[one])["image_grid_thw"].prod()) // processor.merge_size**2 for one in pictures]
+    first, second = ({"type": "image", "image": file_of(one)} for one in pictures)
+    talk = [
+        {"role": "user", "content": [{"type": "text", "text": "a"}, first, second, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": "c"},
+        {"role": "user", "content": [second]},
+    ]
+    text = tokenizer.apply_chat_template(
+        talk, chat_template=c.template(template), add_generation_prompt=True, tokenize=False
+    )
+    pad = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    chunks = get_renderer(renderer, tokenizer, processor).build_generation_prompt(talk).chunks
+    found = [chunk.length for chunk in chunks if not hasattr(chunk, "tokens")]
+    assert found == [*counts, counts[1]]
+    ours = [token for chunk in chunks for token in getattr(chunk, "tokens", [pad])]
+    assert ours == tokenizer.encode(text, add_special_tokens=False)
 
 
 def test_answers_with_space_around_them_are_the_same_text() -> None:

@@ -25,10 +25,10 @@ NAMED = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "/nothink", "
 
 EXTENDS = {
     *("chat_template", "role_colon", "llama3", "qwen3_instruct", "qwen3_vl_instruct", "qwen3_preserve_thinking"),
-    *("qwen3_5_preserve_thinking", "deepseekv3", "deepseekv3_disable_thinking"),
+    *("qwen3_5_preserve_thinking", "deepseekv3", "deepseekv3_disable_thinking", "qwen2_5_vl"),
 }
-NO_TOOLS = {"role_colon", "llama3"}
-NO_REASONING = {"role_colon", "llama3", "chat_template", "deepseekv3", "deepseekv3_disable_thinking"}
+NO_TOOLS = {"role_colon", "llama3", "qwen2_5_vl"}
+NO_REASONING = {*NO_TOOLS, "chat_template", "deepseekv3", "deepseekv3_disable_thinking"}
 NO_REASONING |= {name for name in c.FAMILIES if name.endswith("disable_thinking")}
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from hone.engine import lasting
 from hone.engine.backends import graphs, grouped, kernels
 from hone.engine.backends.decode import Decoding
 from hone.engine.backends.gpu import GpuBackend
@@ -38,6 +39,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1 << 36))
     monkeypatch.setattr(grouped, "_capability", lambda _: (9, 0))
     monkeypatch.setattr(kernels, "_present", lambda: False)
+    monkeypatch.setattr(lasting, "zeros", lambda count, size: tuple(torch.zeros(count, size)))  # fake, too
     with FakeTensorMode():
         yield
 

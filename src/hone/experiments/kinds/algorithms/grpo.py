@@ -53,8 +53,6 @@ class GrpoParams(SampledParams):
     def _fits(self) -> GrpoParams:
         if self.loss not in CLIPPED and (self.clip_low or self.clip_high):
             raise ValueError(f"the loss {self.loss!r} has no clip; {', '.join(CLIPPED)} have")
-        if self.mode != "sync" and self.num_substeps > 1:
-            raise ValueError("`num_substeps` is for `mode: sync`; the other modes make one step of a batch")
         if self.mode == "streaming" and self.kl:
             raise ValueError("`kl` needs the whole batch; `mode: streaming` has it in parts. Choose `sync` or `async`")
         return self
@@ -88,6 +86,7 @@ class Grpo(Algorithm[GrpoParams]):
             "loss": _loss(params),
             "advantage": params.advantage,
             "remove_constant_groups": params.remove_constant_groups,
+            "num_substeps": params.num_substeps,
         }
         near = KlPenaltyConfig(coefficient=params.kl) if params.kl else None
         handed: dict[str, Any] = {"decode": training.tokenizer.decode, **watched(training)}
@@ -95,7 +94,7 @@ class Grpo(Algorithm[GrpoParams]):
             case "sync":
                 from hone.algorithms.rl import train as sync
 
-                config = sync.GrpoConfig(**told, num_substeps=params.num_substeps, kl_penalty=near)
+                config = sync.GrpoConfig(**told, kl_penalty=near)
                 return await sync.train(config, training.service, dataset, training.run_dir, **handed)
             case "streaming":
                 from hone.algorithms.rl import streaming

@@ -5,7 +5,7 @@ import pytest
 
 from hone.engine import contract
 from hone.errors import UserError
-from hone.server import lane as lane_module
+from hone.server.lanes import lane as lane_module
 from tests.support.service import Client, datum_message, forward_backward, serving
 from tests.support.uniform_engine import UniformEngine
 
@@ -142,7 +142,7 @@ def test_what_is_far_ahead_waits_in_the_journal_and_not_in_memory(
             requests = [await client.send(forward_backward(model, seq, one)) for seq, one in enumerate(data, 1)]
             lane = client.service.worker._lanes[model]
             submitted = sum(isinstance(done, contract.ForwardBackward) for done in engine.submitted)
-            held = sum(len(entry.payload) for entry in [*lane._queue, *lane._unanswered.values()])
+            held = sum(len(entry.payload) for entry in [*lane._queue, *lane._answers.unanswered.values()])
             requests.append(await client.step(model, 31))
             outputs = [await client.output(request) for request in requests[:-1]]
             assert (await client.result(requests[-1]))["metrics"]["steps"] == 1
