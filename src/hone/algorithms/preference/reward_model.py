@@ -1,8 +1,8 @@
 """A reward model: a language model that is asked whether an answer is good, trained on pairs.
 
 The reward of an answer is the difference of the log-probabilities of two tokens, "better" and "worse", after a
-question. It is a logit, so pairs train it with the Bradley-Terry loss (Stiennon et al. 2020, arXiv 2009.01325, section
-3.4), and no scalar head is needed.
+question. It is a logit, so pairs train it with the Bradley-Terry loss, as the scalar of Ouyang et al. 2022 (arXiv
+2203.02155), section 3.5, and no scalar head is needed.
 """
 
 from __future__ import annotations
