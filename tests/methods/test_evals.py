@@ -97,6 +97,8 @@ def test_what_was_interrupted_asks_only_what_is_missing_and_ends_alike(
     assert len(kept) == 20
     assert evaluate(base, renderer, cut) == whole
     assert len(read_answers(cut)) == 4 * len(PAIRS)
+    assert list(evaluate(base, renderer, cut, pass_at=[1, 3]).pass_at) == [1, 3]
+    assert len(read_answers(cut)) == 4 * len(PAIRS), "the same answers, summarised in another way"
 
 
 def test_answers_of_other_settings_are_not_mixed(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from hone.algorithms.preference.objectives import BradleyTerry, Dpo, Ipo, Judged
 from hone.algorithms.preference.pairs import Pair, pair
 from hone.algorithms.preference.reference import score, summed_logprobs
 from hone.algorithms.preference.reward_model import RewardHead, RewardModel
+from hone.algorithms.run_directory import Checkpoint
 from hone.errors import UserError
-from tests.support.fake_tinker import MODEL, FakeService, FakeTrainingClient, crash_at
+from tests.support.fake_tinker import MODEL, FakeService, FakeTrainingClient, Request, crash_at
 from tests.support.fake_tinker import Crash as FakeCrash
 from tests.support.interruptions import Crash, CrashAt
 
@@ -114,6 +116,39 @@ def test_a_run_that_was_cut_off_keeps_its_reference_and_its_numbers(
     with pytest.raises(Crash):
         asyncio.run(preference.train(settings, service, examples, tmp_path / "cut", evaluators=[CrashAt(2)]))
     asyncio.run(preference.train(settings, service, examples, tmp_path / "cut"))
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("objective", [Dpo(), Kto(), BradleyTerry()], ids=lambda objective: objective.kind)
+def test_the_first_interrupt_saves_and_the_run_goes_on_to_the_same_numbers(
+    objective: Objective, tmp_path: Path
+) -> None:
+    head = RewardHead((7,), 8, 9)
+    examples: dict[str, Sequence[Any]] = {
+        "dpo": [pair([1, 2 + number], [3 + number, 0], [4 + number, 0]) for number in range(8)],
+        "kto": [Judged([1, 2 + number], [3 + number, 0], number % 2 == 0) for number in range(8)],
+        "bradley_terry": [head.pair([1, 2 + number], [3 + number], [4 + number]) for number in range(8)],
+    }
+    settings = config(MODEL, objective).model_copy(update={"checkpoints": CheckpointConfig(every=0)})
+
+    def run(out: Path, service: FakeService) -> Checkpoint:
+        return asyncio.run(preference.train(settings, service, examples[objective.kind], out))  # type: ignore[arg-type]
+
+    assert run(tmp_path / "whole", FakeService()).batch == 6
+    interrupting = crash_at("optim_step", 3)
+
+    def interrupt(request: Request) -> None:
+        try:
+            interrupting(request)
+        except FakeCrash:
+            signal.raise_signal(signal.SIGINT)
+
+    service = FakeService(on_request=interrupt)
+    stopped = run(tmp_path / "cut", service)
+    assert (stopped.batch, stopped.final) == (3, False)  # the step under way was finished
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")[:3]
+    service.on_request = None
+    assert run(tmp_path / "cut", service).final
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
 
 

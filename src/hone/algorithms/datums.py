@@ -54,7 +54,8 @@ def supervised_datum(
     """Learn the tokens of `sequence` that carry weight.
 
     `mean` divides the weights by their sum, so that every example counts the same whatever its length.
-    A sequence beyond `max_length` tokens loses its end; `data.cut` counts the rows to which that happens.
+    A sequence beyond `max_length` tokens loses its end, and nothing here says so: whoever sets it counts and names such
+    rows with `data.cut`.
 
     Raises:
         UserError: another number of weights than of tokens, too few tokens, or `max_length` leaves none with weight.

@@ -1,4 +1,7 @@
-"""Supervised fine-tuning: learn the weighted tokens of examples by cross-entropy."""
+"""Supervised fine-tuning: learn the weighted tokens of examples by cross-entropy.
+
+Wei et al. 2021 (arXiv 2109.01652) on instructions; the first stage of Ouyang et al. 2022 (arXiv 2203.02155).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ from hone.observe.progress import Display, silent
 class SftConfig(TrainingConfig):
     optimizer: OptimizerConfig = OptimizerConfig(schedule="linear")
     batch_size: PositiveInt = 32
-    """Examples in a step."""
+    """Examples in a step, of any lengths: the engine packs whole sequences by their tokens, so examples need neither
+    padding nor packing, nor sorting by length."""
     epochs: PositiveInt = 1
     max_steps: PositiveInt | None = None
     """Stops earlier than the epochs would; the schedule ends there too."""

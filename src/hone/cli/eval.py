@@ -39,6 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--out", type=Path, required=True, help="where results go; an interrupted run goes on there")
     run.add_argument("--limit", type=int, help="only the first so many items")
     run.add_argument("--answers", type=int, default=1, help="to each item (default: 1)")
+    run.add_argument(
+        "--pass-at",
+        type=int,
+        action="append",
+        default=[],
+        metavar="K",
+        help="pass@K; may be given again (default: 1, 2, 4 ... up to --answers)",
+    )
     run.add_argument("--temperature", type=float, default=1.0, help="(default: 1)")
     run.add_argument("--max-tokens", type=int, help="of one answer (default: the benchmark's)")
     inspect = actions.add_parser("inspect", help="run a task of inspect_ai against a model")
@@ -98,7 +106,13 @@ def _run(args: argparse.Namespace) -> int:
     benchmark = load_benchmark(args.benchmark, BENCHMARKS[args.benchmark], args.file, args.limit, args.subset)
     with _answering(args) as model:
         settings = EvalSettings(
-            args.answers, args.temperature, args.max_tokens, model.name, model.renderer_name, seed=args.seed
+            args.answers,
+            args.temperature,
+            args.max_tokens,
+            model.name,
+            model.renderer_name,
+            seed=args.seed,
+            pass_at=args.pass_at,
         )
         with nullcontext(silent) if args.json else display(Console(stderr=True)) as shown:
             summary = asyncio.run(

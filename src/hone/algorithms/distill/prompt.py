@@ -20,6 +20,7 @@ from hone.algorithms.distill.lessons import Lesson, Teachers, check_lessons
 from hone.algorithms.rl.policy import Policy, sample_seed
 from hone.algorithms.types import Observation, SampledTokens, StopCondition
 from hone.errors import UserError
+from hone.observe.progress import Display, silent
 from hone.storage import jsonl
 
 Settings = tuple[list[str] | list[int], int, float, int, int]
@@ -50,6 +51,7 @@ async def answer_lessons(
     accept: Accept | None = None,
     concurrency: int = 64,
     file: Path | None = None,
+    display: Display = silent,
 ) -> Answered:
     """Have every lesson answered by its teacher; the first accepted of `attempts` answers is kept.
 
@@ -74,13 +76,14 @@ async def answer_lessons(
         if file is not None:
             row = {"lesson": number, "asked": _fingerprint(lesson, settings), "answers": list(map(asdict, sampled))}
             jsonl.append(file, row, durable=True)
+        advance(f"{sum(len(answer.tokens) for answer in sampled)} tokens")
         return list(sampled)
 
+    with display.bar("lessons", len(lessons) - len(given)) as advance:
+        said_by_lesson = await asyncio.gather(*(answers(*numbered) for numbered in enumerate(lessons)))
     kept: list[Lesson] = []
     refused = 0
-    for lesson, said in zip(
-        lessons, await asyncio.gather(*(answers(*numbered) for numbered in enumerate(lessons))), strict=True
-    ):
+    for lesson, said in zip(lessons, said_by_lesson, strict=True):
         good = [
             answer for answer in said if answer.stop_reason == "stop" and (accept is None or accept(lesson, answer))
         ]

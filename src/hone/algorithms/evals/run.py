@@ -51,6 +51,8 @@ class EvalSettings:
     """The name of the chat format; for the same purpose."""
     seed: int = 0
     concurrency: int = 64
+    pass_at: Sequence[int] = ()
+    """The k of pass@k, at most `answers`; none for the powers of two. May change over the same answers."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Summary:
     score: Estimate
     """Mean over all answers, failures as 0, with its interval over clusters."""
     pass_at: dict[int, float]
-    """The probability that one of k answers is right, for k = 1, 2, 4 ... answers."""
+    """The probability that one of k answers is right; for k = 1, 2, 4 ... answers if no k was asked for."""
     items: int
     answers: int
     failures: dict[str, int]
@@ -105,8 +107,12 @@ async def run_benchmark(
 
     What could not be asked (`error`: the server was away) is missing too.
     """
+    for k in settings.pass_at:
+        if not 1 <= k <= settings.answers:
+            raise UserError(f"pass@{k} cannot be had of {settings.answers} `answers` to each item; k is 1 to `answers`")
     out.mkdir(parents=True, exist_ok=True)
-    check_settings(out / SETTINGS, {"benchmark": benchmark.name, **asdict(settings)} | {"concurrency": None})
+    of_no_answer = {"concurrency": None, "pass_at": None}
+    check_settings(out / SETTINGS, {"benchmark": benchmark.name, **asdict(settings)} | of_no_answer)
     answers = [answer for answer in read_answers(out) if answer.failure != "error"]
     _same_items(out, benchmark, answers)
     done = {(answer.item, answer.number) for answer in answers}
@@ -135,7 +141,8 @@ async def run_benchmark(
     place = {item.id: index for index, item in enumerate(benchmark.items)}
     wanted = [answer for answer in answers if answer.item in place]
     wanted.sort(key=lambda answer: (place[answer.item], answer.number))
-    return write_summary(out, replace(summarise(benchmark.name, wanted), measures=_measures(benchmark, wanted)))
+    summary = summarise(benchmark.name, wanted, settings.pass_at)
+    return write_summary(out, replace(summary, measures=_measures(benchmark, wanted)))
 
 
 def read_answers(out: Path) -> list[Answer]:
@@ -165,14 +172,14 @@ def write_summary(out: Path, summary: Summary) -> Summary:
     return summary
 
 
-def summarise(name: str, answers: Sequence[Answer]) -> Summary:
+def summarise(name: str, answers: Sequence[Answer], pass_at_ks: Sequence[int] = ()) -> Summary:
     if not answers:
         raise UserError(f"there are no answers to {name} to summarise")
     by_item: dict[str, list[Answer]] = {}
     for answer in answers:
         by_item.setdefault(answer.item, []).append(answer)
     fewest = min(map(len, by_item.values()))
-    ks = [k for k in (2**power for power in range(12)) if k <= fewest]
+    ks = sorted(set(pass_at_ks)) or [k for k in (2**power for power in range(12)) if k <= fewest]
     units = [given[0].unit for given in by_item.values()]
     counts = [(len(given), sum(a.score >= 1 for a in given)) for given in by_item.values()]
     pass_at = {

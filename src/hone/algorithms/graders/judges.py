@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import httpx
@@ -32,6 +33,12 @@ class TinkerJudge:
     renderer: Renderer
     max_tokens: int = 1024
     temperature: float = 0.0
+    concurrency: int = 64
+    """Requests under way at once, however many answers wait to be judged."""
+
+    @cached_property
+    def _slots(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(self.concurrency)
 
     async def __call__(self, messages: Sequence[Message], *, seed: int) -> str:
         prompt = self.renderer.build_generation_prompt(messages)
@@ -42,7 +49,8 @@ class TinkerJudge:
             stop=self.renderer.get_stop_sequences(),
             seed=seed,
         )
-        answer = await self.sampler.sample(prompt, 1, params)
+        async with self._slots:
+            answer = await self.sampler.sample(prompt, 1, params)
         message, _ = self.renderer.parse_response(answer.sequences[0].tokens)
         return text_of(message)
 
@@ -59,6 +67,12 @@ class OpenAIJudge:
     temperature: float = 0.0
     timeout_seconds: float = 120.0
     attempts: int = 4
+    concurrency: int = 64
+    """Requests under way at once, however many answers wait to be judged."""
+
+    @cached_property
+    def _slots(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(self.concurrency)
 
     async def __call__(self, messages: Sequence[Message], *, seed: int) -> str:
         body = {
@@ -73,7 +87,8 @@ class OpenAIJudge:
         async with httpx.AsyncClient(timeout=self.timeout_seconds, headers=headers) as client:
             for attempt in range(self.attempts):
                 try:
-                    response = await client.post(f"{self.base_url.rstrip('/')}/chat/completions", json=body)
+                    async with self._slots:
+                        response = await client.post(f"{self.base_url.rstrip('/')}/chat/completions", json=body)
                 except httpx.HTTPError as error:
                     problem = f"{type(error).__name__}: {error}"
                 else:

@@ -69,8 +69,9 @@ class Pairwise:
 async def tournament(pairwise: Pairwise, task: Task, answers_G: Sequence[str]) -> list[tuple[float, Metrics]]:
     """Every answer against every other: its mean result, from -1 (lost all) to 1 (won all).
 
-    A pair without a verdict counts for neither side and is counted in `no_verdict`. Where no pair of an answer has a
-    verdict its reward would say nothing, which is an error.
+    G (G - 1) questions go to the judge, which bounds how many are under way. A pair without a verdict counts for
+    neither side and is counted in `no_verdict`. Where no pair of an answer has a verdict its reward would say nothing,
+    which is an error.
     """
     pairs = [(i, j) for i in range(len(answers_G)) for j in range(i + 1, len(answers_G))]
     found = await asyncio.gather(

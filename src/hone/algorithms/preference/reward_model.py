@@ -1,7 +1,8 @@
 """A reward model: a language model that is asked whether an answer is good, trained on pairs.
 
 The reward of an answer is the difference of the log-probabilities of two tokens, "better" and "worse", after a
-question. It is a logit, so pairs train it with the Bradley-Terry loss, and no scalar head is needed.
+question. It is a logit, so pairs train it with the Bradley-Terry loss, as the scalar of Ouyang et al. 2022 (arXiv
+2203.02155), section 3.5, and no scalar head is needed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import tinker
@@ -47,12 +49,19 @@ class RewardModel:
 
     sampler: tinker.SamplingClient
     head: RewardHead
+    concurrency: int = 64
+    """Requests under way at once, two for an answer, however many answers wait."""
+
+    @cached_property
+    def _slots(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(self.concurrency)
 
     async def reward(self, prompt: Sequence[int], answer: Sequence[int]) -> float:
         tokens = self.head.sequence(prompt, answer)
 
         async def logprob(verdict: int) -> float:
-            scores = await self.sampler.compute_logprobs(tinker.ModelInput.from_ints([*tokens, verdict]))
+            async with self._slots:
+                scores = await self.sampler.compute_logprobs(tinker.ModelInput.from_ints([*tokens, verdict]))
             assert scores[-1] is not None
             return float(scores[-1])
 

@@ -91,7 +91,7 @@ async def train(
     if not second.final:
         raise UserError("the reward model was stopped; run again to go on with it")
     reward_sampler: tinker.SamplingClient = await service.create_sampling_client(model_path=second.sampler_path)
-    reward_model = RewardModel(reward_sampler, head)
+    reward_model = RewardModel(reward_sampler, head, config.policy.rollouts.concurrency)
 
     acting = _begun_from(config.policy, first)
     if config.kl_coefficient:

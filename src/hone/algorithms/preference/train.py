@@ -1,4 +1,7 @@
-"""Learning from preferences by any objective: DPO, IPO, SimPO, ORPO, KTO, or a reward model's."""
+"""Learning from preferences by any objective: DPO, IPO, SimPO, ORPO, KTO, or a reward model's.
+
+DPO: Rafailov et al. 2023 (arXiv 2305.18290); `losses` has the papers of the others.
+"""
 
 from __future__ import annotations
 

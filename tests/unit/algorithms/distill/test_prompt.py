@@ -1,14 +1,17 @@
 """Lessons that a teacher answered stay answered."""
 
 import asyncio
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from hone.algorithms.distill.lessons import ONLY, Lesson
 from hone.algorithms.distill.prompt import Answered, answer_lessons
 from hone.errors import UserError
+from hone.observe.progress import PlainDisplay
 from tests.support.fake_tinker import END, MODEL, Crash, FakeService, crash_at
 
 LESSONS = [Lesson((1 + number, 2), teacher_prompt=(3, 1 + number, 2)) for number in range(6)]
@@ -36,6 +39,19 @@ def test_only_what_is_missing_is_asked_to_the_same_result(tmp_path: Path) -> Non
     asked = len(service.requests)
     assert answered(service, file) == found
     assert len(service.requests) == asked
+
+
+def test_progress_counts_the_lessons_that_are_asked(tmp_path: Path) -> None:
+    file, shown = tmp_path / "lessons.jsonl", io.StringIO()
+    service = FakeService(on_request=crash_at("sample", 5))
+    with pytest.raises(Crash):
+        answered(service, file)
+    service.on_request = None
+    left = len(LESSONS) - len(file.read_text().splitlines())
+    assert 0 < left < len(LESSONS)
+    answered(service, file, display=PlainDisplay(Console(file=shown)))
+    told = [line.split()[:2] for line in shown.getvalue().splitlines()]
+    assert told == [["lessons", f"{number}/{left}"] for number in range(1, left + 1)]
 
 
 def test_what_is_accepted_may_change(tmp_path: Path) -> None:

@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
+import httpx
 import pytest
+import tinker
 
 from hone.algorithms.graders import GradingError, Task
-from hone.algorithms.graders.judges import OpenAIJudge, fenced
+from hone.algorithms.graders.judges import OpenAIJudge, TinkerJudge, fenced
 from hone.algorithms.graders.pairwise import Pairwise, tournament
 from hone.algorithms.graders.rubric import Rubric
 from hone.algorithms.messages import Message
+from tests.support.chatml import END, ByteChatMl
+from tests.support.under_way import UnderWay
 
 TASK = Task("Say something long.", "gold", {"rubric": "Longer is better."})
 
@@ -159,3 +163,28 @@ def test_an_endpoint_that_refuses_is_an_error(endpoint: str) -> None:
     Endpoint.replies = [(200, {"choices": []})]
     with pytest.raises(GradingError, match="unknown form"):
         asyncio.run(Rubric(OpenAIJudge(endpoint, "big"))(TASK, "an answer"))
+
+
+def test_a_tournament_asks_no_more_at_once_than_its_judge_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Verdict: Tie"
+
+    class Sampler(UnderWay):
+        async def sample(self, *asked: Any) -> tinker.SampleResponse:
+            said = tinker.SampledSequence("stop", sequence_id="s", _tokens_list=[*text.encode(), END])
+            return await self.answer(tinker.SampleResponse([said]))
+
+    sampler, http = Sampler(), UnderWay()
+
+    async def post(*asked: Any, **body: Any) -> httpx.Response:
+        return await http.answer(httpx.Response(200, json=completion(text)))
+
+    monkeypatch.setattr(httpx.AsyncClient, "post", post)
+
+    async def groups(judge: Any) -> None:
+        answers_G = ["a", "bbb", "cc", "dddd"]
+        await asyncio.gather(*(tournament(Pairwise(judge), TASK, answers_G) for _ in range(3)))
+
+    asyncio.run(groups(TinkerJudge(sampler, ByteChatMl(), concurrency=5)))  # type: ignore[arg-type]
+    asyncio.run(groups(OpenAIJudge("http://judge/v1", "big", concurrency=7)))
+    assert (sampler.total, sampler.most) == (36, 5)
+    assert (http.total, http.most) == (36, 7)

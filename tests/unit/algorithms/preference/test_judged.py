@@ -15,6 +15,7 @@ from hone.algorithms.types import Metrics, SampledTokens, Trajectory, Transition
 from hone.errors import UserError
 from tests.support.chatml import END, START, ByteChatMl
 from tests.support.fake_tinker import MODEL, FakeService
+from tests.support.under_way import UnderWay
 
 RENDERER = ByteChatMl()
 TASKS = [Task(f"Say {word}.", facts={"rubric": "Longer is better."}) for word in ("one", "two", "three")]
@@ -95,6 +96,21 @@ def test_a_reward_model_is_asked_about_each_answer() -> None:
     expected = [asyncio.run(model.reward([1, 2], [token, 0])) for token in (5, 6)]
     assert [reward for reward, _ in found] == expected
     assert expected[0] != expected[1]
+
+
+def test_a_reward_model_bounds_the_requests_of_all_answers_together() -> None:
+    class Sampler(UnderWay):
+        async def compute_logprobs(self, sequence: tinker.ModelInput) -> list[float | None]:
+            return await self.answer([None, -1.0 * sequence.to_ints()[-1]])
+
+    sampler = Sampler()
+    model = RewardModel(sampler, RewardHead((7,), 8, 9), concurrency=4)  # type: ignore[arg-type]
+
+    async def run() -> list[float]:
+        return await asyncio.gather(*(model.reward([1, 2], [token]) for token in range(32)))
+
+    assert asyncio.run(run()) == [1.0] * 32
+    assert (sampler.total, sampler.most) == (64, 4)
 
 
 def test_a_prompt_without_room_for_an_answer_costs_its_members_alone() -> None:

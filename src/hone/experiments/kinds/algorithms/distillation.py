@@ -162,6 +162,7 @@ class PromptDistill(Algorithm[PromptDistillParams]):
             seed=training.run.seed,
             concurrency=self.params.concurrency,
             file=training.run_dir / LESSONS,
+            display=training.display,
         )
         if not answered.lessons:
             raise UserError(f"none of {answered.refused} answers of the teacher ended; raise `max_tokens`")
