@@ -84,8 +84,8 @@ def _short(fact: object) -> str:
 OVERVIEW_BEGINS = """# Recipes
 
 Written by `python -m recipes measure`. Gains are on what was never trained on. Methods of one kind stand beside each
-other in `distillation_methods`, `preference_methods` and `rl_methods`; what seven methods make of the same rows is
-[an experiment](../recipes/experiments/methods/README.md).
+other in `distillation_methods` and `rl_methods`; what seven methods, five of them for preferences, make of the same
+rows is [an experiment](../recipes/experiments/methods/README.md).
 """
 
 
