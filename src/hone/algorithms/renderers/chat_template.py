@@ -126,11 +126,7 @@ class ChatTemplate:
             if marked and (place is not None or index != len(read) - 1):
                 place = _Range(max(marked[number].start, place.start if place else 0), marked[number].end)
             if place is None and (wanted or index == len(read) - 1):
-                raise RendererError(
-                    f"messages[{index}] cannot be found in the rendered text: the chat template writes it, or what is "
-                    "before it, in another way than in the prompt for it. Train one answer per example "
-                    "(build_supervised_examples), or use the renderer of the model's family"
-                )
+                raise self._not_found(read, specs, index)
             if place is not None:
                 found.append((place, wanted))
         if read[-1]["role"] == "assistant":
@@ -188,6 +184,28 @@ class ChatTemplate:
         end = stop + len(self._stop)
         unchanged = stop >= 0 and told.startswith(prompt) and text.startswith(told[:end])
         return _Range(len(prompt), end) if unchanged else None
+
+    def _not_found(self, messages: Sequence[Message], tools: Sequence[ToolSpec], index: int) -> RendererError:
+        """What helps depends on whether the answer can be found where it is the last message."""
+        ending = messages[: index + 1]
+        try:
+            prompt = self._render(messages[:index], tools, generation=True)[0]
+            told = self._render(ending, tools, generation=False)[0]
+        except RendererError as error:
+            return error
+        family = "use the renderer of the model's family, or write one (register_renderer)"
+        if self._range(ending, tools, index, told) is not None:
+            return RendererError(
+                f"messages[{index}] cannot be found in the rendered text: the chat template writes it, or what is "
+                "before it, in another way than in the prompt for it. Train one answer per example "
+                f"(build_supervised_examples), or {family}"
+            )
+        return RendererError(
+            f"messages[{index}] cannot be found in the rendered text: the chat template does not write it, up to a "
+            f"{self._stop}, behind its own prompt for it, which ends in {prompt[-40:].replace(GUARD, '')!r}. If that "
+            "opens a block of reasoning, give the message some, or turn reasoning off by the template's options "
+            f"(enable_thinking=False or the like); if it closes one, leave the message's out; else {family}"
+        )
 
     def _spans(self, text: str, answers: Sequence[tuple[_Range, bool]], everything: bool) -> Iterator[Span]:
         """The text cut at the answers' beginnings and ends."""

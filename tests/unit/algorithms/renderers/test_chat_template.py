@@ -1,6 +1,7 @@
 """Chat templates of all sorts: which tokens are trained, and what is refused."""
 
 import random
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from hone.algorithms.renderers import RendererError, TrainOnWhat, get_renderer, recommended_renderer
 from hone.algorithms.renderers.chat_template import ChatTemplate
 from tests.support import conversations as c
+from tests.unit.algorithms.renderers.test_templates import GLM, GLM_NAMED
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -17,6 +19,12 @@ STRIPS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.reasoning_content and loop.last %}<think>{{ m.reasoning_content }}</think>{% endif %}"
     "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+OPENS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is not defined or enable_thinking %}<think>\n{% endif %}{% endif %}"
 )
 COUNTS = "{{ messages | length }}" + CHATML
 MARKED = (
@@ -88,7 +96,7 @@ def test_a_template_that_rewrites_history_trains_its_last_answer_only() -> None:
     talk = [TALK[0], {"role": "assistant", "content": thought}, *TALK[2:]]
     assert not renderer.has_extension_property
     assert learned(renderer, talk, TrainOnWhat.LAST_ASSISTANT_MESSAGE) == ["now<|im_end|>"]
-    with pytest.raises(RendererError, match=r"messages\[1\] cannot be found"):
+    with pytest.raises(RendererError, match=r"messages\[1\] cannot be found .* \(build_supervised_examples\)"):
         renderer.build_supervised_example(talk, TrainOnWhat.ALL_ASSISTANT_MESSAGES)
     first, last = renderer.build_supervised_examples(talk, TrainOnWhat.ALL_ASSISTANT_MESSAGES)
     assert "hm</think>" in renderer.encoder.decode(first.model_input.to_ints())
@@ -163,26 +171,82 @@ def test_templates_errors_are_said() -> None:
         ChatTemplate(bare)
 
 
+def test_an_answer_that_does_not_go_on_from_its_prompt_is_refused_with_what_helps() -> None:
+    thought = {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "me"}]}
+    plain, reasoned = TALK[:2], [TALK[0], thought]
+    opens, closed = made(OPENS), made(OPENS, enable_thinking=False)
+    for build in (opens.build_supervised_example, opens.build_supervised_examples):
+        with pytest.raises(RendererError, match=r"ends in .*<think>\\n'\. If that opens a block of reasoning, give"):
+            build(plain)
+    assert learned(opens, reasoned, TrainOnWhat.LAST_ASSISTANT_MESSAGE) == ["hm</think>me<|im_end|>"]
+    assert learned(closed, plain, TrainOnWhat.LAST_ASSISTANT_MESSAGE) == ["me<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    ("name", "tokenizer", "extra"), [("deepseekv3", "deepseek_v3", ()), ("GLM-4.6", "qwen3", (*GLM, *GLM_NAMED))]
+)
+def test_shared_templates_that_cannot_be_trained_are_refused(name: str, tokenizer: str, extra: tuple[str, ...]) -> None:
+    renderer = ChatTemplate(c.tokenizer_with(tokenizer, extra), template=c.template(name))
+    with pytest.raises(
+        RendererError, match=r"does not write it, .* use the renderer of the model's family, or write one"
+    ):
+        renderer.build_supervised_example(TALK[:2])
+
+
+GEMMA = ("<bos>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>")
+COHERE = (
+    *("<BOS_TOKEN>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    *("<|SYSTEM_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>"),
+)
+PHI = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+LFM = (
+    *("<|startoftext|>", "<|tool_list_start|>", "<|tool_list_end|>"),
+    *("<|tool_response_start|>", "<|tool_response_end|>"),
+)
+UNCALLED: dict[str, Any] = {"tools": False}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A template with the tokenizer of its family, or of another with its control tokens added."""
+
+    tokenizer: str
+    extends: bool
+    """Prompts extend each other."""
+    makes: dict[str, Any] = field(default_factory=dict)
+    """For the conversations."""
+    special: tuple[str, ...] = ()
+    bos: str | None = None
+
+
 SHARED = {
-    # By template: a tokenizer, and whether prompts extend each other.
-    "llama3_1": ("llama3", False),
-    "qwen2_5": ("qwen3", True),
-    "qwen3": ("qwen3", False),
-    "qwen3_instruct_2507": ("qwen3", True),
-    "qwen3_5_think": ("qwen3", False),
-    "deepseek-ai-DeepSeek-V3.1": ("deepseek_v3", True),
+    "llama3": Shared("llama3", False, UNCALLED),
+    "llama3_1": Shared("llama3", False, UNCALLED),
+    "llama3_2": Shared("llama3", False, UNCALLED),
+    "qwen2_5": Shared("qwen3", True),
+    "qwen3": Shared("qwen3", False),
+    "qwen3_instruct_2507": Shared("qwen3", True),
+    "qwen3_5_think": Shared("qwen3", False, UNCALLED),
+    "deepseek-ai-DeepSeek-V3.1": Shared("deepseek_v3", True),
+    "gemma": Shared("qwen3", False, {**UNCALLED, "system": False}, GEMMA[:3], "<bos>"),
+    "gemma3": Shared("qwen3", False, UNCALLED, GEMMA, "<bos>"),
+    "cohere2": Shared("qwen3", True, UNCALLED, COHERE, "<BOS_TOKEN>"),
+    "phi3": Shared("qwen3", True, UNCALLED, PHI),
+    "phi3_5": Shared("qwen3", True, UNCALLED, PHI),
+    "lfm2": Shared("qwen3", True, UNCALLED, LFM, "<|startoftext|>"),
+    "lfm2_2_5": Shared("qwen3", False, UNCALLED, LFM, "<|startoftext|>"),
 }
 
 
 @pytest.mark.parametrize("name", SHARED)
 def test_templates_of_many_families_token_by_token(name: str) -> None:
-    which, extends = SHARED[name]
-    tokenizer, source = c.tokenizer(which), c.template(name)
+    of, source = SHARED[name], c.template(name)
+    tokenizer = c.tokenizer_with(of.tokenizer, of.special, bos=of.bos) if of.special else c.tokenizer(of.tokenizer)
     renderer = ChatTemplate(tokenizer, template=source)
-    assert renderer.has_extension_property == extends
+    assert renderer.has_extension_property == of.extends
     draw = random.Random(name)
     for _ in range(12):
-        messages = c.conversation(draw, thinking="never", tools=name not in ("llama3_1", "qwen3_5_think"))
+        messages = c.conversation(draw, thinking="never", **of.makes)
         prompt = renderer.build_generation_prompt(messages[:-1]).to_ints()
         text = tokenizer.apply_chat_template(
             c.as_template(messages[:-1], json_arguments="deepseek" in name),
@@ -190,7 +254,7 @@ def test_templates_of_many_families_token_by_token(name: str) -> None:
             add_generation_prompt=True,
             tokenize=False,
         )
-        assert tokenizer.decode(prompt) == tokenizer.decode(tokenizer.encode(text, add_special_tokens=False))
+        assert prompt == tokenizer.encode(text, add_special_tokens=False)
         example, weights = renderer.build_supervised_example(messages)
         assert example.to_ints()[: len(prompt)] == prompt
         assert weights.tolist() == [0.0] * len(prompt) + [1.0] * (example.length - len(prompt))

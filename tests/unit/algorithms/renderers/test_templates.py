@@ -66,7 +66,16 @@ CASES = [
     Case("qwen2_5_vl", "qwen2_5_vl", shared("qwen3"), makes={**NEVER, "tools": False}),
     Case("qwen3", "qwen3", shared("qwen3")),
     Case("qwen3_disable_thinking", "qwen3", shared("qwen3"), {"enable_thinking": False}, NEVER),
+    Case(
+        *("qwen3_preserve_thinking", "qwen3", shared("qwen3")),
+        # What it preserves is what the template writes since the last user message: here it does so from the first on.
+        mend=(
+            ("loop.index0 > ns.last_query_index", "true"),
+            ("loop.last or (not loop.last and reasoning_content)", "true"),
+        ),
+    ),
     Case("qwen3_instruct", "qwen3_instruct_2507", shared("qwen3"), makes=NEVER),
+    Case("qwen3_vl", "qwen3", shared("qwen3")),  # a template of its own is not at hand; images are tested elsewhere
     Case("qwen3_vl_instruct", "qwen3_vl", shared("qwen3"), makes=NEVER),
     Case("qwen3_5", "qwen3_5_think", shared("qwen3"), makes=ALWAYS),
     Case("qwen3_5", "qwen3_6", shared("qwen3"), makes=ALWAYS),
@@ -89,6 +98,7 @@ CASES = [
     Case("gpt_oss_medium_reasoning", "gptoss", shared("gpt_oss"), makes={"tools": False}, ends=()),
     Case("glm4_6", "GLM-4.6", glm, ends=(), adds="<|user|>"),
     Case("glm4_5", "glm4moe", glm, ends=(), adds="<|user|>"),
+    Case("glm4_5_disable_thinking", "glm4moe", glm, {"enable_thinking": False}, NEVER, ends=(), adds="<|user|>"),
     Case("glm4_6_disable_thinking", "GLM-4.6", glm, {"enable_thinking": False}, NEVER, ends=(), adds="<|user|>"),
     *(
         Case(
