@@ -25,7 +25,6 @@ from recipes.results import write_results
 
 
 def main() -> int:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tokenizers of served models are on this machine
     parser = argparse.ArgumentParser(prog="python -m recipes", description="Run recipes and measure them.")
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("list", help="say what there is")
@@ -40,6 +39,8 @@ def main() -> int:
             one.add_argument("--seeds", type=int, default=3)
             one.add_argument("--first-seed", type=int, default=0, help="tune on others than those you report")
     args = parser.parse_args()
+    if not any(setting.startswith("base_url=") for setting in vars(args).get("settings", [])):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the tokenizers of a server of our own are on this machine
     try:
         return {"list": _list, "run": _run, "measure": _measure}[args.action](args)
     except UserError as error:
@@ -82,7 +83,12 @@ def once(recipe: Recipe, out: Path) -> tuple[Outcome, float]:
         return open_sinks(recipe.config.sinks, run_dir, recipe.name, recipe.config.model_dump(mode="json"))
 
     out.mkdir(parents=True, exist_ok=True)
-    with connect(recipe.config.base_url or EMBEDDED) as service, display(Console(stderr=True)) as shown:
+    print(f"writing to {out}", file=sys.stderr)
+    own = None if recipe.config.base_url else out / "server"  # kept: an interrupted run goes on with its checkpoints
+    with (
+        connect(recipe.config.base_url or EMBEDDED, data_dir=own) as service,
+        display(Console(stderr=True)) as shown,
+    ):
         sampler = service.create_sampling_client(base_model=recipe.config.model).result()
         tokenizer = sampler.get_tokenizer()
         renderer = get_renderer(recommended_renderer(recipe.config.model, tokenizer), tokenizer)

@@ -24,7 +24,7 @@ from hone.algorithms.rl.held_out import HeldOutRewards
 from hone.algorithms.run_directory import Checkpoint, read_metrics
 from hone.algorithms.types import RLDataset
 from recipes.recipe import Curve, RecipeConfig, Setting
-from recipes.runs import named
+from recipes.runs import finished, named
 
 HELD_OUT_SEEDS = 2**31
 """Episodes from here on are for measuring: `EpisodeDataset` draws those to train on below."""
@@ -73,13 +73,15 @@ async def show(config: Shown, recipe: RecipeConfig, make: Callable[[int], Checka
         )
         examples += [supervised_datum(*example) for example in played]
     run = setting.out / "shown"
-    return await sft.train(
-        named(config.sft, recipe),
-        setting.service,
-        examples,
-        run,
-        sinks=setting.sinks(run),
-        display=setting.display,
+    return finished(
+        await sft.train(
+            named(config.sft, recipe),
+            setting.service,
+            examples,
+            run,
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
 
 
@@ -94,15 +96,17 @@ async def reinforce(
     """Measured on `held_out` before the first step and after the last."""
     config = named(config, recipe, begin_from).model_copy(update={"eval_every": len(problems)})
     run = setting.out / "reinforced"
-    last = await grpo.train(
-        config,
-        setting.service,
-        problems,
-        run,
-        evaluators=[HeldOutRewards(held_out, config.rollouts)],
-        decode=setting.tokenizer.decode,
-        sinks=setting.sinks(run),
-        display=setting.display,
+    last = finished(
+        await grpo.train(
+            config,
+            setting.service,
+            problems,
+            run,
+            evaluators=[HeldOutRewards(held_out, config.rollouts)],
+            decode=setting.tokenizer.decode,
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
     return Reinforced(last, run)
 

@@ -81,8 +81,16 @@ def _short(fact: object) -> str:
     return f"{fact:.3g}" if isinstance(fact, float) else str(fact)
 
 
+OVERVIEW_BEGINS = """# Recipes
+
+Written by `python -m recipes measure`. Gains are on what was never trained on. Methods of one kind stand beside each
+other in `distillation_methods` and `rl_methods`; what seven methods, five of them for preferences, make of the same
+rows is [an experiment](../recipes/experiments/methods/README.md).
+"""
+
+
 def write_overview() -> None:
-    parts = ["# Recipes", "", "Written by `python -m recipes measure`. Gains are on what was never trained on.", ""]
+    parts = [OVERVIEW_BEGINS]
     for name in names():
         if (FOLDER / name / RESULTS).exists():
             parts += [f"## [{name}](../recipes/{name}/README.md)", "", load_recipe(name).summary, ""]
@@ -103,7 +111,7 @@ def draw(outcomes: Mapping[int, Outcome], file: Path) -> None:
         _draw_curves(axes, curves)
     else:
         measured = list(zip(*(outcome.measures for outcome in outcomes.values()), strict=True))
-        figure, axes = pyplot.subplots(figsize=(7, 1 + 0.28 * len(measured)), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(8, 1 + 0.28 * len(measured)), layout="constrained")
         _draw_gains(axes, measured)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, metadata={"Date": None})
@@ -130,4 +138,4 @@ def _draw_gains(axes: Axes, measured: Sequence[Sequence[Measure]]) -> None:
     axes.axvline(0, color="0.6", linewidth=0.8)
     axes.set_yticks(range(len(measured)), [seeds[0].name for seeds in measured], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("gain on what was never trained on, 95 % interval")
+    axes.set_xlabel("gain, 95 % interval")

@@ -33,6 +33,13 @@ def named(config: Method, recipe: RecipeConfig, begin_from: Checkpoint | None = 
     return config.model_copy(update={"model": config.model.model_copy(update=changes), "seed": recipe.seed})
 
 
+def finished(last: Checkpoint) -> Checkpoint:
+    """`last`, if the training came to its end. What was interrupted has no result, and nothing may build on it."""
+    if not last.final:
+        raise UserError(f"stopped before its end, at step {last.batch}; the same command with the same --out goes on")
+    return last
+
+
 def before_and_after(run: Path, metric: str) -> tuple[float, float]:
     """A held-out measure before the first step and after the last."""
     key = f"test/{metric}"

@@ -16,11 +16,10 @@ from hone.algorithms.distill import on_policy
 from hone.algorithms.distill.lessons import ONLY, Lesson, Teachers
 from hone.algorithms.distill.off_policy import SoftTargets
 from hone.algorithms.distill.prompt import answer_lessons
-from hone.algorithms.rl.held_out import HeldOutRewards
 from hone.algorithms.run_directory import Checkpoint
 from recipes.questions import draw, example, prompt, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import named
+from recipes.runs import finished, named
 
 
 class Config(RecipeConfig):
@@ -68,48 +67,46 @@ async def run(config: Config, setting: Setting) -> Outcome:
             config, itself, setting, privileged, {}, setting.out / "itself"
         ),
     }
-    examinations = [
-        [_held_out(config, setting, first)],
-        [_held_out(config, setting, kind) for kind in config.kinds],
-        [_held_out(config, setting, config.family)],
-        [_held_out(config, setting, config.family)],
-    ]
+    asked = [[first], config.kinds, [config.family], [config.family]]
+    before = {kind: await _right(config, setting, [kind], base) for kind in {*config.kinds, config.family}}
     measures = []
-    for (name, last), examination in zip(learned.items(), examinations, strict=True):
+    for (name, last), kinds in zip(learned.items(), asked, strict=True):
         trained = await setting.service.create_sampling_client(model_path=last.sampler_path)
         measures.append(
             Measure(
                 f"right answers to new questions, {name}",
-                await _right(examination, base),
-                await _right(examination, trained),
+                sum(before[kind] for kind in kinds) / len(kinds),
+                await _right(config, setting, kinds, trained),
             )
         )
     facts = {
-        f"right answers of the teacher of {kind}": await _right([_held_out(config, setting, kind)], teacher)
+        f"right answers of the teacher of {kind}": await _right(config, setting, [kind], teacher)
         for kind, teacher in teachers.items()
     }
     return Outcome(measures, None, str(learned["on-policy"].sampler_path), facts)
 
 
-def _held_out(config: Config, setting: Setting, kind: str) -> HeldOutRewards:
-    return right_answers(setting, draw(kind, "held_out", config.held_out, config.seed), config.on_policy.max_tokens)
-
-
-async def _right(examinations: Sequence[HeldOutRewards], sampler: tinker.SamplingClient) -> float:
+async def _right(config: Config, setting: Setting, kinds: Sequence[str], sampler: tinker.SamplingClient) -> float:
     """The mean over tasks."""
-    shares = [(await examination(sampler))["env/all/correct"] for examination in examinations]
+    shares = []
+    for kind in kinds:
+        held_out = draw(kind, "held_out", config.held_out, config.seed)
+        found = await right_answers(setting, held_out, config.on_policy.max_tokens)(sampler)
+        shares.append(found["env/all/correct"])
     return sum(shares) / len(shares)
 
 
 async def _teacher(config: Config, setting: Setting, kind: str) -> tinker.SamplingClient:
     run = setting.out / f"teacher_{kind}"
-    made = await sft.train(
-        named(config.teacher, config),
-        setting.service,
-        [example(setting, task) for task in draw(kind, "train", config.shown, config.seed)],
-        run,
-        sinks=setting.sinks(run),
-        display=setting.display,
+    made = finished(
+        await sft.train(
+            named(config.teacher, config),
+            setting.service,
+            [example(setting, task) for task in draw(kind, "train", config.shown, config.seed)],
+            run,
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
     teacher: tinker.SamplingClient = await setting.service.create_sampling_client(model_path=made.sampler_path)
     return teacher
@@ -133,14 +130,16 @@ async def _off_policy(
 ) -> Checkpoint:
     targets = SoftTargets(teachers)
     targets.check(lessons)
-    return await sft.train(
-        named(config.off_policy, config),
-        setting.service,
-        lessons,
-        run,
-        prepare=targets,
-        sinks=setting.sinks(run),
-        display=setting.display,
+    return finished(
+        await sft.train(
+            named(config.off_policy, config),
+            setting.service,
+            lessons,
+            run,
+            prepare=targets,
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
 
 
@@ -152,13 +151,15 @@ async def _on_policy(
     teachers: Teachers,
     run: Path,
 ) -> Checkpoint:
-    return await on_policy.train(
-        named(training, config),
-        setting.service,
-        lessons,
-        teachers,
-        run,
-        stop_condition=setting.renderer.get_stop_sequences(),
-        sinks=setting.sinks(run),
-        display=setting.display,
+    return finished(
+        await on_policy.train(
+            named(training, config),
+            setting.service,
+            lessons,
+            teachers,
+            run,
+            stop_condition=setting.renderer.get_stop_sequences(),
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )

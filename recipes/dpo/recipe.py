@@ -11,7 +11,7 @@ from hone.algorithms.rl.policy import Policy
 from recipes.comparisons import Lead, own_comparisons
 from recipes.questions import draw, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import before_and_after, curve, named
+from recipes.runs import before_and_after, curve, finished, named
 
 
 class Config(RecipeConfig):
@@ -32,14 +32,16 @@ async def run(config: Config, setting: Setting) -> Outcome:
     pairs = await own_comparisons(setting, policy, tasks, config.attempts, config.seed)
     unseen = await own_comparisons(setting, policy, held_out, config.attempts, config.seed)
     run = setting.out / "run"
-    last = await preference.train(
-        named(config.dpo, config),
-        setting.service,
-        [one.pair for one in pairs],
-        run,
-        evaluators=[right_answers(setting, held_out, config.max_tokens), Lead([one.pair for one in unseen])],
-        sinks=setting.sinks(run),
-        display=setting.display,
+    last = finished(
+        await preference.train(
+            named(config.dpo, config),
+            setting.service,
+            [one.pair for one in pairs],
+            run,
+            evaluators=[right_answers(setting, held_out, config.max_tokens), Lead([one.pair for one in unseen])],
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
     return Outcome(
         [

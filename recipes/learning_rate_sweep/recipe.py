@@ -32,8 +32,8 @@ async def run(config: Config, setting: Setting) -> Outcome:
     best = min(trained, key=lambda rate: trained[rate].after)
     facts: dict[str, object] = {"best rate": best}
     if advised:
-        facts[f"advice for a {config.advised_as} {config.hidden_size} wide"] = round(advised[0], 6)
-        facts["held-out loss at the advice"] = round(trained[advised[0]].after, 4)
+        facts[f"published formula for a {config.advised_as} {config.hidden_size} wide"] = round(advised[0], 6)
+        facts["held-out loss at that rate"] = round(trained[advised[0]].after, 4)
     return Outcome(
         [
             Measure(

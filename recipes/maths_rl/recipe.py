@@ -13,7 +13,7 @@ from hone.algorithms.rl import train as grpo
 from hone.algorithms.rl.held_out import HeldOutRewards
 from recipes.questions import draw
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import before_and_after, curve, named
+from recipes.runs import before_and_after, curve, finished, named
 
 
 class Config(RecipeConfig):
@@ -33,15 +33,17 @@ async def run(config: Config, setting: Setting) -> Outcome:
     problems = _problems(config, setting, "train", config.steps * config.problems_per_step, config.group_size)
     held_out = HeldOutRewards(_problems(config, setting, "held_out", config.held_out, 2), training.rollouts)
     run = setting.out / "run"
-    last = await grpo.train(
-        training,
-        setting.service,
-        problems,
-        run,
-        evaluators=[held_out],
-        decode=setting.tokenizer.decode,
-        sinks=setting.sinks(run),
-        display=setting.display,
+    last = finished(
+        await grpo.train(
+            training,
+            setting.service,
+            problems,
+            run,
+            evaluators=[held_out],
+            decode=setting.tokenizer.decode,
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
     return Outcome(
         [Measure("right answers to new problems", *before_and_after(run, "env/all/correct"))],

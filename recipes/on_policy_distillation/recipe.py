@@ -10,7 +10,7 @@ from hone.algorithms.distill import on_policy
 from hone.algorithms.distill.lessons import ONLY, Lesson
 from recipes.questions import draw, prompt, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import before_and_after, curve, named
+from recipes.runs import before_and_after, curve, finished, named
 
 
 class Config(RecipeConfig):
@@ -30,16 +30,18 @@ async def run(config: Config, setting: Setting) -> Outcome:
     ]
     held_out = draw(config.family, "held_out", config.held_out, config.seed)
     run = setting.out / "run"
-    last = await on_policy.train(
-        named(config.distillation, config),
-        setting.service,
-        lessons,
-        {ONLY: teacher},
-        run,
-        stop_condition=setting.renderer.get_stop_sequences(),
-        evaluators=[right_answers(setting, held_out, config.distillation.max_tokens)],
-        sinks=setting.sinks(run),
-        display=setting.display,
+    last = finished(
+        await on_policy.train(
+            named(config.distillation, config),
+            setting.service,
+            lessons,
+            {ONLY: teacher},
+            run,
+            stop_condition=setting.renderer.get_stop_sequences(),
+            evaluators=[right_answers(setting, held_out, config.distillation.max_tokens)],
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
     return Outcome(
         [Measure("right answers to new questions", *before_and_after(run, "env/all/correct"))],

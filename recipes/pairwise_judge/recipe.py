@@ -17,7 +17,7 @@ from hone.algorithms.preference.judged import JudgedPrompts, compared
 from hone.algorithms.rl import train as grpo
 from recipes.questions import draw, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import before_and_after, curve, named
+from recipes.runs import before_and_after, curve, finished, named
 
 CRITERIA = "The numbers of the question stand in descending order. The more of them are in their place, the better."
 
@@ -53,15 +53,17 @@ async def run(config: Config, setting: Setting) -> Outcome:
         config.prompts_per_step,
     )
     run = setting.out / "run"
-    last = await grpo.train(
-        training,
-        setting.service,
-        prompts,
-        run,
-        evaluators=[right_answers(setting, held_out, training.rollouts.max_tokens)],
-        decode=setting.tokenizer.decode,
-        sinks=setting.sinks(run),
-        display=setting.display,
+    last = finished(
+        await grpo.train(
+            training,
+            setting.service,
+            prompts,
+            run,
+            evaluators=[right_answers(setting, held_out, training.rollouts.max_tokens)],
+            decode=setting.tokenizer.decode,
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
     return Outcome(
         [Measure("right answers to new problems", *before_and_after(run, "env/all/correct"))],

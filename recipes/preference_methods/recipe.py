@@ -16,7 +16,7 @@ from hone.algorithms.run_directory import Checkpoint
 from recipes.comparisons import Comparison, Lead, own_comparisons
 from recipes.questions import draw, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import named
+from recipes.runs import finished, named
 
 
 class Config(RecipeConfig):
@@ -50,13 +50,15 @@ async def run(config: Config, setting: Setting) -> Outcome:
         run = setting.out / objective.kind
         training = named(config.preference, config).model_copy(update={"objective": objective})
         last.append(
-            await preference.train(
-                training,
-                setting.service,
-                examples(objective, learned),
-                run,
-                sinks=setting.sinks(run),
-                display=setting.display,
+            finished(
+                await preference.train(
+                    training,
+                    setting.service,
+                    examples(objective, learned),
+                    run,
+                    sinks=setting.sinks(run),
+                    display=setting.display,
+                )
             )
         )
         trained = await setting.service.create_sampling_client(model_path=last[-1].sampler_path)

@@ -12,7 +12,7 @@ from hone.algorithms.distill.prompt import answer_lessons, student_datums
 from recipes.prompt_distillation.languages import sentences
 from recipes.questions import example, prompt, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import before_and_after, curve, named
+from recipes.runs import before_and_after, curve, finished, named
 
 
 class Config(RecipeConfig):
@@ -37,13 +37,15 @@ async def run(config: Config, setting: Setting) -> Outcome:
     if config.teacher is not None:
         lessons = [example(setting, task, config.system) for task in drawn[: config.shown]]
         run = setting.out / "teacher"
-        made = await sft.train(
-            named(config.teacher, config),
-            setting.service,
-            lessons,
-            run,
-            sinks=setting.sinks(run),
-            display=setting.display,
+        made = finished(
+            await sft.train(
+                named(config.teacher, config),
+                setting.service,
+                lessons,
+                run,
+                sinks=setting.sinks(run),
+                display=setting.display,
+            )
         )
         teacher = await setting.service.create_sampling_client(model_path=made.sampler_path)
 
@@ -53,17 +55,25 @@ async def run(config: Config, setting: Setting) -> Outcome:
     ]
     stop = setting.renderer.get_stop_sequences()
     answered = await answer_lessons(
-        questions, {ONLY: teacher}, stop=stop, max_tokens=config.max_tokens, temperature=0.0, seed=config.seed
+        questions,
+        {ONLY: teacher},
+        stop=stop,
+        max_tokens=config.max_tokens,
+        temperature=0.0,
+        seed=config.seed,
+        file=setting.out / "answers.jsonl",
     )
     run = setting.out / "run"
-    last = await sft.train(
-        named(config.sft, config),
-        setting.service,
-        student_datums(answered.lessons),
-        run,
-        evaluators=[right_answers(setting, held_out, config.max_tokens)],
-        sinks=setting.sinks(run),
-        display=setting.display,
+    last = finished(
+        await sft.train(
+            named(config.sft, config),
+            setting.service,
+            student_datums(answered.lessons),
+            run,
+            evaluators=[right_answers(setting, held_out, config.max_tokens)],
+            sinks=setting.sinks(run),
+            display=setting.display,
+        )
     )
     return Outcome(
         [Measure("languages told rightly without the prompt", *before_and_after(run, "env/all/correct"))],

@@ -18,7 +18,7 @@ from hone.algorithms.rl import train as synchronous
 from hone.algorithms.run_directory import Checkpoint
 from recipes.questions import draw, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import named
+from recipes.runs import finished, named
 
 AnyConfig = synchronous.GrpoConfig | streaming.StreamingConfig | asynchronous.AsynchronousConfig
 CONFIGS: dict[str, Callable[..., AnyConfig]] = {
@@ -88,14 +88,20 @@ async def _train(
     sinks = setting.sinks(run)
     match method:
         case synchronous.GrpoConfig():
-            return await synchronous.train(
-                named(method, config), setting.service, problems, run, sinks=sinks, display=setting.display
+            return finished(
+                await synchronous.train(
+                    named(method, config), setting.service, problems, run, sinks=sinks, display=setting.display
+                )
             )
         case streaming.StreamingConfig():
-            return await streaming.train(
-                named(method, config), setting.service, problems, run, sinks=sinks, display=setting.display
+            return finished(
+                await streaming.train(
+                    named(method, config), setting.service, problems, run, sinks=sinks, display=setting.display
+                )
             )
         case asynchronous.AsynchronousConfig():
-            return await asynchronous.train(
-                named(method, config), setting.service, problems, run, sinks=sinks, display=setting.display
+            return finished(
+                await asynchronous.train(
+                    named(method, config), setting.service, problems, run, sinks=sinks, display=setting.display
+                )
             )

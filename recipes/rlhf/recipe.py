@@ -15,7 +15,7 @@ from hone.algorithms.preference import rlhf
 from hone.algorithms.preference.reward_model import RewardHead, RewardModel
 from recipes.questions import answer, draw, example, prompt, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import curve, named
+from recipes.runs import curve, finished, named
 
 
 class Config(RecipeConfig):
@@ -66,6 +66,7 @@ async def run(config: Config, setting: Setting) -> Outcome:
         sinks=setting.sinks,
         display=setting.display,
     )
+    finished(trained.policy)
 
     right = right_answers(setting, held_out, config.max_tokens)
     pairs = [

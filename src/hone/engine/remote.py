@@ -24,6 +24,8 @@ _ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "MALLOC_TOP_PAD_": str(16 << 20),
+    # what one thread has freed serves the others too; a heap for each holds a hundred megabytes for nobody
+    "MALLOC_ARENA_MAX": "1",
 }
 
 _CLOSE_SECONDS = 60.0

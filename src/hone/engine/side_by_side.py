@@ -24,6 +24,9 @@ from hone.engine.workers import Workers
 
 LEAST_TOKENS = 128
 """Of a part: with fewer, another thread costs more than it gains."""
+FURTHER_WORK = 1 << 16
+"""Tokens of a part by hidden size, where there are more than two: Python runs one thread at a time, and small products
+leave the others waiting for it."""
 LEAST_SUM = 1 << 20
 """Numbers in the gradients of a piece's parts, from which on the threads add them up together."""
 
@@ -46,7 +49,12 @@ class SideBySide:
         threads = self._workers.count
         if threads == 1 or not isinstance(decoder, Decoder) or decoder.backend.device.type != "cpu":
             return run_pieces(decoder, pieces, adapters, recomputed)
-        dealt = [deal(piece, min(threads, self._parts(adapters[piece.adapter]))) for piece in pieces]
+        hidden = decoder.config.hidden_size
+        worth = [max(2, piece.tokens * hidden // FURTHER_WORK) for piece in pieces]
+        dealt = [
+            deal(piece, min(threads, most, self._parts(adapters[piece.adapter])))
+            for piece, most in zip(pieces, worth, strict=True)
+        ]
         if len(dealt) == len(dealt[0]) == 1:
             return run_pieces(decoder, pieces, adapters, recomputed)
         states = _states(dealt, adapters)

@@ -29,6 +29,8 @@ CLOSE, CANCEL = "close", "cancel"
 STATS = "stats"
 """A message that is answered with the seconds spent computing."""
 
+_BUFFER_BYTES, _HEAD_BYTES = 1 << 16, 1 << 7
+"""To begin with. The library's own choice is a megabyte each time, which an engine short of memory does not find."""
 _ARRAY = 1
 _CLASS, _ERROR, _CONTENT = 0, 1, 2
 """Keys of the maps that stand for objects. They are numbers because the keys of a client's own maps are always text."""
@@ -36,7 +38,7 @@ _CLASS, _ERROR, _CONTENT = 0, 1, 2
 
 def encode(message: Any) -> bytes:
     """Frozen dataclasses of the contract, its errors, arrays and plain values, nested in any way."""
-    packed: bytes = msgpack.packb(message, default=_to_plain, use_bin_type=True)
+    packed: bytes = msgpack.packb(message, default=_to_plain, use_bin_type=True, buf_size=_BUFFER_BYTES)
     return packed
 
 
@@ -49,7 +51,7 @@ def decode(data: bytes) -> Any:
 
 def _to_plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        head = msgpack.packb([value.dtype.str, value.shape])
+        head = msgpack.packb([value.dtype.str, value.shape], buf_size=_HEAD_BYTES)
         return msgpack.ExtType(_ARRAY, bytes([len(head)]) + head + np.ascontiguousarray(value).tobytes())
     if dataclasses.is_dataclass(value):
         fields = [getattr(value, field.name) for field in dataclasses.fields(value)]

@@ -31,8 +31,9 @@ LENGTHS = {
 LOSSES = {"gspo": "gspo", "large": "ppo"}
 
 
-@pytest.fixture(scope="module", params=[2, 4, 16])
-def several(request: pytest.FixtureRequest) -> Iterator[SideBySide]:
+@pytest.fixture(params=[2, 4, 16])
+def several(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[SideBySide]:
+    monkeypatch.setattr(side_by_side, "FURTHER_WORK", 1)
     workers = Workers(request.param)
     yield SideBySide(workers)
     workers.close()
@@ -84,6 +85,22 @@ def test_a_long_sequence_among_short_ones_keeps_one_part_busy_and_the_rest_anoth
     data = tuple(random_datum(rng, length, "cross_entropy") for length in (1000, *[30] * 10))
     (one,) = cut(ForwardBackward("a", data, "cross_entropy", {}), 2048)
     assert [part.tokens for part in deal(one, 16)] == [1000, 300]
+
+
+def test_a_small_model_is_dealt_to_few(models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, hands = models["qwen3"], []
+
+    def dealt(piece: Piece, most: int) -> list[Piece]:
+        hands.append(most)
+        return deal(piece, most)
+
+    monkeypatch.setattr(side_by_side, "deal", dealt)
+    state, workers = trained_adapter(model.config, LoraConfig(rank=4, seed=0)), Workers(8)
+    for work in (1 << 40, piece("large").tokens * model.config.hidden_size // 3, 1):
+        monkeypatch.setattr(side_by_side, "FURTHER_WORK", work)
+        SideBySide(workers).run_pieces(model.decoder, [piece("large")], {"large": state})
+    assert hands == [2, 3, 8]
+    workers.close()
 
 
 def test_large_adapters_have_fewer_gradients(models: dict[str, LoadedModel]) -> None:

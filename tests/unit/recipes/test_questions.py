@@ -2,14 +2,16 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hone.algorithms.run_directory import Checkpoint
 from hone.errors import UserError
 from recipes.prompt_distillation.languages import PARTS, sentences
 from recipes.questions import draw
-from recipes.runs import before_and_after, curve
+from recipes.runs import before_and_after, curve, finished
 
 
 @pytest.mark.parametrize("kind", ["tickets", "subtract_two_digit"])
@@ -52,3 +54,10 @@ def test_a_run_that_diverged_has_no_measure(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match="did it diverge"):
         before_and_after(tmp_path, "nll")
+
+
+def test_nothing_is_built_on_a_training_that_was_stopped() -> None:
+    done = Checkpoint("000004", 4, "tinker://run/weights/000004", None, final=True)
+    assert finished(done) is done
+    with pytest.raises(UserError, match="stopped before its end, at step 4"):
+        finished(replace(done, final=False))

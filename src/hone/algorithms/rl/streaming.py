@@ -2,8 +2,9 @@
 
 All groups of a step are sampled with the same weights, and one optimizer step follows their gradients: it learns what
 `train` learns, from the same samples; what it saves is the time in which the trainer would wait for the slowest
-episode. With `num_substeps` the optimizer also steps on the way, each time that an equal share of the groups is
-complete. A penalty that needs the mean of the whole batch (`kl_penalty`) is for the other loops.
+episode; where both share processors that are busy anyway, it saves none. With `num_substeps` the optimizer also steps
+on the way, each time that an equal share of the groups is complete. A penalty that needs the mean of the whole batch
+(`kl_penalty`) is for the other loops.
 
 Shao et al. 2024 (arXiv 2402.03300), like `train`; pipelined over minibatches as Tinker's cookbook does.
 

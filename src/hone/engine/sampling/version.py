@@ -59,7 +59,7 @@ def _fuse(group: GroupWeights) -> GroupWeights:
     if len(group.b) == 1 or group.a.shape[0] > SINGLE:
         return group
     rows, columns = (sum(b.shape[axis] for b in group.b) for axis in (0, 1))
-    whole = lasting.zeros(1, rows * columns)[0].view(rows, columns)
+    whole = lasting.zeros(1, rows * columns, at_once=True)[0].view(rows, columns)
     row = column = 0
     for b in group.b:
         whole[row : row + b.shape[0], column : column + b.shape[1]] = b
