@@ -62,6 +62,7 @@ async def run(config: Config, setting: Setting) -> Outcome:
         temperature=0.0,
         seed=config.seed,
         file=setting.out / "answers.jsonl",
+        display=setting.display,
     )
     run = setting.out / "run"
     last = finished(

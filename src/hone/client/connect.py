@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hone.client.embedded import embedded_server
 from hone.errors import UserError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import tinker
 
 EMBEDDED = "embedded"
+CLOSING_SECONDS = 30.0
 
 
 @contextmanager
@@ -42,8 +44,19 @@ def service_client(url: str, api_key: str | None) -> Iterator[tinker.ServiceClie
     """The SDK's client; leaving the block finishes its session on the server."""
     import tinker  # not at the top: reading a config must stay quick
 
-    with tinker.ServiceClient(base_url=url, api_key=api_key) as client:
+    client = tinker.ServiceClient(base_url=url, api_key=api_key)
+    ended: Literal["success", "errored", "interrupted"] = "interrupted"
+    try:
         yield client
+        ended = "success"
+    except Exception:
+        ended = "errored"
+        raise
+    finally:
+        # the SDK's own `with` waits without a limit, and now and then, under load, for a background task of its own
+        # that missed its cancellation; the session is finished before it waits for those
+        with contextlib.suppress(TimeoutError):
+            client.close(ended).result(timeout=CLOSING_SECONDS)
 
 
 def served_models(service: tinker.ServiceClient) -> list[str]:

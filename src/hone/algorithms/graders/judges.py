@@ -17,6 +17,8 @@ from hone.algorithms.messages import Message, text_of
 from hone.algorithms.renderers import Renderer
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
+FENCES = ("question", "reference", "criteria", "answer", "answer_a", "answer_b")
+"""Tags in which judges are shown what they judge."""
 
 
 class Judge(Protocol):
@@ -131,8 +133,8 @@ async def ask_for_line(judge: Judge, messages: Sequence[Message], form: re.Patte
 
 
 def fenced(name: str, text: str) -> str:
-    """Text that a judge reads as a thing to be judged: no tag in it can close its own."""
-    inside = re.sub(rf"<(?=/?{name}\b)", "&lt;", text, flags=re.IGNORECASE)
+    """Text that a judge reads as a thing to be judged: no tag in it can close its own, or open another's."""
+    inside = re.sub(rf"<(?=/?(?:{'|'.join(FENCES)})\b)", "&lt;", text, flags=re.IGNORECASE)
     return f"<{name}>\n{inside}\n</{name}>"
 
 

@@ -6,13 +6,15 @@ episode; where both share processors that are busy anyway, it saves none. With `
 on the way, each time that an equal share of the groups is complete. A penalty that needs the mean of the whole batch
 (`kl_penalty`) is for the other loops.
 
+Shao et al. 2024 (arXiv 2402.03300), like `train`; pipelined over minibatches as Tinker's cookbook does.
+
 Legend: `_P` problems, `_D` data.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +32,6 @@ from hone.algorithms.rl.metrics import episode_metrics
 from hone.algorithms.rl.rollouts import check_lost, stream_groups
 from hone.algorithms.rl.transcripts import Decode, write_transcripts
 from hone.algorithms.rl.updates import (
-    Gradient,
     Stopwatch,
     SubmittedUpdate,
     acting,
@@ -96,65 +97,74 @@ async def train(
             watch.lap("evaluation")
             policy = acting(sampler, config.rollouts, slots)
             problems_P = dataset.get_batch(step % len(dataset))
-            groups_P: dict[int, TrajectoryGroup] = {}
-            gradients: list[Gradient] = []
-            steps: list[tinker.APIFuture[tinker.OptimStepResponse]] = []
             rate = rate_at(config.optimizer, highest, step, total_steps)
-            step_after = ends_of_substeps(len(problems_P), config.num_substeps)
-            unstepped = 0
-            minibatch: list[TrajectoryGroup] = []
-            arriving = stream_groups(
-                problems_P,
-                policy,
-                (config.seed, "train", step),
-                config.rollouts,
-                compactor,
-                in_order=config.order == "dataset",
-            )
-            async with aclosing(arriving):
-                async for index, group in arriving:
-                    groups_P[index] = group
-                    minibatch.append(group)
-                    at_end = len(groups_P) in step_after or len(groups_P) == len(problems_P)
-                    if len(minibatch) < config.groups_per_minibatch and not at_end:
-                        continue
-                    data_D = training_data(
-                        minibatch,
-                        config.advantage,
-                        remove_constant=config.remove_constant_groups,
-                        provenance=config.loss.needs_provenance,
-                    )
-                    if data_D:  # sent, not awaited: the trainer works while the other groups are sampled
-                        gradients.append(submit_gradient(training, data_D, config.loss))
-                        unstepped += 1
-                    if len(groups_P) in step_after and unstepped:
-                        steps.append(submit_optimizer_step(training, config.optimizer, rate))
-                        unstepped = 0
-                    minibatch = []
-            all_P = [group for _, group in sorted(groups_P.items())]
-            check_lost(all_P, config.rollouts)
+            seeds = (config.seed, "train", step)
+            in_order = config.order == "dataset"
+            arriving = stream_groups(problems_P, policy, seeds, config.rollouts, compactor, in_order=in_order)
+            groups_P, update, unstepped = await submit_as_they_come(training, arriving, config, rate, len(problems_P))
+            check_lost(groups_P, config.rollouts)
             watch.lap("sampling")
 
             if unstepped:
-                steps.append(submit_optimizer_step(training, config.optimizer, rate))
-            published = publish(training, config.loss) if gradients else None
-            learned = await SubmittedUpdate(gradients, steps).metrics()
+                update.steps.append(submit_optimizer_step(training, config.optimizer, rate))
+            published = publish(training, config.loss) if update.gradients else None
+            learned = await update.metrics()
             sampler = await published if published else sampler
-            trained_D = [item for gradient in gradients for item in gradient.data_D]
+            trained_D = [item for gradient in update.gradients for item in gradient.data_D]
             drift = await pre_post_kl(trained_D, sampler, slots) if config.post_kl and trained_D else {}
             watch.lap("training")  # what sampling did not hide
 
             facts = {"progress/batch": step, "progress/done_frac": (step + 1) / total_steps, "optim/lr": rate}
-            episodes = episode_metrics(all_P)
-            sent = {"minibatches": len(gradients)}
+            episodes = episode_metrics(groups_P)
+            sent = {"minibatches": len(update.gradients)}
             metrics = facts | measures | episodes | sent | learned | drift | watch.seconds()
             session.log(step, metrics, f"reward {episodes['env/all/reward/total']:.3f}")
-            write_transcripts(run_dir, step, all_P, config.transcripts, decode, config.advantage)
+            write_transcripts(run_dir, step, groups_P, config.transcripts, decode, config.advantage)
             await session.save_if_due(training, step)
             if session.stopped:
                 return session.last
         measures = await measure(sampler, evaluators, total_steps) if config.eval_every else {}
         return await session.finish(training, measures)
+
+
+async def submit_as_they_come(
+    training: tinker.TrainingClient,
+    arriving: AsyncGenerator[tuple[int, TrajectoryGroup], None],
+    config: StreamingConfig,
+    rate: float,
+    groups: int,
+) -> tuple[list[TrajectoryGroup], SubmittedUpdate, bool]:
+    """Send the gradients of the `groups` that arrive, and the optimizer steps on the way.
+
+    Returns the groups in the dataset's order, what was sent, and whether an optimizer step is to follow: who sends it
+    has first seen that not too many groups are lost.
+    """
+    arrived: dict[int, TrajectoryGroup] = {}
+    update = SubmittedUpdate([], [])
+    step_after = ends_of_substeps(groups, config.num_substeps)
+    unstepped = False
+    minibatch: list[TrajectoryGroup] = []
+    async with aclosing(arriving):
+        async for index, group in arriving:
+            arrived[index] = group
+            minibatch.append(group)
+            at_end = len(arrived) in step_after or len(arrived) == groups
+            if len(minibatch) < config.groups_per_minibatch and not at_end:
+                continue
+            data_D = training_data(
+                minibatch,
+                config.advantage,
+                remove_constant=config.remove_constant_groups,
+                provenance=config.loss.needs_provenance,
+            )
+            if data_D:  # sent, not awaited: the trainer works while the other groups are sampled
+                update.gradients.append(submit_gradient(training, data_D, config.loss))
+                unstepped = True
+            if len(arrived) in step_after and unstepped:
+                update.steps.append(submit_optimizer_step(training, config.optimizer, rate))
+                unstepped = False
+            minibatch = []
+    return [group for _, group in sorted(arrived.items())], update, unstepped
 
 
 def ends_of_substeps(groups: int, substeps: int) -> set[int]:

@@ -40,8 +40,8 @@ class Gradient:
 class SubmittedUpdate:
     """Gradients and optimizer steps that the server has; `metrics` waits for them."""
 
-    gradients: Sequence[Gradient]
-    steps: Sequence[tinker.APIFuture[tinker.OptimStepResponse]]
+    gradients: list[Gradient]
+    steps: list[tinker.APIFuture[tinker.OptimStepResponse]]
 
     async def metrics(self) -> dict[str, float]:
         """Loss, drift and entropy over all data, and what the last optimizer step reported."""
