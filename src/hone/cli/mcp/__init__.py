@@ -1,6 +1,7 @@
 """`hone mcp`: experiments for coding agents, as tools of an MCP server on standard input and output."""
 
 import argparse
+import signal
 from pathlib import Path
 
 from hone.errors import UserError
@@ -28,5 +29,8 @@ def run(args: argparse.Namespace) -> int:
     from hone.cli.mcp.server import make_server
 
     limits = Limits(args.max_tokens, args.max_cost, args.max_seconds)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # a shell starts background jobs deaf to SIGINT, and so would be the experiments that `stop` interrupts
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     make_server(args.root.resolve(), limits).run("stdio")
     return 0

@@ -1,6 +1,7 @@
 """The tools of the MCP server, without experiments; `tests/e2e/test_mcp.py` runs some."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ def test_every_tool_says_what_it_does_and_what_it_takes(tmp_path: Path) -> None:
 def test_what_runs_can_be_stopped(tmp_path: Path) -> None:
     project = Project(tmp_path, Limits())
     program = "import time; print('up', flush=True); time.sleep(60)"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # this may be a background job
     sleeper = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     try:
         assert sleeper.stdout is not None
@@ -41,6 +43,7 @@ def test_what_runs_can_be_stopped(tmp_path: Path) -> None:
         with pytest.raises(ToolError, match="is not running"):
             asyncio.run(project.stop("runs/slow"))
     finally:
+        signal.signal(signal.SIGINT, before)
         sleeper.kill()
         sleeper.communicate()
 
