@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import tinker
 from tinker import types
 
+from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo
 from tests.contract.material import STEP, Material, datum
 
@@ -12,7 +13,7 @@ from tests.contract.material import STEP, Material, datum
 def test_the_bill_agrees_to_the_token_cached_prefill_included(
     server: ServerInfo, base_model: str, material: Material
 ) -> None:
-    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as client:
+    with service_client(server.url, server.api_key) as client:
         training = client.create_lora_training_client(base_model, rank=4).result()
         data = [datum(material.sequence(1)), datum(material.sequence(2))]
         training.forward_backward(data, "cross_entropy").result()

@@ -4,6 +4,7 @@ import pytest
 import tinker
 import torch
 
+from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo
 from tests.contract.material import PROPORTIONAL_STEP, TOLERANCE, Material, datum, forward, logprobs
 
@@ -63,7 +64,7 @@ def test_a_loss_belongs_to_its_session(
     server: ServerInfo, uploaded: tinker.LossHandle, base_model: str, material: Material
 ) -> None:
     assert uploaded.loss_id is not None
-    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as other:
+    with service_client(server.url, server.api_key) as other:
         training = other.create_lora_training_client(base_model, rank=4).result()
         with pytest.raises(tinker.RequestFailedError, match="no custom loss of this session"):
             training.forward_backward(data(material), "custom", {"loss_id": uploaded.loss_id}).result()

@@ -8,6 +8,7 @@ import pytest
 import tinker
 from tinker import types
 
+from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo
 from tests.contract.conftest import wire_of
 from tests.contract.material import STEP, Material, datum, forward
@@ -110,7 +111,7 @@ def test_the_sdk_takes_short_polls_and_announced_answers_without_a_word(
     """And the numbers are those of a server without them."""
     data = [datum(material.sequence(number)) for number in range(40)]
     seen = []
-    with tinker.ServiceClient(base_url=tuned.url, api_key=tuned.api_key) as other, caplog.at_level(logging.WARNING):
+    with service_client(tuned.url, tuned.api_key) as other, caplog.at_level(logging.WARNING):
         for client in (other, service):
             training = client.create_lora_training_client(tuned.models[0], rank=4, seed=7).result()
             training.forward_backward(data, "cross_entropy")
@@ -156,7 +157,7 @@ def test_an_acknowledged_answer_may_go(wire: httpx.Client, sampling: Sampling, m
 def test_many_samples_are_waited_for_in_either_way(
     server: ServerInfo, base_model: str, material: Material, together: bool
 ) -> None:
-    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as client:
+    with service_client(server.url, server.api_key) as client:
         changed = {"sample_use_retrieve_futures": together}
         client.holder._client_config = client.holder._client_config.model_copy(update=changed)
         sampler = client.create_sampling_client(base_model=base_model).result()

@@ -10,6 +10,7 @@ import tinker
 import torch
 from tinker import types
 
+from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo
 from tests.contract.material import STEP, Material, datum, forward
 
@@ -25,7 +26,7 @@ def stepped(training: tinker.TrainingClient, material: Material) -> torch.Tensor
 
 
 def test_models_of_a_session_are_numbered_together(server: ServerInfo, base_model: str) -> None:
-    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as client:
+    with service_client(server.url, server.api_key) as client:
         session_id = client.holder.get_session_id()
         first = client.create_lora_training_client(base_model, rank=4).result()
         path = first.save_state("s").result().path
@@ -178,9 +179,9 @@ def test_the_tokenizer_comes_without_a_hub(training: tinker.TrainingClient, mate
 
 
 def test_a_run_outlives_its_session(server: ServerInfo, rest: tinker.RestClient, base_model: str) -> None:
-    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as client:
+    with service_client(server.url, server.api_key) as client:
         training = client.create_lora_training_client(base_model, rank=4).result()
         path = training.save_state("kept").result().path
     assert rest.get_training_run(training.model_id).result().base_model == base_model
-    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as client:
+    with service_client(server.url, server.api_key) as client:
         assert client.create_training_client_from_state(path).result().get_info().lora_rank == 4

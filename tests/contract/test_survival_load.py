@@ -17,6 +17,7 @@ import tinker
 import zstandard
 from tinker import types
 
+from hone.client.connect import service_client
 from tests.support.service import KEY, MODEL, LiveServer, forward_backward
 
 PROMPT = types.ModelInput.from_ints([1, 2, 3])
@@ -33,7 +34,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture(scope="module")
 def client(live: LiveServer) -> Iterator[tinker.ServiceClient]:
-    with tinker.ServiceClient(base_url=live.url, api_key=KEY) as client:
+    with service_client(live.url, KEY) as client:
         yield client
 
 
@@ -202,7 +203,7 @@ def test_what_a_client_left_between_its_chunks_fails_and_others_go_on(tmp_path: 
     """The first chunk of a call is sent last; a client that dies before leaves a hole that nobody will fill."""
     with (
         LiveServer(tmp_path, gap_seconds=0.5) as live,
-        tinker.ServiceClient(base_url=live.url, api_key=KEY) as client,
+        service_client(live.url, KEY) as client,
     ):
         training = client.create_lora_training_client(MODEL, rank=4).result()
         model = str(training.model_id)

@@ -4,6 +4,7 @@ import pytest
 import tinker
 import torch
 
+from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo
 from tests.contract.material import (
     PROPORTIONAL_STEP,
@@ -188,7 +189,7 @@ def test_chunks_arrive_in_any_order_and_mean_the_same(
     server: ServerInfo, base_model: str, material: Material, together: bool
 ) -> None:
     """Sent together, the first chunk comes last."""
-    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as client:
+    with service_client(server.url, server.api_key) as client:
         changed = {"fwdbwd_max_chunk_len": 2, "parallel_fwdbwd_chunks": together}
         client.holder._client_config = client.holder._client_config.model_copy(update=changed)
         training = client.create_lora_training_client(base_model, rank=4, seed=7).result()
@@ -203,7 +204,7 @@ def test_chunks_arrive_in_any_order_and_mean_the_same(
 def test_a_bad_datum_in_one_chunk_fails_the_call_and_nothing_else(
     server: ServerInfo, base_model: str, material: Material
 ) -> None:
-    with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as client:
+    with service_client(server.url, server.api_key) as client:
         config = client.holder._client_config
         client.holder._client_config = config.model_copy(update={"fwdbwd_max_chunk_len": 2})
         training = client.create_lora_training_client(base_model, rank=4, seed=7).result()

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import tinker
 
+from hone.client.connect import service_client
 from hone.client.embedded import ServerInfo
 from tests.contract.conftest import Cli, executable_of, wire_of
 from tests.contract.material import Material, datum, forward
@@ -49,7 +50,7 @@ def test_fields_of_newer_clients_are_ignored(wire: httpx.Client) -> None:
 def test_bodies_may_be_compressed(server: ServerInfo, base_model: str, material: Material) -> None:
     results = []
     for compress in (False, True):
-        with tinker.ServiceClient(base_url=server.url, api_key=server.api_key) as client:
+        with service_client(server.url, server.api_key) as client:
             config = client.holder._client_config
             client.holder._client_config = config.model_copy(update={"proto_compress_fwdbwd": compress})
             training = client.create_lora_training_client(base_model, rank=4, seed=7).result()
@@ -115,7 +116,7 @@ def test_the_sdk_works_with_tokens(tuned: ServerInfo) -> None:
     identity = tinker.RestClient(base_url=tuned.url, api_key=tuned.api_key).whoami().result()
     assert identity.org_urn.startswith("tml:organization:")
     assert identity.user_urn
-    with tinker.ServiceClient(base_url=tuned.url, api_key=tuned.api_key) as client:
+    with service_client(tuned.url, tuned.api_key) as client:
         training = client.create_lora_training_client(tuned.models[0], rank=4).result()
         assert training.get_info().lora_rank == 4
 

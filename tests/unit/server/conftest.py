@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import tinker
 
+from hone.client.connect import service_client
 from tests.support.service import KEY, LiveServer
 
 
@@ -16,5 +17,5 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
 
 @pytest.fixture
 def client(server: LiveServer) -> Iterator[tinker.ServiceClient]:
-    with tinker.ServiceClient(base_url=server.url, api_key=KEY) as client:
+    with service_client(server.url, KEY) as client:
         yield client

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tinker
 
+from hone.client.connect import service_client
 from hone.identity import accounts
 from hone.server import ids
 from hone.server.auth import TOKEN_PURPOSE, required_scope
@@ -94,7 +95,7 @@ def test_tokens_are_off_unless_wanted(tmp_path: Path) -> None:
 def test_the_official_client_with_tokens(tmp_path: Path) -> None:
     with (
         LiveServer(tmp_path, jwt_auth=True) as server,
-        tinker.ServiceClient(base_url=server.url, api_key=KEY) as client,
+        service_client(server.url, KEY) as client,
     ):
         assert client.create_lora_training_client(MODEL, rank=4).result().model_id
         me = tinker.RestClient(base_url=server.url, api_key=KEY).whoami().result()

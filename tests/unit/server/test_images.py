@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tinker
 
+from hone.client.connect import service_client
 from hone.engine import contract
 from hone.protocol.proto import tinker_public_pb2 as wire
 from hone.protocol.types import Image, PlacedImage
@@ -132,7 +133,7 @@ def test_images_are_billed_by_their_tokens(
     datum = tinker.Datum(model_input=tinker.ModelInput(chunks=chunks), loss_fn_inputs=inputs)
     with (
         LiveServer(tmp_path) as server,
-        tinker.ServiceClient(base_url=server.url, api_key=KEY) as client,
+        service_client(server.url, KEY) as client,
     ):
         training = client.create_lora_training_client(MODEL, rank=4, seed=1).result()
         training.forward_backward([datum, datum], "cross_entropy").result()

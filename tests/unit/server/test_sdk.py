@@ -10,6 +10,7 @@ import torch
 from sqlalchemy import Connection
 from tinker import types
 
+from hone.client.connect import service_client
 from hone.identity import accounts
 from hone.observe.metrics import REQUESTS
 from tests.support.service import KEY, MODEL, LiveServer
@@ -96,7 +97,7 @@ def test_rest_client(server: LiveServer, client: tinker.ServiceClient) -> None:
 def test_a_long_job_is_waited_for_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
         LiveServer(tmp_path, UniformEngine(slow=1.0), long_poll_seconds=0.2) as server,
-        tinker.ServiceClient(base_url=server.url, api_key=KEY) as client,
+        service_client(server.url, KEY) as client,
     ):
         assert train(client).forward_backward([datum(1, 2)], "cross_entropy").result().metrics["loss:sum"] > 0
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
@@ -132,7 +133,7 @@ def test_a_checkpoint_of_another_tenant_that_gave_a_credential(
         return accounts.create_key(connection, "stranger", "elsewhere")[1]
 
     key = server.run(lambda: server.service.database.run(make))
-    with tinker.ServiceClient(base_url=server.url, api_key=key) as stranger:
+    with service_client(server.url, key) as stranger:
         with pytest.raises(tinker.NotFoundError):
             stranger.create_training_client_from_state(path).result()
         model = stranger.create_training_client_from_state(path, weights_access_token=KEY).result()
@@ -148,7 +149,7 @@ def test_a_reached_budget_pauses_the_client_and_says_why(
     prices = '{"*": {"training": 1000000.0}}'
     with (
         LiveServer(tmp_path, prices=prices, long_poll_seconds=0.5) as server,
-        tinker.ServiceClient(base_url=server.url, api_key=KEY) as client,
+        service_client(server.url, KEY) as client,
     ):
 
         def allow(budget: float | None) -> None:
@@ -178,7 +179,7 @@ def test_a_sampling_client_is_told_too(
     prompt, params = types.ModelInput.from_ints([1, 2, 3]), types.SamplingParams(max_tokens=4, stop=[])
     with (
         LiveServer(tmp_path, prices='{"*": {"sample": 1000000.0}}', long_poll_seconds=0.5) as server,
-        tinker.ServiceClient(base_url=server.url, api_key=KEY) as client,
+        service_client(server.url, KEY) as client,
     ):
 
         def allow(budget: float | None) -> None:

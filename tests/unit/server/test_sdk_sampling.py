@@ -10,6 +10,7 @@ import pytest
 import tinker
 from tinker import types
 
+from hone.client.connect import service_client
 from tests.support.service import KEY, MODEL, LiveServer
 from tests.support.uniform_engine import UniformEngine
 
@@ -37,7 +38,7 @@ def test_many_samples_at_once_finish(client: tinker.ServiceClient, poll_together
 def test_all_finish_though_the_server_asks_the_client_to_hold_back(tmp_path: Path, poll_together: bool) -> None:
     with (
         LiveServer(tmp_path, UniformEngine(slow=0.002), max_waiting_samples=50) as server,
-        tinker.ServiceClient(base_url=server.url, api_key=KEY) as client,
+        service_client(server.url, KEY) as client,
     ):
         sampler = opened(client, poll_together)
         waiting = [sampler.sample(PROMPT, 1, PARAMS) for _ in range(80)]
@@ -68,7 +69,7 @@ def test_waiting_goes_on_through_a_restart_of_the_server(tmp_path: Path) -> None
 def test_a_sample_that_the_client_gives_up_is_cancelled(tmp_path: Path) -> None:
     with (
         LiveServer(tmp_path, UniformEngine(slow=30.0)) as server,
-        tinker.ServiceClient(base_url=server.url, api_key=KEY) as client,
+        service_client(server.url, KEY) as client,
     ):
         future = opened(client).sample(PROMPT, 1, PARAMS)
         _until(lambda: len(server.engine._under_way) == 1)
