@@ -24,7 +24,7 @@ from hone.algorithms.rl.held_out import HeldOutRewards
 from hone.algorithms.run_directory import Checkpoint, read_metrics
 from hone.algorithms.types import RLDataset
 from recipes.recipe import Curve, RecipeConfig, Setting
-from recipes.runs import finished, named
+from recipes.runs import fine_tune, finished, named
 
 HELD_OUT_SEEDS = 2**31
 """Episodes from here on are for measuring: `EpisodeDataset` draws those to train on below."""
@@ -73,16 +73,7 @@ async def show(config: Shown, recipe: RecipeConfig, make: Callable[[int], Checka
         )
         examples += [supervised_datum(*example) for example in played]
     run = setting.out / "shown"
-    return finished(
-        await sft.train(
-            named(config.sft, recipe),
-            setting.service,
-            examples,
-            run,
-            sinks=setting.sinks(run),
-            display=setting.display,
-        )
-    )
+    return await fine_tune(config.sft, recipe, setting, examples, run)
 
 
 async def reinforce(

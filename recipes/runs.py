@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hone.algorithms import sft
 from hone.algorithms.distill import on_policy
+from hone.algorithms.evaluation import Evaluator
 from hone.algorithms.preference import train as preference
 from hone.algorithms.rl import asynchronous, streaming
 from hone.algorithms.rl import train as grpo
 from hone.algorithms.run_directory import Checkpoint, read_metrics
 from hone.errors import UserError
-from recipes.recipe import Curve, RecipeConfig
+from recipes.recipe import Curve, RecipeConfig, Setting
 
 Method = TypeVar(
     "Method",
@@ -38,6 +40,30 @@ def finished(last: Checkpoint) -> Checkpoint:
     if not last.final:
         raise UserError(f"stopped before its end, at step {last.batch}; the same command with the same --out goes on")
     return last
+
+
+async def fine_tune(
+    config: sft.SftConfig,
+    recipe: RecipeConfig,
+    setting: Setting,
+    examples: Sequence[Any],
+    run: Path,
+    *,
+    evaluators: Sequence[Evaluator] = (),
+    prepare: sft.Prepare = sft.as_they_are,
+) -> Checkpoint:
+    """Supervised fine-tuning in the directory `run`, to its end."""
+    last = await sft.train(
+        named(config, recipe),
+        setting.service,
+        examples,
+        run,
+        prepare=prepare,
+        evaluators=evaluators,
+        sinks=setting.sinks(run),
+        display=setting.display,
+    )
+    return finished(last)
 
 
 def before_and_after(run: Path, metric: str) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from hone.algorithms.run_directory import read_metrics
 from hone.cli.demo.tasks import MANY_TASKS, SFT_TASK
 from recipes.questions import draw, example
 from recipes.recipe import RecipeConfig, Setting
-from recipes.runs import finished, named
+from recipes.runs import fine_tune
 
 KINDS = [task.name for task in (SFT_TASK, *MANY_TASKS)]
 
@@ -47,17 +47,7 @@ async def train_each(
     trained: dict[float, Trained] = {}
     for value, changed in changes.items():
         run = setting.out / f"{value:g}"
-        last = finished(
-            await sft.train(
-                named(changed, config),
-                setting.service,
-                shown,
-                run,
-                evaluators=[HeldOutNll(held_out)],
-                sinks=setting.sinks(run),
-                display=setting.display,
-            )
-        )
+        last = await fine_tune(changed, config, setting, shown, run, evaluators=[HeldOutNll(held_out)])
         losses = [row["test/nll"] for row in read_metrics(run) if "test/nll" in row]
         after = losses[-1] if losses[-1] is not None else math.inf
         trained[value] = Trained(losses[0], after, str(last.sampler_path))

@@ -9,7 +9,7 @@ from hone.algorithms import sft
 from hone.algorithms.evaluation import HeldOutNll
 from recipes.questions import draw, example, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import before_and_after, curve, finished, named
+from recipes.runs import before_and_after, curve, fine_tune
 
 
 class Config(RecipeConfig):
@@ -26,19 +26,16 @@ async def run(config: Config, setting: Setting) -> Outcome:
     shown = draw(config.kind, "train", config.conversations, config.seed)
     held_out = draw(config.kind, "held_out", config.held_out, config.seed)
     run = setting.out / "run"
-    last = finished(
-        await sft.train(
-            named(config.sft, config),
-            setting.service,
-            [example(setting, task) for task in shown],
-            run,
-            evaluators=[
-                right_answers(setting, held_out, config.max_tokens),
-                HeldOutNll([example(setting, task) for task in held_out]),
-            ],
-            sinks=setting.sinks(run),
-            display=setting.display,
-        )
+    last = await fine_tune(
+        config.sft,
+        config,
+        setting,
+        [example(setting, task) for task in shown],
+        run,
+        evaluators=[
+            right_answers(setting, held_out, config.max_tokens),
+            HeldOutNll([example(setting, task) for task in held_out]),
+        ],
     )
     return Outcome(
         [

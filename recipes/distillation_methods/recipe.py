@@ -19,7 +19,7 @@ from hone.algorithms.distill.prompt import answer_lessons
 from hone.algorithms.run_directory import Checkpoint
 from recipes.questions import draw, example, prompt, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import finished, named
+from recipes.runs import fine_tune, finished, named
 
 
 class Config(RecipeConfig):
@@ -98,15 +98,12 @@ async def _right(config: Config, setting: Setting, kinds: Sequence[str], sampler
 
 async def _teacher(config: Config, setting: Setting, kind: str) -> tinker.SamplingClient:
     run = setting.out / f"teacher_{kind}"
-    made = finished(
-        await sft.train(
-            named(config.teacher, config),
-            setting.service,
-            [example(setting, task) for task in draw(kind, "train", config.shown, config.seed)],
-            run,
-            sinks=setting.sinks(run),
-            display=setting.display,
-        )
+    made = await fine_tune(
+        config.teacher,
+        config,
+        setting,
+        [example(setting, task) for task in draw(kind, "train", config.shown, config.seed)],
+        run,
     )
     teacher: tinker.SamplingClient = await setting.service.create_sampling_client(model_path=made.sampler_path)
     return teacher
@@ -130,17 +127,7 @@ async def _off_policy(
 ) -> Checkpoint:
     targets = SoftTargets(teachers)
     targets.check(lessons)
-    return finished(
-        await sft.train(
-            named(config.off_policy, config),
-            setting.service,
-            lessons,
-            run,
-            prepare=targets,
-            sinks=setting.sinks(run),
-            display=setting.display,
-        )
-    )
+    return await fine_tune(config.off_policy, config, setting, lessons, run, prepare=targets)
 
 
 async def _on_policy(

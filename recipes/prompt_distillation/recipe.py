@@ -12,7 +12,7 @@ from hone.algorithms.distill.prompt import answer_lessons, student_datums
 from recipes.prompt_distillation.languages import sentences
 from recipes.questions import example, prompt, right_answers
 from recipes.recipe import Measure, Outcome, RecipeConfig, Setting
-from recipes.runs import before_and_after, curve, finished, named
+from recipes.runs import before_and_after, curve, fine_tune
 
 
 class Config(RecipeConfig):
@@ -37,16 +37,7 @@ async def run(config: Config, setting: Setting) -> Outcome:
     if config.teacher is not None:
         lessons = [example(setting, task, config.system) for task in drawn[: config.shown]]
         run = setting.out / "teacher"
-        made = finished(
-            await sft.train(
-                named(config.teacher, config),
-                setting.service,
-                lessons,
-                run,
-                sinks=setting.sinks(run),
-                display=setting.display,
-            )
-        )
+        made = await fine_tune(config.teacher, config, setting, lessons, run)
         teacher = await setting.service.create_sampling_client(model_path=made.sampler_path)
 
     questions = [
@@ -65,16 +56,13 @@ async def run(config: Config, setting: Setting) -> Outcome:
         display=setting.display,
     )
     run = setting.out / "run"
-    last = finished(
-        await sft.train(
-            named(config.sft, config),
-            setting.service,
-            student_datums(answered.lessons),
-            run,
-            evaluators=[right_answers(setting, held_out, config.max_tokens)],
-            sinks=setting.sinks(run),
-            display=setting.display,
-        )
+    last = await fine_tune(
+        config.sft,
+        config,
+        setting,
+        student_datums(answered.lessons),
+        run,
+        evaluators=[right_answers(setting, held_out, config.max_tokens)],
     )
     return Outcome(
         [Measure("languages told rightly without the prompt", *before_and_after(run, "env/all/correct"))],
