@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,9 @@ class Disk:
     root: Path
 
     def fill(self, leave: int) -> None:
+        """Until so many bytes are free, or fewer: the server writes too, and may take the last ones first."""
         state = os.statvfs(self.root)
-        with (self.root / "ballast").open("ab") as ballast:
+        with suppress(OSError), (self.root / "ballast").open("ab", buffering=0) as ballast:
             ballast.write(bytes(max(0, state.f_bavail * state.f_frsize - leave)))
 
     def clear(self) -> None:
