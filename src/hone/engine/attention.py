@@ -53,6 +53,10 @@ class Run:
     count: int
     length: int
 
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.start + self.count * self.length)
+
 
 def equal_length_runs(lengths: Sequence[int]) -> tuple[Run, ...]:
     """Group neighbouring sequences of equal length, so that one call serves them all without padding."""
@@ -91,13 +95,51 @@ class PackedAttention:
             return torch.cat([attend_to(q, k, v, kind) for q, k, v in each])
         parts = []
         for run in self._runs:
-            rows = slice(run.start, run.start + run.count * run.length)
-            q, k, v = (_sequences(x[rows], run) for x in (q_THd, k_TKd, v_TKd))
-            if not _KERNEL_SHARES_KEYS:
-                k, v = (_repeated(x, q.shape[1]) for x in (k, v))
-            mixed = causal_attention(q, k, v)
+            mixed = causal_attention(*self._inputs((q_THd, k_TKd, v_TKd), run))
             parts.append(mixed[:, :, : run.length].transpose(1, 2).reshape(run.count * run.length, -1))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def forward(self, *qkv_TXd: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The same without autograd: the attention, and what `backward` wants to have back."""
+        mixed, saved = list[Tensor](), list[Tensor]()
+        for run in self._runs:
+            out, logsumexp = wide.by_heads(_forward, *self._inputs(qkv_TXd, run))
+            saved += [out, logsumexp]
+            mixed.append(_rows_of(out, run).flatten(1))
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed), saved
+
+    def backward(self, dmixed_THd: Tensor, qkv_TXd: tuple[Tensor, ...], saved: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """d loss / d queries, keys and values, each [T, X, d]."""
+        parts = []
+        for run, out, logsumexp in zip(self._runs, saved[::2], saved[1::2], strict=True):
+            # without padding: this kernel need not sum as decoding does
+            q, k, v, dout = (_sequences(x[run.rows], run, 1) for x in (*qkv_TXd, dmixed_THd))
+            if not _KERNEL_SHARES_KEYS:
+                k, v = (_repeated(x, q.shape[1]) for x in (k, v))
+            given = (x[:, :, : run.length] for x in (out, logsumexp))
+            grads = wide.by_heads(_backward, q, k, v, *given, dout)
+            if not _KERNEL_SHARES_KEYS:
+                grads = grads[0], *(_summed(x, qkv_TXd[1].shape[1]) for x in grads[1:])
+            parts.append([_rows_of(x, run) for x in grads])
+        return tuple(x[0] if len(x) == 1 else torch.cat(x) for x in zip(*parts, strict=True))
+
+    def _inputs(self, qkv_TXd: tuple[Tensor, ...], run: Run) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (_sequences(x[run.rows], run) for x in qkv_TXd)
+        if not _KERNEL_SHARES_KEYS:
+            k, v = (_repeated(x, q.shape[1]) for x in (k, v))
+        return q, k, v
+
+
+def _rows_of(x_BXLd: Tensor, run: Run) -> Tensor:
+    """A run's rows without padding, [rows, X, d]"""
+    rows: Tensor = x_BXLd[:, :, : run.length].transpose(1, 2).flatten(0, 1)
+    return rows
+
+
+def _summed(x_BHLd: Tensor, kv_heads: int) -> Tensor:
+    """Over the query heads of each key-value head, [B, K, L, d]"""
+    summed: Tensor = x_BHLd.unflatten(1, (kv_heads, -1)).sum(2)
+    return summed
 
 
 def _repeated(x_BKLd: Tensor, heads: int) -> Tensor:
@@ -106,10 +148,10 @@ def _repeated(x_BKLd: Tensor, heads: int) -> Tensor:
     return x_BKLd if shares == 1 else x_BKLd[:, :, None].expand(-1, -1, shares, -1, -1).flatten(1, 2)
 
 
-def _sequences(x_TXd: Tensor, run: Run) -> Tensor:
+def _sequences(x_TXd: Tensor, run: Run, block: int = BLOCK) -> Tensor:
     """[sequences, X, positions padded to full blocks, d]"""
     x = x_TXd.view(run.count, run.length, *x_TXd.shape[1:]).transpose(1, 2)
-    return F.pad(x, (0, 0, 0, -run.length % BLOCK)) if run.length % BLOCK else x
+    return F.pad(x, (0, 0, 0, -run.length % block)) if run.length % block else x
 
 
 def causal_attention(q_BHLd: Tensor, k_BKLd: Tensor, v_BKLd: Tensor) -> Tensor:

@@ -37,6 +37,12 @@ def helped_by(workers: Workers) -> Iterator[None]:
         _this_thread.workers = None
 
 
+def helps(rows: int, columns: int, inner: int) -> bool:
+    """Whether a product of this size would be divided."""
+    workers: Workers | None = getattr(_this_thread, "workers", None)
+    return workers is not None and rows * columns * inner // LEAST_WORK > 1
+
+
 def product(x_TI: Tensor, weight_IO: Tensor, out_TO: Tensor | None = None) -> Tensor:
     """x @ weight, [T, O]; into `out_TO` if there is one."""
     workers, (rows, columns) = _helpers(x_TI), (x_TI.shape[0], weight_IO.shape[1])

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hone.engine import rowwise
-from hone.engine.attention import Attend
+from hone.engine.attention import Attend, PackedAttention
 from hone.engine.backends.backend import Backend
 from hone.engine.backends.cpu import CPU
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
 from hone.engine.models.config import ModelConfig
+from hone.engine.models.dense_layer import run_layer
 from hone.engine.models.pictures import Pictured
 from hone.engine.models.rope import rope_tables, rotate
 from hone.engine.models.weights import DenseMlp, LayerWeights, ModelWeights, MoeMlp
@@ -69,6 +70,9 @@ class Decoder:
         lora: LoraBatch,
         x_Th: Tensor,
     ) -> Tensor:
+        written_out = type(lora) is LoraBatch and isinstance(layer.mlp, DenseMlp)  # GPUs have a kind of their own
+        if torch.is_grad_enabled() and written_out and isinstance(attend, PackedAttention):
+            return run_layer(self.config, i, layer, cos_T1d, sin_T1d, attend, lora, x_Th)
         mixed_Th = self._attention(i, layer, self._norm(x_Th, layer.attention_norm), cos_T1d, sin_T1d, attend, lora)
         x_Th = x_Th + mixed_Th
         return x_Th + self._mlp(i, layer.mlp, self._norm(x_Th, layer.mlp_norm), lora)
