@@ -161,10 +161,19 @@ class LoraLayout:
                 offset += math.prod(blocks[-1].shape)
             self._b[group.name] = tuple(blocks)
         self.size = offset
+        blocks = [block for name in self.groups for block in (self._a[name], *self._b[name])]
+        self._sizes = [math.prod(block.shape) for block in blocks]
 
     def views(self, flat: Tensor) -> dict[str, GroupWeights]:
         """The matrices in `flat` [size], by group; they share its memory."""
-        return {name: self.group(flat, name) for name in self.groups}
+        # one call cuts them all: a small adapter has its views made anew in each step
+        parts = iter(flat.split(self._sizes))
+        return {
+            name: GroupWeights(
+                next(parts).view(self._a[name].shape), tuple(next(parts).view(b.shape) for b in self._b[name])
+            )
+            for name in self.groups
+        }
 
     def group(self, flat: Tensor, name: str) -> GroupWeights:
         """Those of one group, in `flat` [..., size], with its leading dimensions in front of theirs."""

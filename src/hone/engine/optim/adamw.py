@@ -1,8 +1,9 @@
-"""AdamW (Loshchilov and Hutter 2019) in a handful of passes over one flat vector, with settings that may change every
-step."""
+"""AdamW (Loshchilov and Hutter 2019) in one pass over one flat vector, by the framework's own kernel; its settings may
+change every step."""
 
 import math
 
+import torch
 from torch import Tensor
 
 from hone.engine.lora.state import AdapterState
@@ -47,11 +48,18 @@ def adamw_step(state: AdapterState, params: AdamParams) -> dict[str, float]:
 
 
 def _update(weights: Tensor, gradient: Tensor, moment1: Tensor, moment2: Tensor, step: int, p: AdamParams) -> None:
-    moment1.lerp_(gradient, 1 - p.beta1)
-    moment2.mul_(p.beta2).addcmul_(gradient, gradient, value=1 - p.beta2)
-    if p.weight_decay:
-        weights.mul_(1 - p.learning_rate * p.weight_decay)
-    # `gradient` is spent, so it serves as scratch for the denominator
-    scale = math.sqrt(1 - p.beta2**step)
-    denominator = gradient.copy_(moment2).sqrt_().div_(scale).add_(p.eps)
-    weights.addcdiv_(moment1, denominator, value=-p.learning_rate / (1 - p.beta1**step))
+    torch._fused_adamw_(
+        [weights],
+        [gradient],
+        [moment1],
+        [moment2],
+        [],
+        [torch.full((), float(step), device=weights.device)],
+        lr=p.learning_rate,
+        beta1=p.beta1,
+        beta2=p.beta2,
+        weight_decay=p.weight_decay,
+        eps=p.eps,
+        amsgrad=False,
+        maximize=False,
+    )
