@@ -9,6 +9,7 @@ Legend: O outputs, I inputs, T rows.
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hone.engine.attention import DOUBLE, SINGLE
@@ -18,6 +19,8 @@ from hone.engine.rowwise import MIN_COLUMNS, MIN_ROWS
 PANEL = 16
 """Outputs side by side; as in `product.h`."""
 CHAINS, QUADS = 0, 1
+QUAD_OUTPUTS = 8
+"""At most."""
 
 
 class Packed:
@@ -32,7 +35,8 @@ class Packed:
             assert weight_OI.stride(1) == 1
             found.hone_pack(weight_OI.data_ptr(), outputs, inputs, weight_OI.stride(0), scale, self._copy.data_ptr())
         else:
-            self._copy = weight_OI.contiguous()
+            padded_8I = F.pad(weight_OI, (0, 0, 0, QUAD_OUTPUTS - outputs))
+            self._copy = padded_8I.view(QUAD_OUTPUTS, inputs // 4, 4).transpose(0, 1).contiguous()
         run = inputs if inputs <= SINGLE else -(-inputs // 2) if inputs <= DOUBLE else SINGLE
         self.matrix = Matrix(inputs, outputs, order, run, self._copy.data_ptr())
 
@@ -57,7 +61,7 @@ def order_of(outputs: int, inputs: int) -> int | None:
     generator = torch.Generator().manual_seed(0)
     x_TI, weight_OI = (torch.randn(n, inputs, generator=generator) for n in (MIN_ROWS, outputs))
     expected = x_TI.mm(weight_OI.t())
-    orders = [CHAINS] + [QUADS] * (inputs % 4 == 0)
+    orders = [CHAINS] + [QUADS] * (inputs % 4 == 0 and outputs <= QUAD_OUTPUTS)
     return next((o for o in orders if torch.equal(Packed(weight_OI, o).product(x_TI), expected)), None)
 
 

@@ -11,6 +11,7 @@
 #include "vectors.h"
 
 #define PANEL 16
+#define QUAD_OUTPUTS 8
 
 typedef float Panel __attribute__((vector_size(4 * PANEL)));
 typedef float Quad __attribute__((vector_size(16)));
@@ -21,7 +22,7 @@ typedef struct {
     int inputs, outputs;
     int order;
     int run;
-    /* chains: [outputs / PANEL][inputs][PANEL], padded with zeros; quads: [outputs][inputs] */
+    /* chains: [outputs / PANEL][inputs][PANEL], padded with zeros; quads: [inputs / 4][QUAD_OUTPUTS][4] */
     const float *weight;
 } Matrix;
 
@@ -63,18 +64,18 @@ static inline __attribute__((always_inline)) void chains_rows(
     if (p < panels) chains_tile(rows, 1, m, p, x, x_stride, out, out_stride);
 }
 
+/* All outputs side by side, four lanes each. */
 static inline void quads_row(const Matrix *m, const float *x, float *out) {
-    for (int o = 0; o < m->outputs; o++) {
-        const float *w = m->weight + (int64_t)o * m->inputs;
-        Quad sum = {};
-        for (int i = 0; i < m->inputs; i += 4) {
-            Quad a, b;
-            memcpy(&a, x + i, sizeof a);
-            memcpy(&b, w + i, sizeof b);
-            sum += a * b;
-        }
-        out[o] = (sum[0] + sum[2]) + (sum[1] + sum[3]);
+    Panel sum[QUAD_OUTPUTS / 4] = {};
+    for (int i = 0; i < m->inputs; i += 4) {
+        Quad quad;
+        memcpy(&quad, x + i, sizeof quad);
+        Panel each = __builtin_shufflevector(quad, quad, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+        for (int p = 0; p < QUAD_OUTPUTS / 4; p++) sum[p] += each * load_panel(m->weight + i * QUAD_OUTPUTS + p * PANEL);
     }
+    float lanes[QUAD_OUTPUTS][4];
+    memcpy(lanes, sum, sizeof lanes);
+    for (int o = 0; o < m->outputs; o++) out[o] = (lanes[o][0] + lanes[o][2]) + (lanes[o][1] + lanes[o][3]);
 }
 
 /* x [rows, inputs] times the matrix; a row of `out` has room for whole panels. */
