@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 
 PEERS := transformers trl skyrl vllm
 
+# Servers and programs that the tests start would compile Hone again, each of them, where this is set.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo serve hone install test lint types imports unit old-sdks format docs recipe recipe-results bench bench-check peers clean
 
 demo: .venv/runtime.stamp
