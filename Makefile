@@ -9,6 +9,9 @@ PEERS := transformers trl skyrl vllm
 # Compiled while Hone is installed.
 NATIVE := hatch_build.py $(wildcard src/hone/engine/native/*.[ch])
 
+# Servers and programs that the tests start would compile Hone again, each of them, where this is set.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo serve hone install test lint types imports unit old-sdks format docs recipe recipe-results bench bench-check peers clean
 
 demo: .venv/runtime.stamp
