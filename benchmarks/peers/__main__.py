@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the clean-up: servers would outlive us
-    pythons = {name: _python(name, args.environments) for name in dict.fromkeys([OURS, *args.systems])}
+    pythons = {name: _python(name, args.environments) for name in dict.fromkeys([*OURS, *args.systems])}
     if absent := [name for name, python in pythons.items() if not python.exists()]:
         parser.error(f"no environment for {', '.join(absent)}: run `make peers`, or choose others with --systems")
     report = read_report(args.results)
@@ -93,7 +93,7 @@ def _start(pythons: dict[str, Path], model: Path, log: Path, name: str, setting:
 
 
 def _python(name: str, environments: Path) -> Path:
-    return Path(sys.executable) if name == OURS else environments / SYSTEMS[name].module / "bin" / "python"
+    return Path(sys.executable) if name in OURS else environments / SYSTEMS[name].module / "bin" / "python"
 
 
 def _machine() -> dict[str, str]:
