@@ -1,6 +1,6 @@
 """Hone beside the systems that people would use instead, on this machine, in one run.
 
-    python -m benchmarks.peers [--only CHAPTER ...] [--systems NAME ...] [--rounds 7] [--seconds 20] [--page FILE]
+    python -m benchmarks.peers [--only CHAPTER ...] [--systems NAME ...] [--rounds 7] [--seconds 10] [--page FILE]
 
 `make peers` makes their environments first. Writes docs/benchmarks.md, from benchmarks/peers/results.json: chapters
 that are measured again replace what was there.
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[*CHAPTERS, STARTS], choices=[*CHAPTERS, STARTS], metavar="NAME")
     parser.add_argument("--systems", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=20.0, help="a row's rounds end after this, but for three")
+    parser.add_argument("--seconds", type=float, default=10.0, help="a row's rounds end after this, but for three")
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="a folder for each system")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
@@ -72,18 +73,25 @@ def _chapter(name: str, start: Callable[..., Remote], systems: list[str], args: 
     missing: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         running: dict[str, Runner] = {}
+        able = []
         for system in systems:
             reasons = [lacks(system, row.work) for row in chapter.rows]
             if all(reasons):
                 missing[system] = str(reasons[0])
-                continue
+            else:
+                able.append(system)
+
+        def begin(system: str) -> None:
             try:
-                remote = start(system, chapter.setting, args.environments / "compiled")
+                running[system] = start(system, chapter.setting, args.environments / "compiled")
             except Failed as reason:
                 missing[system] = f"{SYSTEMS[system].title} {reason}"
-                continue
-            stack.callback(remote.close)
-            running[system] = remote
+            else:
+                stack.callback(running[system].close)
+
+        with ThreadPoolExecutor() as pool:  # how long a start takes is a chapter of its own
+            list(pool.map(begin, able))
+        running = {system: running[system] for system in able if system in running}
         print(f"{name}: {', '.join(running)} run", file=sys.stderr, flush=True)
         return measure_chapter(chapter, running, missing, args.rounds, args.seconds)
 

@@ -42,8 +42,9 @@ class Result:
                 return median
 
     def ratio(self, system: str, ours: str = SERVER) -> float:
-        """How many times better ours is, less time or less memory: the median over the rounds."""
-        pairs = zip(self.values[ours], self.values[system], strict=True)
+        """How many times better ours is, less time or less memory: the median over the rounds that both were in, which
+        are the first ones."""
+        pairs = zip(self.values[ours], self.values[system], strict=False)
         return statistics.median(theirs / ours for ours, theirs in pairs)
 
 

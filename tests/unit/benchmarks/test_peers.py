@@ -31,8 +31,8 @@ class Timed:
             return {"cannot": self.cannot}
         return {"seconds": self.seconds[min(len(self.done) - 1, len(self.seconds) - 1)]}
 
-    def megabytes(self) -> float:
-        return 100.0 * len(self.seconds)
+    def memory(self) -> dict[str, Any]:
+        return {"cannot": self.cannot} if self.cannot else {"megabytes": 100.0 * len(self.seconds)}
 
     def close(self) -> None:
         self.closed = True
@@ -57,6 +57,13 @@ def test_rounds_end_early_but_not_before_three() -> None:
     assert len(result.values["hone"]) == 3
 
 
+def test_whoever_is_slow_is_in_the_first_round_only() -> None:
+    ours, theirs = Timed([1.0, 2.0, 4.0, 4.0]), Timed([300.0, 100.0])
+    result = measure_row(CHAPTER, ROW, {"hone": ours, "skyrl": theirs}, 3, 60.0)
+    assert result.values == {"hone": [2.0, 4.0, 4.0], "skyrl": [100.0]}
+    assert result.ratio("skyrl") == 50.0
+
+
 def test_what_a_system_cannot_do_is_said_and_the_others_go_on() -> None:
     systems = {"hone": Timed([1.0]), "trl": Timed([], cannot="fails with KeyError: x")}
     results = measure_chapter(CHAPTER, systems, {"vllm": "vLLM did not start"}, 3, 60.0)
@@ -64,6 +71,7 @@ def test_what_a_system_cannot_do_is_said_and_the_others_go_on() -> None:
     assert all(r.missing["vllm"] == "vLLM did not start" for r in results)
     assert results[0].missing["trl"] == "fails with KeyError: x"
     assert "trl" not in results[0].values
+    assert results[2].missing["trl"] == "fails with KeyError: x"
     assert len(systems["trl"].done) == 1  # what it is known to lack it is never asked
 
 
