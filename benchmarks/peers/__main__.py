@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the clean-up: servers would outlive us
+    signal.signal(signal.SIGTERM, _end)
     pythons = {name: _python(name, args.environments) for name in dict.fromkeys([*OURS, *args.systems])}
     if absent := [name for name, python in pythons.items() if not python.exists()]:
         parser.error(f"no environment for {', '.join(absent)}: run `make peers`, or choose others with --systems")
@@ -66,6 +66,12 @@ def main() -> None:
             write_report(report, args.results)
             args.page.write_text(page(report))
     print(page(report))
+
+
+def _end(*_: object) -> None:
+    """Through the clean-up, which nothing may cut short: servers would outlive us."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
 
 
 def _chapter(name: str, start: Callable[..., Remote], systems: list[str], args: argparse.Namespace) -> list[Result]:

@@ -92,7 +92,7 @@ class Remote:
                 self._process.stdin.flush()
                 return self._read(WORK_SECONDS)
             except (Failed, OSError) as error:
-                reason = error if isinstance(error, Failed) else self._why("ended")
+                reason = error if isinstance(error, Failed) else self._last_words()
                 self._failed = f"{SYSTEMS[self.name].title} {reason}"
                 self._kill()
         return {"cannot": self._failed}
@@ -101,7 +101,7 @@ class Remote:
         assert self._process.stdout is not None
         line = _line(self._process.stdout, time.monotonic() + seconds)
         if not line.endswith(b"\n"):
-            raise Failed(self._why("ended" if self._ended() else f"did not answer in {seconds:.0f} s"))
+            raise Failed(self._last_words() if self._ended() else f"did not answer in {seconds:g} s")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -112,9 +112,9 @@ class Remote:
             return False
         return True
 
-    def _why(self, what: str) -> str:
+    def _last_words(self) -> str:
         said = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"{what}: {said[-1].strip()[-200:] if said else 'it wrote nothing'}"
+        return f"ended: {said[-1].strip()[-200:] if said else 'it wrote nothing'}"
 
 
 def _line(stream: IO[bytes], deadline: float) -> bytes:

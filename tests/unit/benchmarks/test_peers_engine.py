@@ -1,5 +1,6 @@
 """Our engine, called as the libraries beside it are: does it do the work that it is timed for?"""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,12 +8,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from benchmarks.peers import remote as peer_remote
 from benchmarks.peers.model import write_model
+from benchmarks.peers.remote import Remote
 from benchmarks.peers.systems import ENGINE, SYSTEMS
 from benchmarks.peers.systems.hone_engine import System, data
 from benchmarks.peers.work import Publish, Sample, Setting, Train
 from hone.engine import contract as c
-from hone.engine import remote
+from hone.engine import remote as engine_remote
 from hone.protocol.types import AdamParams
 
 TENANTS = 2
@@ -68,5 +71,20 @@ def test_a_publication_is_of_the_weights_just_trained(system: System) -> None:
     assert system.draw(work, 0) != first
 
 
+def test_in_a_process_of_its_own_until_it_gives_no_answer(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = Remote(ENGINE, Path(sys.executable), model, Setting(), tmp_path / "log", None)
+    try:
+        assert system.run(Train(1, 8))["seconds"] > 0.0
+        assert system.memory()["megabytes"] > 0.0
+        monkeypatch.setattr(peer_remote, "WORK_SECONDS", 0.1)
+        late = {"cannot": "Hone, engine alone did not answer in 0.1 s"}
+        assert system.run(Train(64, 1024)) == late
+        assert system.memory() == late  # and its answer, should there have been one, is nobody else's
+    finally:
+        system.close()
+
+
 def test_it_has_the_environment_of_the_engine_process() -> None:
-    assert SYSTEMS[ENGINE].environment == remote._ENVIRONMENT
+    assert SYSTEMS[ENGINE].environment == engine_remote._ENVIRONMENT
