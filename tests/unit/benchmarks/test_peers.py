@@ -85,10 +85,12 @@ def test_starts_are_counted_from_nothing() -> None:
     def broken() -> Timed:
         raise OSError("no such program")
 
-    ready, stepped, memory = measure_starts({"hone": launch, "vllm": broken}, 2)
-    assert ready.values == {"hone": [2.0, 2.0]}
+    slow = Timed([3.0], start_seconds=70.0)
+    ready, stepped, memory = measure_starts({"hone": launch, "vllm": broken, "skyrl": lambda: slow}, 2)
+    assert ready.values == {"hone": [2.0, 2.0], "skyrl": [70.0]}
+    assert ready.ratio("skyrl") == 35.0
     assert all(2.0 <= s < 3.0 for s in stepped.values["hone"])  # by our clock: the stand-in takes no time
-    assert memory.values == {"hone": [100.0, 100.0]}
+    assert memory.values == {"hone": [100.0, 100.0], "skyrl": [100.0]}
     assert ready.missing == {"vllm": "no such program"}
     assert all(system.closed for system in launched)
 
