@@ -6,6 +6,11 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 PEERS := transformers trl skyrl vllm
+# Compiled while Hone is installed.
+NATIVE := hatch_build.py $(wildcard src/hone/engine/native/*.[ch])
+
+# Servers and programs that the tests start would compile Hone again, each of them, where this is set.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo serve hone install test lint types imports unit old-sdks format docs recipe recipe-results bench bench-check peers clean
 
@@ -67,7 +72,7 @@ peers: .venv/dev.stamp $(PEERS:%=.venv-peers/%/stamp)
 clean:
 	rm -rf .venv .venv-sdk-* .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-.venv/runtime.stamp: pyproject.toml constraints.txt
+.venv/runtime.stamp: pyproject.toml constraints.txt $(NATIVE)
 	@echo "Installing Hone into .venv (once; a few minutes)"
 	$(PYTHON) -m venv .venv
 	$(PIP) torch

@@ -1,6 +1,6 @@
 """Hone beside the systems that people would use instead, on this machine, in one run.
 
-    python -m benchmarks.peers [--only CHAPTER ...] [--systems NAME ...] [--rounds 7] [--seconds 20] [--page FILE]
+    python -m benchmarks.peers [--only CHAPTER ...] [--systems NAME ...] [--rounds 7] [--seconds 10] [--page FILE]
 
 `make peers` makes their environments first. Writes docs/benchmarks.md, from benchmarks/peers/results.json: chapters
 that are measured again replace what was there.
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -39,13 +40,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[*CHAPTERS, STARTS], choices=[*CHAPTERS, STARTS], metavar="NAME")
     parser.add_argument("--systems", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=20.0, help="a row's rounds end after this, but for three")
+    parser.add_argument("--seconds", type=float, default=10.0, help="a row's rounds end after this, but for three")
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="a folder for each system")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the clean-up: servers would outlive us
-    pythons = {name: _python(name, args.environments) for name in dict.fromkeys([OURS, *args.systems])}
+    signal.signal(signal.SIGTERM, _end)
+    pythons = {name: _python(name, args.environments) for name in dict.fromkeys([*OURS, *args.systems])}
     if absent := [name for name, python in pythons.items() if not python.exists()]:
         parser.error(f"no environment for {', '.join(absent)}: run `make peers`, or choose others with --systems")
     report = read_report(args.results)
@@ -67,23 +68,36 @@ def main() -> None:
     print(page(report))
 
 
+def _end(*_: object) -> None:
+    """Through the clean-up, which nothing may cut short: servers would outlive us."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
+
+
 def _chapter(name: str, start: Callable[..., Remote], systems: list[str], args: argparse.Namespace) -> list[Result]:
     chapter = CHAPTERS[name]
     missing: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         running: dict[str, Runner] = {}
+        able = []
         for system in systems:
             reasons = [lacks(system, row.work) for row in chapter.rows]
             if all(reasons):
                 missing[system] = str(reasons[0])
-                continue
+            else:
+                able.append(system)
+
+        def begin(system: str) -> None:
             try:
-                remote = start(system, chapter.setting, args.environments / "compiled")
+                running[system] = start(system, chapter.setting, args.environments / "compiled")
             except Failed as reason:
                 missing[system] = f"{SYSTEMS[system].title} {reason}"
-                continue
-            stack.callback(remote.close)
-            running[system] = remote
+            else:
+                stack.callback(running[system].close)
+
+        with ThreadPoolExecutor() as pool:  # how long a start takes is a chapter of its own
+            list(pool.map(begin, able))
+        running = {system: running[system] for system in able if system in running}
         print(f"{name}: {', '.join(running)} run", file=sys.stderr, flush=True)
         return measure_chapter(chapter, running, missing, args.rounds, args.seconds)
 
@@ -93,7 +107,7 @@ def _start(pythons: dict[str, Path], model: Path, log: Path, name: str, setting:
 
 
 def _python(name: str, environments: Path) -> Path:
-    return Path(sys.executable) if name == OURS else environments / SYSTEMS[name].module / "bin" / "python"
+    return Path(sys.executable) if name in OURS else environments / SYSTEMS[name].module / "bin" / "python"
 
 
 def _machine() -> dict[str, str]:

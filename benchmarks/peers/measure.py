@@ -11,6 +11,10 @@ from benchmarks.peers.systems import SYSTEMS
 from benchmarks.peers.work import Publish, Train, Work
 
 LEAST_ROUNDS = 3
+MOST_STARTS = 3
+"""A start varies less than a step."""
+SLOW_SECONDS = 20.0
+"""Whoever takes longer for one piece of work, or to start, is in the first round only: it would be most of the time."""
 START = "Start and memory"
 FIRST_STEP = Train(1, 8)
 
@@ -19,7 +23,7 @@ class Runner(Protocol):
     start_seconds: float
 
     def run(self, work: Work) -> dict[str, Any]: ...
-    def megabytes(self) -> float: ...
+    def memory(self) -> dict[str, Any]: ...
     def close(self) -> None: ...
 
 
@@ -30,7 +34,8 @@ def measure_chapter(
     systems that did not start, with the reason. The last row is the memory that the chapter left the systems with."""
     results = [measure_row(chapter, row, systems, rounds, seconds) for row in chapter.rows]
     memory = Result(chapter.title, "resident memory afterwards", "MB")
-    memory.values = {name: [system.megabytes()] for name, system in systems.items()}
+    for name, system in systems.items():
+        _take(memory, name, system.memory(), "megabytes")
     for result in (*results, memory):
         result.missing |= missing
     return [*results, memory]
@@ -40,17 +45,26 @@ def measure_row(chapter: Chapter, row: Row, systems: Mapping[str, Runner], round
     unit, tokens = ("ms", None) if isinstance(row.work, Publish) else ("tokens/s", row.work.tokens)
     result = Result(chapter.title, row.name, unit, tokens)
     able = {name: system for name, system in systems.items() if _warmed_up(name, system, row.work, result)}
-    start, done = time.monotonic(), 0
+    start, done, slow = time.monotonic(), 0, set[str]()
     while done < rounds and (done < LEAST_ROUNDS or time.monotonic() - start < seconds):
-        answers = {name: system.run(row.work) for name, system in able.items()}
+        answers = {name: system.run(row.work) for name, system in able.items() if name not in slow}
         for name, answer in answers.items():
-            if "cannot" in answer:
-                result.drop(name, answer["cannot"])
+            if not _take(result, name, answer, "seconds"):
                 del able[name]
-            else:
-                result.values.setdefault(name, []).append(answer["seconds"])
+            elif answer["seconds"] > SLOW_SECONDS:
+                slow.add(name)
         done += 1
     return result
+
+
+def _take(result: Result, name: str, answer: Mapping[str, Any], key: str) -> bool:
+    """Whether there was something to take; never again after one time that there was not."""
+    if "cannot" in answer:
+        result.drop(name, answer["cannot"])
+    if name in result.missing:
+        return False
+    result.values.setdefault(name, []).append(answer[key])
+    return True
 
 
 def _warmed_up(name: str, system: Runner, work: Work, result: Result) -> bool:
@@ -72,12 +86,13 @@ def lacks(name: str, work: Work) -> str | None:
 
 
 def measure_starts(start: Mapping[str, Callable[[], Runner]], rounds: int) -> list[Result]:
-    """Systems started from nothing, one after another: nothing compiled before is found again."""
+    """Systems started from nothing, one after another: nothing compiled before is found again. At most `MOST_STARTS`
+    rounds, and one for those that take long."""
     ready = Result(START, "start, until an adapter can be trained", "s")
     stepped = Result(START, "the same, until the first step of 1 x 8 tokens is done", "s")
     memory = Result(START, "resident memory then", "MB")
     able = dict(start)
-    for _ in range(rounds):
+    for _ in range(min(rounds, MOST_STARTS)):
         for name, launch in list(able.items()):
             try:
                 system = launch()
@@ -91,8 +106,11 @@ def measure_starts(start: Mapping[str, Callable[[], Runner]], rounds: int) -> li
                 stepped.drop(name, reason)
             else:
                 began = time.perf_counter()
-                system.run(FIRST_STEP)
-                stepped.values.setdefault(name, []).append(system.start_seconds + time.perf_counter() - began)
-            memory.values.setdefault(name, []).append(system.megabytes())
+                answer = system.run(FIRST_STEP)
+                seconds = system.start_seconds + time.perf_counter() - began
+                _take(stepped, name, answer | {"seconds": seconds}, "seconds")
+            _take(memory, name, system.memory(), "megabytes")
             system.close()
+            if system.start_seconds > SLOW_SECONDS:
+                del able[name]
     return [ready, stepped, memory]

@@ -1,21 +1,24 @@
 """A system in a process and an environment of its own, as the one that measures sees it."""
 
+import contextlib
 import json
 import os
 import selectors
-import signal
 import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.peers.work import Setting, Work, dumps
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 420.0
-WORK_SECONDS = 600.0
+WORK_SECONDS = 180.0
+"""Of one piece of work, the first of its kind included, for which some compile for a minute."""
 
 
 class Failed(Exception):
@@ -25,7 +28,7 @@ class Failed(Exception):
 class Remote:
     def __init__(self, name: str, python: Path, model: Path, setting: Setting, log: Path, cache: Path | None) -> None:
         """Returns when the system is ready. `cache` keeps what it compiles for the next start, if it can."""
-        self.name, self._log = name, log
+        self.name, self._log, self._failed = name, log, ""
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         environment |= SYSTEMS[name].environment
@@ -51,11 +54,12 @@ class Remote:
         self.start_seconds = time.perf_counter() - start
 
     def run(self, work: Work) -> dict[str, Any]:
-        """`seconds`, or `cannot` with the reason."""
+        """`seconds`, or `cannot` with the reason. Whoever gives no answer is ended, and can do nothing after that."""
         return self._ask(dumps(work))
 
-    def megabytes(self) -> float:
-        return float(self._ask("memory")["megabytes"])
+    def memory(self) -> dict[str, Any]:
+        """`megabytes`, or `cannot` with the reason."""
+        return self._ask("memory")
 
     def close(self) -> None:
         """Its end of input is its order to stop."""
@@ -65,24 +69,39 @@ class Remote:
             self._process.stdin.close()
             self._process.wait(30)
         except (subprocess.TimeoutExpired, OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._kill()
         self._process.stdout.close()
+
+    def _kill(self) -> None:
+        """With all that it has started: servers have sessions of their own."""
+        try:
+            worker = psutil.Process(self._process.pid)
+            tree = [worker, *worker.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            tree = []
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise Failed(self._why("ended")) from None
-        return self._read(WORK_SECONDS)
+        if not self._failed:
+            try:
+                self._process.stdin.write(line.encode() + b"\n")
+                self._process.stdin.flush()
+                return self._read(WORK_SECONDS)
+            except (Failed, OSError) as error:
+                reason = error if isinstance(error, Failed) else self._last_words()
+                self._failed = f"{SYSTEMS[self.name].title} {reason}"
+                self._kill()
+        return {"cannot": self._failed}
 
     def _read(self, seconds: float) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = _line(self._process.stdout, time.monotonic() + seconds)
         if not line.endswith(b"\n"):
-            raise Failed(self._why("ended" if self._ended() else f"did not answer in {seconds:.0f} s"))
+            raise Failed(self._last_words() if self._ended() else f"did not answer in {seconds:g} s")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -93,9 +112,9 @@ class Remote:
             return False
         return True
 
-    def _why(self, what: str) -> str:
+    def _last_words(self) -> str:
         said = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"{what}: {said[-1].strip()[-200:] if said else 'it wrote nothing'}"
+        return f"ended: {said[-1].strip()[-200:] if said else 'it wrote nothing'}"
 
 
 def _line(stream: IO[bytes], deadline: float) -> bytes:

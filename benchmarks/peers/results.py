@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.systems import OURS
+from benchmarks.peers.systems import SERVER
 
 
 @dataclass
@@ -41,9 +41,10 @@ class Result:
             case _:
                 return median
 
-    def ratio(self, system: str) -> float:
-        """How many times better ours is, less time or less memory: the median over the rounds."""
-        pairs = zip(self.values[OURS], self.values[system], strict=True)
+    def ratio(self, system: str, ours: str = SERVER) -> float:
+        """How many times better ours is, less time or less memory: the median over the rounds that both were in, which
+        are the first ones."""
+        pairs = zip(self.values[ours], self.values[system], strict=False)
         return statistics.median(theirs / ours for ours, theirs in pairs)
 
 

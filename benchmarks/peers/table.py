@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.peers.results import Report, Result
-from benchmarks.peers.systems import OURS, SYSTEMS
+from benchmarks.peers.systems import ENGINE, OURS, SERVER, SYSTEMS
 
 INTRODUCTION = """# Against what people would use instead
 
@@ -12,12 +12,13 @@ Qwen 3 (4 layers of 128, vocabulary 2,048, float32), adapters on all projections
 
 All systems of a chapter are up at the same time and work in turn, each on the same tokens. In brackets: how many times
 as fast Hone is (or as small), the median of the rounds' ratios; **bold where Hone is behind**. What is compiled or
-filled when it is first needed does not count, except in the chapter about starting.
+filled when it is first needed does not count, except in the chapter about starting. Who takes more than 20 s for a
+piece of work is measured once, who takes more than three minutes is ended, and a note says so.
 
-Hone and SkyRL tx are measured as servers, through the official SDK over HTTP, with their journals on disk; the others
-are called within their own process, which has no server, no journal and no queue. Each takes the threads that it takes
-by default. Chapters are measured one by one; where a chapter does not say when, it is of 2026-11-21 on a busy machine,
-before Hone used more than one core for a training pass.
+"Hone" and SkyRL tx are measured as servers, through the official SDK over HTTP, with their journals on disk; the
+others are libraries, called within their own process, and so is "Hone, engine alone": what the server's engine process
+runs, without server, journal and HTTP. Beside a library there are both ratios: of the server, which is what users of
+Hone get, and of the engine, which is like with like. Each system takes the threads that it takes by default.
 
 Not here: TuFT 0.2.2. It requires torch 2.11 with vLLM 0.24 built for GPUs; what it offers without one is a stand-in for
 tests that runs no model.
@@ -46,40 +47,54 @@ def _machine(report: Report) -> str:
 
 
 def _summary(results: Sequence[Result]) -> str:
-    lines = ["| against | rows | ahead in | at least 3 times | least, median and greatest ratio |", "| --- " * 5 + "|"]
-    for system in [s for s in SYSTEMS if s != OURS]:
-        ratios = sorted(r.ratio(system) for r in results if system in r.values and OURS in r.values)
-        if ratios:
-            ahead, thrice = sum(x > 1 for x in ratios), sum(x >= 3 for x in ratios)
-            span = f"{ratios[0]:.2f}, {ratios[len(ratios) // 2]:.2f}, {ratios[-1]:.2f}"
-            lines.append(f"| {SYSTEMS[system].title} | {len(ratios)} | {ahead} | {thrice} | {span} |")
+    """For each peer a line for the server, and beside a library one for the engine alone."""
+    columns = ["", "against", "rows", "ahead in", "at least 3 times", "least, median and greatest ratio"]
+    lines = [_line(columns), "| --- " * len(columns) + "|"]
+    for system in [s for s in SYSTEMS if s not in OURS]:
+        for ours in _compared(system):
+            ratios = sorted(r.ratio(system, ours) for r in results if system in r.values and ours in r.values)
+            if ratios:
+                counts = len(ratios), sum(x > 1 for x in ratios), sum(x >= 3 for x in ratios)
+                span = f"{ratios[0]:.2f}, {ratios[len(ratios) // 2]:.2f}, {ratios[-1]:.2f}"
+                lines.append(_line([SYSTEMS[ours].title, SYSTEMS[system].title, *map(str, counts), span]))
     return "\n".join(lines) + "\n"
+
+
+def _compared(system: str) -> tuple[str, ...]:
+    """What of ours stands beside it."""
+    return OURS if SYSTEMS[system].library else (SERVER,)
 
 
 def _chapter(title: str, report: Report) -> str:
     results = [r for r in report.results if r.chapter == title]
-    peers = [s for s in SYSTEMS if s != OURS and any(s in r.values or s in r.missing for r in results)]
-    columns = ["", "unit", SYSTEMS[OURS].title, *(SYSTEMS[s].title for s in peers)]
+    systems = [s for s in SYSTEMS if any(s in r.values or s in r.missing for r in results)]
+    columns = ["", "unit", *(SYSTEMS[s].title for s in systems)]
     notes: list[str] = []
     lines = [f"## {title}\n", *(f"{c}.\n" for c in [report.conditions.get(title)] if c)]
     lines += [_line(columns), "| --- " * len(columns) + "|"]
     for result in results:
-        ours = _number(result.shown(OURS)) if OURS in result.values else result.missing.get(OURS, "")
-        lines.append(_line([result.name, result.unit, ours, *(_cell(result, s, notes) for s in peers)]))
+        lines.append(_line([result.name, result.unit, *(_cell(result, s, notes) for s in systems)]))
     lines += ["", *(f"{mark(i)} {note}  " for i, note in enumerate(notes))]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _cell(result: Result, system: str, notes: list[str]) -> str:
-    if system in result.values and OURS in result.values:
-        ratio = result.ratio(system)
-        times = f"{ratio:.2f} x"
-        return f"{_number(result.shown(system))} ({times if ratio > 1 else f'**{times}**'})"
+    if system in result.values:
+        beside = [] if system in OURS else [ours for ours in _compared(system) if ours in result.values]
+        ratios = ", ".join(_NAMES[ours] + _times(result.ratio(system, ours)) for ours in beside)
+        return _number(result.shown(system)) + (f" ({ratios})" if ratios else "")
     if reason := result.missing.get(system):
         if reason not in notes:
             notes.append(reason)
         return mark(notes.index(reason))
     return ""
+
+
+_NAMES = {SERVER: "", ENGINE: "engine "}
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f} x" if ratio > 1 else f"**{ratio:.2f} x**"
 
 
 def _growth(results: Sequence[Result]) -> str:
@@ -90,14 +105,16 @@ def _growth(results: Sequence[Result]) -> str:
         "tenants (each 4 x 128)": ["4 x 128 tokens", *(f"{n} tenants, each 4 x 128 tokens" for n in (4, 16, 64))],
         "rank (8 x 128)": [f"Training, rank {rank}" for rank in (8, 32, 64)],
     }
-    lines = ["## How time grows\n", GROWTH, _line(["", "sizes", *(a.title for a in SYSTEMS.values())])]
-    lines.append("| --- " * (2 + len(SYSTEMS)) + "|")
+    measured = {key: p for keys in curves.values() for key in keys if (p := _point(results, key)) is not None}
+    systems = [s for s in SYSTEMS if any(s in p.values for p in measured.values())]
+    lines = ["## How time grows\n", GROWTH, _line(["", "sizes", *(SYSTEMS[s].title for s in systems)])]
+    lines.append("| --- " * (2 + len(systems)) + "|")
     for name, keys in curves.items():
-        points = [p for key in keys if (p := _point(results, key)) is not None]
+        points = [measured[key] for key in keys if key in measured]
         if len(points) < 2:
             continue
         cells = []
-        for system in SYSTEMS:
+        for system in systems:
             medians = [_median(p.values[system]) for p in points if system in p.values]
             complete = len(medians) == len(points)
             cells.append(" / ".join(f"{m / medians[0]:.1f}" for m in medians) if complete else "")

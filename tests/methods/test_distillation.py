@@ -102,7 +102,7 @@ def test_the_student_comes_to_know_what_the_teacher_was_told(
     from_itself: bool,
 ) -> None:
     base = service.create_sampling_client(base_model=model).result()
-    settings = config(model, batch_size=16, epochs=16, teach_self_every=4 if from_itself else 0)
+    settings = config(model, batch_size=16, epochs=8, teach_self_every=4 if from_itself else 0)
     teachers = {} if from_itself else {ONLY: base}
     last = asyncio.run(
         on_policy.train(settings, service, sums, teachers, tmp_path, stop_condition=[tokenizer.eos_token_id])

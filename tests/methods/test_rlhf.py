@@ -62,9 +62,13 @@ def configuration(model: str) -> RlhfConfig:
             model=adapter, objective=BradleyTerry(), optimizer=fast, batch_size=12, epochs=12, eval_every=0
         ),
         policy=grpo.GrpoConfig(
-            model=adapter, optimizer=fast, rollouts=RolloutConfig(max_tokens=4), epochs=8, eval_every=0
+            model=adapter,
+            optimizer=fast,
+            rollouts=RolloutConfig(max_tokens=4, shared_prompts=True),
+            epochs=8,
+            eval_every=0,
         ),
-        group_size=8,
+        group_size=4,
         prompts_per_step=12,
         kl_coefficient=0.02,
     )

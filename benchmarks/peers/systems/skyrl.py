@@ -15,6 +15,9 @@ from benchmarks.peers.tinker_client import Client
 from benchmarks.peers.work import Publish, Sample, Setting, Train
 
 START_SECONDS = 300.0
+AT_ONCE = 1024
+"""Sequences of a training pass times tenants: its memory grows with both. By default all sequences are in one pass,
+and 64 tenants take more than 20 GB."""
 SHIM = Path(__file__).parents[1] / "skyrl_shim"
 
 
@@ -76,8 +79,13 @@ class Server:
 
 def _backend(setting: Setting) -> str:
     """Adapter 0 is the base model. Every slot costs memory and time, used or not."""
-    config = {"max_lora_adapters": setting.tenants + 1, "max_lora_rank": setting.rank}
-    return json.dumps(config | {"sample_max_num_sequences": setting.sampled_together})
+    config = {
+        "max_lora_adapters": setting.tenants + 1,
+        "max_lora_rank": setting.rank,
+        "train_micro_batch_size": AT_ONCE // setting.tenants,
+        "sample_max_num_sequences": setting.sampled_together,
+    }
+    return json.dumps(config)
 
 
 def _environment() -> dict[str, str]:

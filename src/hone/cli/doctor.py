@@ -201,6 +201,25 @@ def check_tokenizer(setup: Setup) -> str:
     return f"{tokenizer.get_vocab_size():,} tokens; {len(text)} characters in {len(tokens)}"
 
 
+def check_decoding(setup: Setup) -> str:
+    """Slower is not unwell."""
+    import torch
+
+    from hone.engine.attention import KeyValueCache
+    from hone.engine.contract import ModelSource
+    from hone.engine.models.load import load_model
+    from hone.engine.native.agreement import trusted_decoder
+    from hone.engine.native.library import library
+
+    torch.set_num_threads(engine_threads(setup.settings.threads, setup.settings.training_threads).math)
+    model = load_model(ModelSource("hone/tiny", setup.model_dir))
+    cache = KeyValueCache(model.config.layers, 256, model.config.kv_heads, model.config.head_dim)
+    if trusted_decoder(model, cache) is not None:
+        return "small models on a CPU: in C, with the bits of torch's own operations"
+    reason = "was not compiled here" if library() is None else "has other bits than torch's own operations here"
+    return f"by torch's own operations, several times slower for small models on a CPU: the C step {reason}"
+
+
 def check_training(setup: Setup) -> str:
     """A real engine process, an adapter, one gradient, one step, and the loss before and after it."""
     return asyncio.run(_train_one_step(setup))
@@ -247,6 +266,7 @@ CHECKS: dict[str, Callable[[Setup], str]] = {
     "database": check_database,
     "checkpoints": check_blobs,
     "tokenizer": check_tokenizer,
+    "decoding": check_decoding,
     "one training step": check_training,
 }
 

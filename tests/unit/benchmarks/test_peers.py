@@ -31,8 +31,8 @@ class Timed:
             return {"cannot": self.cannot}
         return {"seconds": self.seconds[min(len(self.done) - 1, len(self.seconds) - 1)]}
 
-    def megabytes(self) -> float:
-        return 100.0 * len(self.seconds)
+    def memory(self) -> dict[str, Any]:
+        return {"cannot": self.cannot} if self.cannot else {"megabytes": 100.0 * len(self.seconds)}
 
     def close(self) -> None:
         self.closed = True
@@ -57,6 +57,13 @@ def test_rounds_end_early_but_not_before_three() -> None:
     assert len(result.values["hone"]) == 3
 
 
+def test_whoever_is_slow_is_in_the_first_round_only() -> None:
+    ours, theirs = Timed([1.0, 2.0, 4.0, 4.0]), Timed([300.0, 100.0])
+    result = measure_row(CHAPTER, ROW, {"hone": ours, "skyrl": theirs}, 3, 60.0)
+    assert result.values == {"hone": [2.0, 4.0, 4.0], "skyrl": [100.0]}
+    assert result.ratio("skyrl") == 50.0
+
+
 def test_what_a_system_cannot_do_is_said_and_the_others_go_on() -> None:
     systems = {"hone": Timed([1.0]), "trl": Timed([], cannot="fails with KeyError: x")}
     results = measure_chapter(CHAPTER, systems, {"vllm": "vLLM did not start"}, 3, 60.0)
@@ -64,6 +71,7 @@ def test_what_a_system_cannot_do_is_said_and_the_others_go_on() -> None:
     assert all(r.missing["vllm"] == "vLLM did not start" for r in results)
     assert results[0].missing["trl"] == "fails with KeyError: x"
     assert "trl" not in results[0].values
+    assert results[2].missing["trl"] == "fails with KeyError: x"
     assert len(systems["trl"].done) == 1  # what it is known to lack it is never asked
 
 
@@ -77,10 +85,12 @@ def test_starts_are_counted_from_nothing() -> None:
     def broken() -> Timed:
         raise OSError("no such program")
 
-    ready, stepped, memory = measure_starts({"hone": launch, "vllm": broken}, 2)
-    assert ready.values == {"hone": [2.0, 2.0]}
+    slow = Timed([3.0], start_seconds=70.0)
+    ready, stepped, memory = measure_starts({"hone": launch, "vllm": broken, "skyrl": lambda: slow}, 2)
+    assert ready.values == {"hone": [2.0, 2.0], "skyrl": [70.0]}
+    assert ready.ratio("skyrl") == 35.0
     assert all(2.0 <= s < 3.0 for s in stepped.values["hone"])  # by our clock: the stand-in takes no time
-    assert memory.values == {"hone": [100.0, 100.0]}
+    assert memory.values == {"hone": [100.0, 100.0], "skyrl": [100.0]}
     assert ready.missing == {"vllm": "no such program"}
     assert all(system.closed for system in launched)
 
@@ -108,7 +118,17 @@ def test_the_page_says_where_we_lose_and_what_is_missing() -> None:
     assert "| fast | tokens/s | 100 | [1] | 25 (4.00 x) |" in text
     assert "| slow | ms | 2 | [1] | 1 (**0.50 x**) |" in text
     assert text.count("it sleeps") == 1
-    assert "| SkyRL tx | 2 | 1 | 1 | 0.50, 4.00, 4.00 |" in text
+    assert "| Hone | SkyRL tx | 2 | 1 | 1 | 0.50, 4.00, 4.00 |" in text
+
+
+def test_beside_a_library_stand_the_ratios_of_server_and_engine() -> None:
+    seconds = {"hone": [4.0], "hone-engine": [1.0], "trl": [2.0], "skyrl": [8.0]}
+    text = page(Report(results=[Result("Training", "step", "tokens/s", 100, seconds)]))
+    assert "|  | unit | Hone | Hone, engine alone | TRL | SkyRL tx |" in text
+    assert "| step | tokens/s | 25 | 100 | 50 (**0.50 x**, engine 2.00 x) | 12.5 (2.00 x) |" in text
+    assert "| Hone | TRL | 1 | 0 | 0 | 0.50, 0.50, 0.50 |" in text
+    assert "| Hone, engine alone | TRL | 1 | 1 | 0 | 2.00, 2.00, 2.00 |" in text
+    assert "| Hone, engine alone | SkyRL tx |" not in text
 
 
 def test_growth_is_against_the_first_size() -> None:
@@ -143,9 +163,9 @@ def test_rows_have_names_of_their_own_and_settings_that_suffice() -> None:
 
 def test_every_system_has_a_module_and_requirements() -> None:
     peers = Path(__file__).parents[3] / "benchmarks" / "peers"
-    for about in SYSTEMS.values():
+    for name, about in SYSTEMS.items():
         assert (peers / "systems" / f"{about.module}.py").exists()
-        assert about.module == OURS or (peers / "requirements" / f"{about.module}.txt").exists()
+        assert name in OURS or (peers / "requirements" / f"{about.module}.txt").exists()
 
 
 def test_what_a_system_lacks_is_not_asked_of_it() -> None:

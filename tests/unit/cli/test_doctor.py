@@ -7,6 +7,7 @@ import pytest
 from hone import cores
 from hone.cli import doctor
 from hone.cli.main import main
+from hone.engine.native import decoder, library
 from hone.settings import Settings
 
 
@@ -97,3 +98,11 @@ def test_everything_works_here_and_one_step_trains(capfd: pytest.CaptureFixture[
     assert code == 0, report["checks"][-1]
     assert [check["check"] for check in report["checks"]] == list(doctor.CHECKS)
     assert "->" in report["checks"][-1]["found"]
+
+
+def test_decoding_says_which_way_it_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    setup = doctor.Setup(Settings(), tmp_path, Path(doctor.__file__).parent.parent / "assets" / "tiny")
+    assert "in C" in doctor.check_decoding(setup)
+    for module in (library, decoder):
+        monkeypatch.setattr(module, "library", lambda: None)
+    assert "was not compiled here" in doctor.check_decoding(setup)

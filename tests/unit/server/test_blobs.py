@@ -1,6 +1,7 @@
 """With an object store the data directory is a cache: everything works when its files are gone."""
 
 import asyncio
+import os
 import shutil
 import threading
 import time
@@ -37,8 +38,8 @@ def lose_files(client: Client) -> None:
 
 
 def stored(store: Path) -> list[str]:
-    """The complete directories in the store."""
-    return sorted(str(file.parent.relative_to(store)) for file in store.rglob(LIST))
+    """The complete directories in the store. Others may vanish while it looks, which `os.walk` bears."""
+    return sorted(str(Path(folder).relative_to(store)) for folder, _, files in os.walk(store) if LIST in files)
 
 
 async def publish(client: Client, model: str, seq: int, **fields: Any) -> Any:

@@ -55,9 +55,18 @@ class CpuBackend:
     def decoding(
         self, model: "LoadedModel", cache: KeyValueCache, max_rows: int
     ) -> "Callable[[Sequence[RunningSequence]], Rows]":
-        from hone.engine.sampling.rows import RunningRows  # which knows decoders, and they their backend
+        # which know decoders, and they their backend
+        from hone.engine.native.agreement import trusted_decoder
+        from hone.engine.sampling.native_rows import NativeRows
+        from hone.engine.sampling.rows import RunningRows
 
-        return lambda sequences: RunningRows(model, cache, sequences)
+        native = trusted_decoder(model, cache)
+
+        def lay_out(sequences: "Sequence[RunningSequence]") -> Rows:
+            rows = NativeRows.of(native, sequences) if native is not None else None
+            return rows or RunningRows(model, cache, sequences)
+
+        return lay_out
 
 
 CPU = CpuBackend()

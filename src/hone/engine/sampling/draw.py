@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hone.engine.native.draw import draw_native
 from hone.protocol.types import SamplingParams
 
 MIN_TEMPERATURE = 1e-6
@@ -22,7 +23,12 @@ MIN_TEMPERATURE = 1e-6
 class Draws:
     tokens: list[int]
     logprobs: list[float]
-    logprobs_BV: Tensor
+    logits_BV: Tensor
+    temperature_B1: Tensor
+
+    def logprobs_V(self, row: int) -> Tensor:
+        """Of every token."""
+        return _logprobs(self.logits_BV[row], self.temperature_B1[row])
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,12 @@ class DrawSettings:
         greedy_B1 = None if self.greedy_B1 is None else self.greedy_B1.to(device)
         return DrawSettings(self.temperature_B1.to(device), greedy_B1, self.filters)
 
+    def of(self, row: int) -> "DrawSettings":
+        """That row alone."""
+        one = slice(row, row + 1)
+        greedy_B1 = None if self.greedy_B1 is None else self.greedy_B1[one]
+        return DrawSettings(self.temperature_B1[one], greedy_B1, {0: self.filters[row]} if row in self.filters else {})
+
 
 def draw_settings(params: Sequence[SamplingParams]) -> DrawSettings:
     """One row for each."""
@@ -56,7 +68,20 @@ def draw_settings(params: Sequence[SamplingParams]) -> DrawSettings:
 def draw(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> Draws:
     """Sample by inversion: the first token whose cumulative probability passes the row's uniform number in [0, 1)."""
     settings, uniforms_B = settings.to(logits_BV.device), uniforms_B.to(logits_BV.device)
-    logprobs_BV = torch.log_softmax(logits_BV.float() / settings.temperature_B1, dim=-1)
+    found = draw_native(logits_BV, settings.temperature_B1, settings.greedy_B1, uniforms_B)
+    if found is None:
+        tokens, logprobs = _draw(logits_BV, settings, uniforms_B)
+    else:
+        tokens, logprobs = found
+        for row in settings.filters:  # which it knows nothing of
+            one = slice(row, row + 1)
+            (tokens[row],), (logprobs[row],) = _draw(logits_BV[one], settings.of(row), uniforms_B[one])
+    return Draws(tokens, logprobs, logits_BV, settings.temperature_B1)
+
+
+def _draw(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> tuple[list[int], list[float]]:
+    """Tokens and their log-probabilities."""
+    logprobs_BV = _logprobs(logits_BV, settings.temperature_B1)
     probabilities_BV = logprobs_BV.exp()
     for row, (top_k, top_p) in settings.filters.items():
         probabilities_BV[row] = _filtered(probabilities_BV[row], top_k, top_p)
@@ -65,8 +90,11 @@ def draw(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> Draws
     sampled_B1 = torch.searchsorted(cumulative_BV, goals_B1, right=True).clamp_(max=logits_BV.shape[1] - 1)
     if settings.greedy_B1 is not None:
         sampled_B1 = torch.where(settings.greedy_B1, logprobs_BV.argmax(dim=-1, keepdim=True), sampled_B1)
-    chosen_B1 = logprobs_BV.gather(1, sampled_B1)
-    return Draws(sampled_B1.flatten().tolist(), chosen_B1.flatten().tolist(), logprobs_BV)
+    return sampled_B1.flatten().tolist(), logprobs_BV.gather(1, sampled_B1).flatten().tolist()
+
+
+def _logprobs(logits: Tensor, temperature: Tensor) -> Tensor:
+    return torch.log_softmax(logits.float() / temperature, dim=-1)
 
 
 def _filtered(probabilities_V: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -1,4 +1,7 @@
-"""The sequences that run together, laid out for decoding until one of them joins or leaves."""
+"""The sequences that run together, laid out for decoding until one of them joins or leaves.
+
+`native_rows.py` does the same in C where that is possible, to the same bits.
+"""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -15,71 +18,39 @@ from hone.engine.models.load import LoadedModel
 from hone.engine.models.pictures import Pictured
 from hone.engine.models.weights import DenseMlp, LayerWeights
 from hone.engine.rowwise import MIN_COLUMNS, MIN_ROWS
-from hone.engine.sampling.alone import AlonePages
 from hone.engine.sampling.compiled import compiled, kept
-from hone.engine.sampling.draw import DrawSettings, draw_settings
 from hone.engine.sampling.request import RunningSequence
-from hone.engine.sampling.step import (
-    StepAlone,
-    StepLayer,
-    StepLora,
-    StepRows,
-    StepShape,
-    dense_step,
-)
+from hone.engine.sampling.row_table import RowTable
+from hone.engine.sampling.step import StepLayer, StepLora, StepRows, StepShape, dense_step
 from hone.engine.sampling.version import adapter_spans
-
-SPARE_BLOCKS = 16
-"""Room for so many more per sequence, until the rows are laid out anew."""
 
 
 class RunningRows:
-    """One row for each sequence, neighbours on one adapter side by side; further rows are padding, which the matrix
-    products have and the attention has not."""
+    """Fed by the model's own operations. Rows beyond the sequences are padding, which the matrix products have and the
+    attention has not."""
 
     def __init__(self, model: LoadedModel, cache: KeyValueCache, sequences: Sequence[RunningSequence]) -> None:
-        self.sequences = sorted(sequences, key=lambda s: s.request.operation.version or "")
-        self.settings: DrawSettings = draw_settings([s.request.operation.params for s in self.sequences])
+        self._table = table = RowTable(sequences, MIN_ROWS)
+        self.sequences, self.settings = table.sequences, table.settings
         self._model, self._cache = model, cache
-        self._padding = max(0, MIN_ROWS - len(sequences))
-        most = max(len(s.blocks) for s in sequences)
-        self._table_BN = np.zeros((len(sequences), stable_blocks(most + SPARE_BLOCKS)), np.int64)
-        for row, sequence in enumerate(self.sequences):
-            self._table_BN[row, : len(sequence.blocks)] = sequence.blocks
-        self._blocks_BN = torch.from_numpy(self._table_BN)
-        self._inputs = np.zeros((3, len(sequences) + self._padding), np.int64)
-        self._tokens_T, self._positions_T, self._slots_T = torch.from_numpy(self._inputs)
         # the padding goes with the last adapter, so that its products need none of their own
-        starts = [*range(len(sequences)), len(sequences) + self._padding]
-        spans = adapter_spans([s.request.version for s in self.sequences], starts)
+        spans = adapter_spans(table.versions, [*range(len(sequences)), table.rows])
         self._step = _DenseStep(model, cache, spans) if _DenseStep.serves(model, spans) else None
         self._lora = LoraBatch(spans)
-        alone = self._step is not None and len(sequences) == 1
-        self._alone = AlonePages.of(cache, sequences[0].blocks, self._table_BN.shape[1]) if alone else None
 
     def grow(self, sequence: RunningSequence) -> bool:
-        """Take notice of a sequence's newest block; false if there is no room for it here."""
-        last = len(sequence.blocks) - 1
-        if stable_blocks(last + 1) > self._table_BN.shape[1]:
-            return False
-        self._table_BN[self.sequences.index(sequence), last] = sequence.blocks[last]
-        if self._alone is not None and not self._alone.continues_with(sequence.blocks):
-            self._alone = None
-        return True
+        return self._table.grow(sequence)
 
     def logits(self) -> Tensor:
         """Feed every sequence its newest token; what comes next, [B, V]."""
         if not self._model.config.cached:
             return self._logits_anew()
-        count, positions = len(self.sequences), [s.position for s in self.sequences]
-        slots = [s.blocks[p // BLOCK] * BLOCK + p % BLOCK for s, p in zip(self.sequences, positions, strict=True)]
-        self._inputs[:, :count] = [s.tokens[-1] for s in self.sequences], positions, slots
-        tokens_T, positions_T, slots_B = self._tokens_T, self._positions_T, self._slots_T[:count]
-        blocks_BN = self._blocks_BN[:, : stable_blocks(max(positions) // BLOCK + 1)]
+        count, positions = len(self.sequences), self._table.fill()
+        tokens_T, positions_T, slots_T = self._table.inputs_3T
+        blocks_BN = self._table.blocks_BN[:, : stable_blocks(max(positions) // BLOCK + 1)]
+        slots_B, positions_B = slots_T[:count], positions_T[:count]
         if self._step is not None:
-            alone = None if self._alone is None else self._alone.at(positions[0], blocks_BN.shape[1])
-            return self._step(tokens_T, positions_T, slots_B, blocks_BN, alone)[:count]
-        positions_B = positions_T[:count]
+            return self._step(tokens_T, positions_T, slots_B, blocks_BN)[:count]
         attend = DecodeAttention(self._cache, blocks_BN, slots_B, positions_B)
         pictured = [
             Pictured(row, row + 1, position, s.request.operation.images)
@@ -103,7 +74,7 @@ class RunningRows:
             if s.request.operation.images
         ]
         hidden_Th = self._model.decoder.forward(tokens_T, positions_T, attend, LoraBatch(spans), pictured=pictured)
-        last = [*(stop - 1 for stop in starts[1:]), *[starts[-1] - 1] * self._padding]
+        last = [*(stop - 1 for stop in starts[1:]), *[starts[-1] - 1] * (self._table.rows - count)]
         return head_logits(self._model, hidden_Th[last], self._lora)[:count]
 
 
@@ -144,11 +115,9 @@ class _DenseStep:
             StepShape(config.heads, config.kv_heads, config.head_dim, BLOCK, MIN_ROWS, eps_sum, head_eps_sum),
         )
 
-    def __call__(
-        self, tokens_T: Tensor, positions_T: Tensor, slots_B: Tensor, blocks_BN: Tensor, alone: StepAlone | None
-    ) -> Tensor:
+    def __call__(self, tokens_T: Tensor, positions_T: Tensor, slots_B: Tensor, blocks_BN: Tensor) -> Tensor:
         """[T, V]"""
-        return self._run(tokens_T, positions_T, slots_B, blocks_BN, alone, *self._fixed)
+        return self._run(tokens_T, positions_T, slots_B, blocks_BN, *self._fixed)
 
 
 def _step_layer(layer: LayerWeights) -> StepLayer:

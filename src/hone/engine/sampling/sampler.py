@@ -301,7 +301,7 @@ class Sampler:
             sequence.tokens.append(draws.tokens[row])
             sequence.logprobs.append(draws.logprobs[row])
             if k := sequence.request.operation.topk_sample_logprobs:
-                best = draws.logprobs_BV[row].topk(k)
+                best = draws.logprobs_V(row).topk(k)
                 sequence.topk.append((best.indices.tolist(), best.values.tolist()))
             reason = sequence.stop_reason()
             if sequence.request.operation.parts:

@@ -17,7 +17,7 @@ from hone.engine.backends.backend import Rows
 from hone.engine.sampling.draw import DrawSettings, draw_settings
 from hone.engine.sampling.request import RunningSequence
 
-LEAST_ROWS = 16
+LEAST_ROWS = 8
 """Of a share."""
 
 LayOut = Callable[[Sequence[RunningSequence]], Rows]

@@ -49,15 +49,6 @@ class StepRows(NamedTuple):
     """Where each row is found again."""
 
 
-class StepAlone(NamedTuple):
-    """What a sequence that runs alone, in blocks that follow one another, finds without gathering or computing it."""
-
-    pages: List[Tensor]  # noqa: UP006
-    """Per layer [1, 2K, L, d], where they lie in the cache."""
-    mask: Tensor
-    """[1, 1, 1, L]"""
-
-
 class StepShape(NamedTuple):
     heads: int
     kv_heads: int
@@ -133,7 +124,6 @@ def dense_step(
     positions_T: Tensor,
     slots_B: Tensor,
     blocks_BN: Tensor,
-    alone: Optional[StepAlone],  # noqa: UP045
     entries: List[Tensor],  # noqa: UP006
     embedding: Tensor,
     cos: Tensor,
@@ -151,7 +141,7 @@ def dense_step(
     T, L = tokens_T.shape[0], N * shape.block
     heads, kv_heads, d = shape.heads, shape.kv_heads, shape.head_dim
     blocks = blocks_BN.flatten()
-    mask = _mask(positions_T.narrow(0, 0, B), L) if alone is None else alone.mask
+    mask = _mask(positions_T.narrow(0, 0, B), L)
     cos_T1d, sin_T1d = cos.index_select(0, positions_T).unsqueeze(1), sin.index_select(0, positions_T).unsqueeze(1)
     x = embedding.index_select(0, tokens_T)
     for i in range(len(layers)):
@@ -164,11 +154,8 @@ def dense_step(
         torch.addcmul(plain * cos_T1d, plain.roll([d // 2], [-1]), sin_T1d, out=qk)
         own = qkv.narrow(0, 0, B)
         entries[i].index_copy_(0, slots_B, own.narrow(1, heads, 2 * kv_heads))
-        if alone is None:
-            pages = entries[i].view(-1, shape.block, 2 * kv_heads, d).index_select(0, blocks)
-            kv = pages.view(B, L, 2 * kv_heads, d).transpose(1, 2)
-        else:
-            kv = alone.pages[i]
+        pages = entries[i].view(-1, shape.block, 2 * kv_heads, d).index_select(0, blocks)
+        kv = pages.view(B, L, 2 * kv_heads, d).transpose(1, 2)
         mixed = _attend(qkv, own, kv, mask, shape)
         x = x + _project(mixed, layer.o, lora, 4 * i + 1, rows)
         normed = _norm(x, layer.mlp_norm, shape.eps_sum)

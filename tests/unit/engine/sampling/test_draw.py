@@ -85,7 +85,7 @@ def test_log_probabilities_are_those_of_the_scaled_distribution_before_filters(
     _, draws = sweep(logits_V, count=200, **params)
     wanted = np.log(softmax(logits_V, params.get("temperature", 1.0)))
     np.testing.assert_allclose(draws.logprobs, wanted[draws.tokens], atol=1e-6)
-    np.testing.assert_allclose(draws.logprobs_BV[0].numpy(), wanted, atol=1e-5)
+    np.testing.assert_allclose(draws.logprobs_V(0).numpy(), wanted, atol=1e-5)
 
 
 def test_greedy_takes_the_likeliest_and_reports_the_unscaled_distribution(logits_V: Tensor) -> None:

@@ -1,0 +1,61 @@
+"""Whether the C computes a model to the framework's bits on this machine, found out by computing both.
+
+Legend: B rows, V vocabulary, L positions.
+"""
+
+import torch
+from torch import Tensor
+
+from hone.engine.attention import BLOCK, TILE, DecodeAttention, KeyValueCache, stable_blocks
+from hone.engine.lora.batch import LoraBatch
+from hone.engine.models.load import LoadedModel
+from hone.engine.native.decoder import NativeDecoder
+
+POSITIONS = (0, BLOCK, 3 * BLOCK + 5, 230, 400, TILE + 3 * BLOCK + 5)
+"""Of a row each: the first, within a block, over sums that break at their several places."""
+
+
+def trusted_decoder(model: LoadedModel, cache: KeyValueCache) -> NativeDecoder | None:
+    """None where the C cannot serve this model, or not to the same bits; `cache` is unused so far."""
+    native = NativeDecoder.of(model, cache)
+    return native if native is not None and agrees(model, native, cache) else None
+
+
+@torch.inference_mode()
+def agrees(model: LoadedModel, native: NativeDecoder, cache: KeyValueCache) -> bool:
+    """One step of several sequences over what happens to be in `cache`; it is empty again afterwards."""
+    room = (len(cache.entries[0]) - 1) * BLOCK
+    positions = [p for p in POSITIONS if p < min(model.config.max_context, room // len(POSITIONS))]
+    longest = stable_blocks(positions[-1] // BLOCK + 1)
+    blocks_BN = torch.arange(1, 1 + len(positions) * longest).view(len(positions), longest)
+    positions_B = torch.tensor(positions)
+    slots_B = blocks_BN.gather(1, positions_B[:, None] // BLOCK)[:, 0] * BLOCK + positions_B % BLOCK
+    generator = torch.Generator().manual_seed(0)
+    tokens_B = torch.randint(model.config.vocab_size, (len(positions),), generator=generator)
+    used = [entries[: 1 + blocks_BN.numel()] for entries in cache.entries]
+    for entries in used:
+        entries.normal_(generator=generator)
+    before = [entries.clone() for entries in used]
+    expected_BV = _framework(model, cache, tokens_B, positions_B, slots_B, blocks_BN)
+    after = [entries.clone() for entries in used]
+    for entries, kept in zip(used, before, strict=True):
+        entries.copy_(kept)
+    found_BV = native.step([], torch.stack([tokens_B, positions_B, slots_B]), blocks_BN)()
+    same = torch.equal(found_BV, expected_BV) and all(map(torch.equal, used, after))
+    for entries in used:
+        entries.zero_()
+    return same
+
+
+def _framework(
+    model: LoadedModel,
+    cache: KeyValueCache,
+    tokens_B: Tensor,
+    positions_B: Tensor,
+    slots_B: Tensor,
+    blocks_BN: Tensor,
+) -> Tensor:
+    lora = LoraBatch([])
+    attend = DecodeAttention(cache, blocks_BN, slots_B, positions_B)
+    hidden_Bh = model.decoder.forward(tokens_B, positions_B, attend, lora)
+    return lora.project("head", hidden_Bh, model.decoder.weights.head)

@@ -1,0 +1,191 @@
+/* The next token's logits of every running sequence of a dense model, row by row without anything between the
+   operations; see `step.py` of the sampler for the same in the framework's operations, whose bits these are.
+
+   Legend: T rows, h hidden, H heads, K key-value heads, d head size, M intermediate size, V vocabulary, R rank. */
+
+#include <stdint.h>
+
+#include "attention.h"
+#include "draw.h"
+#include "product.h"
+
+typedef struct {
+    const float *attention_norm, *qk_norm, *mlp_norm;
+    Matrix qkv, o, gate_up, down;
+    /* the cache, [slots, 2K, d] */
+    float *entries;
+} Layer;
+
+typedef struct {
+    int hidden, heads, kv_heads, head_dim, intermediate, vocabulary, layers;
+    float eps_sum, head_eps_sum, scale;
+    const float *embedding, *cos, *sin, *final_norm;
+    const Layer *layer;
+    Matrix head;
+} Model;
+
+/* What an adapter adds to one group of projections, b scaled; no inputs: nothing. */
+typedef struct {
+    Matrix a, b;
+} Pair;
+
+/* The adapter of the rows `start:stop`; pairs for qkv, o, gate_up, down of each layer, then the head. */
+typedef struct {
+    int start, stop;
+    const Pair *pairs;
+} Span;
+
+typedef struct {
+    int count, spans;
+    const int64_t *tokens, *positions, *slots;
+    /* [T, blocks] */
+    const int64_t *blocks;
+    int64_t blocks_stride;
+    const Span *span;
+} Rows;
+
+static void norm(const float *x, const float *weight, float eps_sum, int size, float *restrict out) {
+    float inverse = 1 / sqrtf(sum_of_squares(x, size) + eps_sum);
+    for (int i = 0; i < size; i++) out[i] = x[i] * inverse * weight[i];
+}
+
+/* out [T, stride] = x W^T, plus what the adapters add. */
+static void project(const Matrix *m, const Rows *rows, int group, const float *x, int x_stride, float *out, int out_stride, float *scratch) {
+    product(m, x, x_stride, rows->count, out, out_stride);
+    for (int s = 0; s < rows->spans; s++) {
+        const Span *span = rows->span + s;
+        const Pair *pair = span->pairs + group;
+        if (!pair->a.inputs) continue;
+        int count = span->stop - span->start, rank = (pair->a.outputs + PANEL - 1) / PANEL * PANEL;
+        float *inner = scratch, *added = scratch + (int64_t)count * rank;
+        product(&pair->a, x + (int64_t)span->start * x_stride, x_stride, count, inner, rank);
+        product(&pair->b, inner, rank, count, added, out_stride);
+        for (int r = 0; r < count; r++) {
+            float *to = out + (int64_t)(span->start + r) * out_stride;
+            const float *from = added + (int64_t)r * out_stride;
+            for (int i = 0; i < m->outputs; i++) to[i] += from[i];
+        }
+    }
+}
+
+/* Turns the heads of one row by its position; the pairs are (i, i + d/2). */
+static void rotate(const Model *m, const Layer *layer, int64_t position, float *heads) {
+    int d = m->head_dim, half = d / 2;
+    const float *cos = m->cos + position * d, *sin = m->sin + position * d;
+    float plain[256];
+    for (int head = 0; head < m->heads + m->kv_heads; head++) {
+        float *x = heads + (int64_t)head * d;
+        if (layer->qk_norm)
+            norm(x, layer->qk_norm + (int64_t)head * d, m->head_eps_sum, d, plain);
+        else
+            memcpy(plain, x, d * sizeof(float));
+        for (int i = 0; i < half; i++) {
+            x[i] = __builtin_fmaf(plain[i + half], sin[i], plain[i] * cos[i]);
+            x[i + half] = __builtin_fmaf(plain[i], sin[i + half], plain[i + half] * cos[i + half]);
+        }
+    }
+}
+
+static void attention(const Model *m, const Layer *layer, const Rows *rows, int row, const float *qkv, float *out) {
+    int d = m->head_dim, group = m->heads / m->kv_heads, entry = 2 * m->kv_heads * d;
+    memcpy(layer->entries + rows->slots[row] * entry, qkv + m->heads * d, entry * sizeof(float));
+    Pages pages = {layer->entries, entry, rows->blocks + row * rows->blocks_stride};
+    for (int head = 0; head < m->kv_heads; head++) {
+        int first = head * group * d, key = head * d, length = (int)rows->positions[row] + 1;
+        attend(&pages, qkv + first, group, key, key + m->kv_heads * d, d, m->scale, length, out + first);
+    }
+}
+
+/* silu(gate) * up. The framework takes two vectors at a time, and what is left one by one. */
+static void gated(const float *gate_up, int size, float *out) {
+    int vectors = size / (2 * LANES) * (2 * LANES);
+    for (int i = 0; i < vectors; i += LANES) {
+        Lanes gate = load(gate_up + i);
+        store(out + i, gate / (1.0f + exp_exact(-gate)) * load(gate_up + size + i));
+    }
+    for (int i = vectors; i < size; i++) out[i] = gate_up[i] / (1.0f + expf(-gate_up[i])) * gate_up[size + i];
+}
+
+static int whole_panels(int size) { return (size + PANEL - 1) / PANEL * PANEL; }
+
+static void add(float *x, const float *y, int size) {
+    for (int i = 0; i < size; i++) x[i] += y[i];
+}
+
+static int larger(int a, int b) { return a > b ? a : b; }
+
+/* Floats between the rows of what a projection of a layer makes, and of what its second ones read. */
+static int wide_of(const Model *m) {
+    int qkv = (m->heads + 2 * m->kv_heads) * m->head_dim;
+    return whole_panels(larger(larger(qkv, 2 * m->intermediate), m->hidden));
+}
+
+static int mixed_of(const Model *m) { return whole_panels(larger(m->heads * m->head_dim, m->intermediate)); }
+
+/* Floats of scratch that `hone_step` wants for so many rows; `rank` is that of the largest stack of matrices A. */
+int64_t hone_step_scratch(const Model *m, int rows, int rank) {
+    int64_t added = larger(wide_of(m), whole_panels(m->vocabulary)) + whole_panels(rank);
+    return rows * (2 * whole_panels(m->hidden) + mixed_of(m) + wide_of(m) + added);
+}
+
+/* Logits after each row's token, [T, V padded to panels]; keys and values go into the cache. */
+void hone_step(const Model *m, const Rows *rows, float *scratch, float *logits) {
+    int T = rows->count, h = m->hidden, M = m->intermediate;
+    int hidden = whole_panels(h), wide = wide_of(m), mixed_stride = mixed_of(m);
+    float *x = scratch, *normed = x + (int64_t)T * hidden, *mixed = normed + (int64_t)T * hidden;
+    float *out = mixed + (int64_t)T * mixed_stride, *more = out + (int64_t)T * wide;
+    for (int t = 0; t < T; t++) memcpy(x + (int64_t)t * hidden, m->embedding + rows->tokens[t] * h, h * sizeof(float));
+    for (int i = 0; i < m->layers; i++) {
+        const Layer *layer = m->layer + i;
+        for (int t = 0; t < T; t++) norm(x + (int64_t)t * hidden, layer->attention_norm, m->eps_sum, h, normed + (int64_t)t * hidden);
+        project(&layer->qkv, rows, 4 * i, normed, hidden, out, wide, more);
+        for (int t = 0; t < T; t++) {
+            rotate(m, layer, rows->positions[t], out + (int64_t)t * wide);
+            attention(m, layer, rows, t, out + (int64_t)t * wide, mixed + (int64_t)t * mixed_stride);
+        }
+        project(&layer->o, rows, 4 * i + 1, mixed, mixed_stride, out, wide, more);
+        for (int t = 0; t < T; t++) {
+            add(x + (int64_t)t * hidden, out + (int64_t)t * wide, h);
+            norm(x + (int64_t)t * hidden, layer->mlp_norm, m->eps_sum, h, normed + (int64_t)t * hidden);
+        }
+        project(&layer->gate_up, rows, 4 * i + 2, normed, hidden, out, wide, more);
+        for (int t = 0; t < T; t++) gated(out + (int64_t)t * wide, M, mixed + (int64_t)t * mixed_stride);
+        project(&layer->down, rows, 4 * i + 3, mixed, mixed_stride, out, wide, more);
+        for (int t = 0; t < T; t++) add(x + (int64_t)t * hidden, out + (int64_t)t * wide, h);
+    }
+    for (int t = 0; t < T; t++) norm(x + (int64_t)t * hidden, m->final_norm, m->eps_sum, h, normed + (int64_t)t * hidden);
+    project(&m->head, rows, 4 * m->layers, normed, hidden, logits, whole_panels(m->vocabulary), more);
+}
+
+/* As `product` says; x and out are rows of so many floats. */
+void hone_product(const Matrix *m, const float *x, int x_stride, int rows, float *out, int out_stride) {
+    product(m, x, x_stride, rows, out, out_stride);
+}
+
+/* scale * weight [outputs, inputs], whose rows are `stride` floats apart, as chains read it. */
+void hone_pack(const float *weight, int outputs, int inputs, int64_t stride, float scale, float *packed) {
+    int panels = (outputs + PANEL - 1) / PANEL;
+    for (int p = 0; p < panels; p++)
+        for (int o = 0; o < PANEL; o++) {
+            float *to = packed + (int64_t)p * inputs * PANEL + o;
+            const float *from = weight + (int64_t)(p * PANEL + o) * stride;
+            for (int i = 0; i < inputs; i++) to[(int64_t)i * PANEL] = p * PANEL + o < outputs ? scale * from[i] : 0;
+        }
+}
+
+int64_t hone_draw_scratch(int size) { return size + 2 * STRIDE + 2 * (size / STRIDE + 2); }
+
+/* One token for each row of logits [rows, size], whose rows are `stride` floats apart. `greedy`, a byte for each, may be
+   null. `scratch` is that many floats. */
+void hone_draw(
+    const float *logits, int64_t stride, int size, int rows, const float *temperatures, const uint8_t *greedy,
+    const double *uniforms, float *scratch, int64_t *tokens, float *logprobs) {
+    double *sums = (double *)scratch;
+    float *weights = scratch + 2 * (size / STRIDE + 2);
+    for (int r = 0; r < rows; r++) {
+        Draw drawn =
+            draw_row(logits + r * stride, size, temperatures[r], greedy && greedy[r], uniforms[r], weights, sums);
+        tokens[r] = drawn.token;
+        logprobs[r] = drawn.logprob;
+    }
+}
