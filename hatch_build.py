@@ -4,6 +4,7 @@ Elsewhere than on Linux on x86-64, and where compiling fails, Hone is installed 
 results.
 """
 
+import hashlib
 import platform
 import subprocess
 import sys
@@ -14,31 +15,43 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = "src/hone/engine/native"
 PROCESSORS = ("x86_64_v3", "x86_64_v4")
-FLAGS = ("-O3", "-shared", "-fPIC", "-fno-math-errno", "-Wall", "-Wextra", "-Werror")
+FLAGS = ("-O3", "-shared", "-fPIC", "-fno-math-errno")
 # Every sum is rounded where the source says: the framework's bits are the measure.
 EXACT = ("-ffp-contract=off",)
 
 
 class Compile(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if not (sys.platform == "linux" and platform.machine() == "x86_64"):
+        if self.target_name != "wheel" or not can_compile():
             return
         folder = Path(self.root) / FOLDER
+        for old in folder.glob("*.so"):
+            old.unlink()
         try:
             for processor in PROCESSORS:
-                compile_for(processor, folder / "step.c", folder / f"step-{processor}.so")
-        except subprocess.CalledProcessError as error:
-            self.app.display_warning(f"The native step was not compiled; sampling is slower without. {error.stderr}")
+                compile_for(processor, folder)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = getattr(error, "stderr", None) or error
+            self.app.display_warning(f"The native step was not compiled; sampling is slower without. {reason}")
             return
         build_data["artifacts"].append(f"{FOLDER}/*.so")
         build_data["pure_python"] = False
         build_data["tag"] = "py3-none-manylinux_2_28_x86_64"
 
 
-def compile_for(processor: str, source: Path, target: Path) -> None:
+def can_compile() -> bool:
+    """Whether this is the system that the compiler is asked for."""
+    return sys.platform == "linux" and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc"
+
+
+def compile_for(processor: str, folder: Path) -> None:
     """Written beside its place first: a program that runs keeps what it has loaded."""
-    fresh = target.with_suffix(".new")
-    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu.2.28"]
-    command = [*compiler, *FLAGS, *EXACT, f"-mcpu={processor}", str(source), "-o", str(fresh)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    sources = sorted([*folder.glob("*.c"), *folder.glob("*.h")])
+    # what loads it asks for this, see `library.py` of the folder
+    fingerprint = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
+    target = folder / f"step-{processor}.so"
+    fresh = target.with_suffix(".so.new")
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu.2.28", f"-mcpu={processor}"]
+    source = [f'-DHONE_SOURCE="{fingerprint}"', str(folder / "step.c"), "-o", str(fresh)]
+    subprocess.run([*compiler, *FLAGS, *EXACT, *source], check=True, capture_output=True, text=True)
     fresh.replace(target)

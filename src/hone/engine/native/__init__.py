@@ -1,1 +1,1 @@
-"""The decoding step in C, for small models on a CPU. Optional: what it computes has the same bits without it."""
+"""The decoding step in C, for small models on a CPU. Optional: log-probabilities have the same bits without it."""

@@ -24,9 +24,12 @@ def trusted_decoder(model: LoadedModel, cache: KeyValueCache) -> NativeDecoder |
 @torch.inference_mode()
 def agrees(model: LoadedModel, native: NativeDecoder, cache: KeyValueCache) -> bool:
     """One step of several sequences over what happens to be in `cache`; it is empty again afterwards."""
-    room = (len(cache.entries[0]) - 1) * BLOCK
-    positions = [p for p in POSITIONS if p < min(model.config.max_context, room // len(POSITIONS))]
-    longest = stable_blocks(positions[-1] // BLOCK + 1)
+    positions = [p for p in POSITIONS if p < model.config.max_context]
+    while positions and 1 + len(positions) * _blocks(positions) > len(cache.entries[0]):
+        positions.pop()
+    if not positions:
+        return False
+    longest = _blocks(positions)
     blocks_BN = torch.arange(1, 1 + len(positions) * longest).view(len(positions), longest)
     positions_B = torch.tensor(positions)
     slots_B = blocks_BN.gather(1, positions_B[:, None] // BLOCK)[:, 0] * BLOCK + positions_B % BLOCK
@@ -40,11 +43,15 @@ def agrees(model: LoadedModel, native: NativeDecoder, cache: KeyValueCache) -> b
     after = [entries.clone() for entries in used]
     for entries, kept in zip(used, before, strict=True):
         entries.copy_(kept)
-    found_BV = native.step([], torch.stack([tokens_B, positions_B, slots_B]), blocks_BN)()
+    found_BV = native.step([None] * len(positions), torch.stack([tokens_B, positions_B, slots_B]), blocks_BN)()
     same = torch.equal(found_BV, expected_BV) and all(map(torch.equal, used, after))
     for entries in used:
         entries.zero_()
     return same
+
+
+def _blocks(positions: list[int]) -> int:
+    return stable_blocks(positions[-1] // BLOCK + 1)
 
 
 def _framework(

@@ -9,6 +9,7 @@
 
 #define BLOCK 16
 #define MOST_GROUP 4
+#define MOST_HEAD 192
 
 /* Positions that the kernel takes at a time, and how many of them a product sums in one go. */
 #define TILE 512
@@ -110,8 +111,13 @@ static inline __attribute__((always_inline)) void attend_group(
    position's entry the heads' key and value begin. */
 static void attend(
     const Pages *pages, const float *q, int group, int key, int value, int d, float scale, int length, float *out) {
-    int done = 0;
-    for (; group - done >= 4; done += 4) attend_group(pages, q + done * d, 4, key, value, d, scale, length, out + done * d);
-    for (; group - done >= 2; done += 2) attend_group(pages, q + done * d, 2, key, value, d, scale, length, out + done * d);
-    if (group - done) attend_group(pages, q + done * d, 1, key, value, d, scale, length, out + done * d);
+    for (int some; group; group -= some, q += some * d, out += some * d) {
+        some = group >= 4 ? 4 : group >= 2 ? 2 : 1;
+        if (some == 4)
+            attend_group(pages, q, 4, key, value, d, scale, length, out);
+        else if (some == 2)
+            attend_group(pages, q, 2, key, value, d, scale, length, out);
+        else
+            attend_group(pages, q, 1, key, value, d, scale, length, out);
+    }
 }

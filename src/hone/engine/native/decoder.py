@@ -7,36 +7,49 @@ Legend: B rows, N blocks per sequence, V vocabulary.
 """
 
 import ctypes
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from hone.engine.attention import KeyValueCache
-from hone.engine.lora.batch import LoraSpan
 from hone.engine.lora.layout import GroupWeights
+from hone.engine.models.config import ModelConfig
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
 from hone.engine.models.weights import DenseMlp
-from hone.engine.native.library import Layer, Matrix, Model, Pair, Rows, Span, library
-from hone.engine.native.matrices import CHAINS, PANEL, Packed, order_of, scales_weight
+from hone.engine.native.library import MOST_SITES, Layer, Matrix, Model, Pair, Rows, Span, library
+from hone.engine.native.matrices import CHAINS, PANEL, Packed, order_of, scales_weight, whole_panels
+from hone.engine.sampling.version import AdapterVersion, adapter_spans
 
 MOST_BYTES = 256 * 2**20
 """Of a model's weights."""
-KEPT_ADAPTERS = 64
+MOST_HEAD = 192
+"""Of a head; as in `attention.h`."""
+KEPT_BYTES = 16 * 2**20
+"""Of packed adapters that no rows use any more; they may start again soon."""
+RECENT = 8
+"""Times that rows are laid out, for which an adapter stays in any case: one after the other leaves a batch."""
 GROUPS = ("qkv", "o", "gate_up", "down")
 
 
-@dataclass(frozen=True)
+@dataclass
 class PackedAdapter:
-    weights: Mapping[str, GroupWeights]
-    """What was packed; held so that its identity stays its own."""
     matrices: list[Packed]
     pairs: ctypes.Array[Pair]
-    rank: int
-    """Of the largest stack."""
+    used: int = field(default=0)
+    """When rows were laid out with it last."""
+
+    @property
+    def rank(self) -> int:
+        """Of the largest stack."""
+        return max((pair.a.outputs for pair in self.pairs if pair.sites), default=0)
+
+    @property
+    def bytes(self) -> int:
+        return sum(m.bytes for m in self.matrices)
 
 
 class NativeDecoder:
@@ -51,7 +64,9 @@ class NativeDecoder:
         assert isinstance(model.decoder, Decoder)
         config, weights = model.config, model.decoder.weights
         self._names = [f"model.layers.{i}.{g}" for i in range(config.layers) for g in GROUPS] + ["head"]
-        self._adapters: OrderedDict[int, PackedAdapter] = OrderedDict()
+        self._adapters: dict[int, PackedAdapter] = {}
+        """By the identity of the version, the one used last at the end; gone when the version is."""
+        self._layouts = 0
         self._held = [model, cache, weights, model.decoder.rope]
         self._packed: list[Packed] = []
         layers = (Layer * config.layers)()
@@ -90,37 +105,53 @@ class NativeDecoder:
         self._packed.append(Packed(weight, order))
         return self._packed[-1].matrix
 
-    def serves(self, spans: Sequence[LoraSpan]) -> bool:
-        """Whether it can multiply with all of these adapters."""
-        return all(_multiplies(group) for span in spans for group in span.weights.values())
+    def serves(self, versions: Sequence[AdapterVersion | None]) -> bool:
+        """Whether it can multiply with all of these."""
+        groups = [group for version in versions if version is not None for group in version.weights.values()]
+        return all(map(_multiplies, groups))
 
-    def step(self, spans: Sequence[LoraSpan], inputs_3B: Tensor, blocks_BN: Tensor) -> "NativeStep":
-        """For B rows, of which each span is some. `inputs_3B` (tokens, positions, slots) and `blocks_BN`, both int64,
-        are read in every step, where they lie."""
-        adapters = [self._adapter(span) for span in spans]
-        return NativeStep(self._model, spans, adapters, inputs_3B, blocks_BN)
+    def step(self, versions: Sequence[AdapterVersion | None], inputs_3B: Tensor, blocks_BN: Tensor) -> "NativeStep":
+        """For B rows, of a version each. `inputs_3B` (tokens, positions, slots) and `blocks_BN`, both int64, are read
+        in every step, where they lie."""
+        self._layouts += 1
+        spans = []
+        for span in adapter_spans(versions, list(range(len(versions) + 1))):
+            version = versions[span.start]
+            assert version is not None
+            spans.append((span.start, span.stop, self._adapter(version)))
+        self._forget()
+        return NativeStep(self, self._model, spans, inputs_3B, blocks_BN)
 
-    def _adapter(self, span: LoraSpan) -> PackedAdapter:
-        key = id(span.weights)
-        found = self._adapters.get(key)
+    def _adapter(self, version: AdapterVersion) -> PackedAdapter:
+        key = id(version)
+        found = self._adapters.pop(key, None)
         if found is None:
-            found = self._adapters[key] = self._packed_adapter(span.weights, span.scale)
-            if len(self._adapters) > KEPT_ADAPTERS:
-                self._adapters.popitem(last=False)
-        self._adapters.move_to_end(key)
+            found = self._packed_adapter(version)
+            weakref.finalize(version, self._adapters.pop, key, None)
+        self._adapters[key] = found
+        found.used = self._layouts
         return found
 
-    def _packed_adapter(self, weights: Mapping[str, GroupWeights], scale: float) -> PackedAdapter:
+    def _forget(self) -> None:
+        """The oldest, while there are too many."""
+        kept = sum(adapter.bytes for adapter in self._adapters.values())
+        for key, adapter in list(self._adapters.items()):
+            if kept <= KEPT_BYTES or adapter.used > self._layouts - RECENT:
+                return
+            kept -= adapter.bytes
+            del self._adapters[key]
+
+    def _packed_adapter(self, version: AdapterVersion) -> PackedAdapter:
         pairs = (Pair * len(self._names))()
         matrices = []
         for i, name in enumerate(self._names):
-            if (group := weights.get(name)) is not None:
+            if (group := version.weights.get(name)) is not None:
                 order = order_of(*group.a.shape)
                 assert order is not None
-                a, b = Packed(group.a, order), Packed(group.b[0], CHAINS, scale)
-                matrices += [a, b]
-                pairs[i] = Pair(a.matrix, b.matrix)
-        return PackedAdapter(weights, matrices, pairs, max((len(g.a) for g in weights.values()), default=0))
+                a, bs = Packed(group.a, order), [Packed(b, CHAINS, version.scale) for b in group.b]
+                matrices += [a, *bs]
+                pairs[i] = Pair(len(bs), a.matrix, (Matrix * MOST_SITES)(*(b.matrix for b in bs)))
+        return PackedAdapter(matrices, pairs)
 
 
 class NativeStep:
@@ -128,9 +159,9 @@ class NativeStep:
 
     def __init__(
         self,
+        decoder: NativeDecoder,
         model: Model,
-        spans: Sequence[LoraSpan],
-        adapters: Sequence[PackedAdapter],
+        spans: Sequence[tuple[int, int, PackedAdapter]],
         inputs_3B: Tensor,
         blocks_BN: Tensor,
     ) -> None:
@@ -138,12 +169,12 @@ class NativeStep:
         assert found is not None
         count = inputs_3B.shape[1]
         tokens, positions, slots = (row.data_ptr() for row in inputs_3B)
-        found_spans = [Span(s.start, s.stop, a.pairs) for s, a in zip(spans, adapters, strict=True)]
-        each = (Span * len(spans))(*found_spans)
+        each = (Span * len(spans))(*(Span(start, stop, adapter.pairs) for start, stop, adapter in spans))
         rows = Rows(count, len(spans), tokens, positions, slots, blocks_BN.data_ptr(), blocks_BN.stride(0), each)
-        scratch = torch.empty(found.hone_step_scratch(model, count, max((a.rank for a in adapters), default=0)))
-        logits = torch.empty(count, -(-model.vocabulary // PANEL) * PANEL)
-        self._held = (adapters, inputs_3B, blocks_BN, scratch)
+        rank = max((adapter.rank for _, _, adapter in spans), default=0)
+        scratch = torch.empty(found.hone_step_scratch(model, count, rank))
+        logits = torch.empty(count, whole_panels(model.vocabulary))
+        self._held = (decoder, spans, inputs_3B, blocks_BN, scratch)
         self._run = found.hone_step
         self._arguments = (ctypes.byref(model), ctypes.byref(rows), scratch.data_ptr(), logits.data_ptr())
         self._logits = logits[:, : model.vocabulary]
@@ -155,21 +186,41 @@ class NativeStep:
 
 
 def _serves(model: LoadedModel) -> bool:
-    config = model.config
-    if not isinstance(model.decoder, Decoder) or config.experts or model.weight_bytes > MOST_BYTES:
+    config, decoder = model.config, model.decoder
+    if not isinstance(decoder, Decoder) or config.experts or model.weight_bytes > MOST_BYTES:
         return False
-    if model.decoder.backend.device.type != "cpu" or config.head_dim % PANEL or config.head_dim > 256:
+    if decoder.backend.device.type != "cpu" or config.head_dim % PANEL or config.head_dim > MOST_HEAD:
         return False
-    return all(order_of(*w.shape) is not None for w in _weights(model.decoder))
+    # C believes the configuration; a checkpoint with other shapes is the framework's to refuse
+    shapes = _shapes(config)
+    plain = all(w.shape == shapes[n] and w.dtype == torch.float32 and w.is_contiguous() for n, w in _weights(decoder))
+    return plain and all(order_of(*shapes[name]) is not None for name in (*GROUPS, "head"))
 
 
-def _weights(decoder: Decoder) -> list[Tensor]:
-    found = [decoder.weights.head]
-    for layer in decoder.weights.layers:
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    h, d, M = config.hidden_size, config.head_dim, config.intermediate_size
+    return {
+        "embedding": (config.vocab_size, h),
+        "norm": (h,),
+        "qk": (config.heads + config.kv_heads, d),
+        "qkv": ((config.heads + 2 * config.kv_heads) * d, h),
+        "o": (h, config.heads * d),
+        "gate_up": (2 * M, h),
+        "down": (h, M),
+        "head": (config.vocab_size, h),
+    }
+
+
+def _weights(decoder: Decoder) -> Iterator[tuple[str, Tensor]]:
+    weights = decoder.weights
+    yield from (("embedding", weights.embedding), ("head", weights.head), ("norm", weights.final_norm))
+    for layer in weights.layers:
         assert isinstance(layer.mlp, DenseMlp)
-        found += [layer.qkv, layer.o, layer.mlp.gate_up, layer.mlp.down]
-    return found
+        yield from (("norm", layer.attention_norm), ("norm", layer.mlp_norm), ("qkv", layer.qkv), ("o", layer.o))
+        yield from (("gate_up", layer.mlp.gate_up), ("down", layer.mlp.down))
+        if layer.qk_norm is not None:
+            yield "qk", layer.qk_norm
 
 
 def _multiplies(group: GroupWeights) -> bool:
-    return len(group.b) == 1 and order_of(*group.a.shape) is not None and scales_weight(*group.b[0].shape)
+    return order_of(*group.a.shape) is not None and all(scales_weight(*b.shape) for b in group.b)

@@ -9,14 +9,20 @@ from torch import Tensor
 from hone.engine.native.library import library
 
 
+def can_draw(logits_BV: Tensor) -> bool:
+    return library() is not None and logits_BV.device.type == "cpu" and logits_BV.dtype == torch.float32
+
+
 def draw_native(
     logits_BV: Tensor, temperature_B1: Tensor, greedy_B1: Tensor | None, uniforms_B: Tensor
-) -> tuple[list[int], list[float]] | None:
-    """A token for each row by inversion of its uniform number, or the likeliest where `greedy_B1` is true, and its
-    log-probability; None where there is no C."""
+) -> tuple[list[int], list[float]]:
+    """A token for each row by inversion of its uniform number, float64, or the likeliest where `greedy_B1` is true; and
+    its log-probability."""
     found = library()
-    if found is None or logits_BV.device.type != "cpu" or logits_BV.dtype != torch.float32:
-        return None
+    assert found is not None
+    assert temperature_B1.dtype == torch.float32
+    assert uniforms_B.dtype == torch.float64
+    temperature_B1, uniforms_B = temperature_B1.contiguous(), uniforms_B.contiguous()
     rows, size = logits_BV.shape
     if logits_BV.stride(1) != 1:
         logits_BV = logits_BV.contiguous()

@@ -1,7 +1,8 @@
 """The compiled C of this folder, and its structures; `hatch_build.py` compiles it once for each kind of processor."""
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int, c_int64, c_void_p
+import hashlib
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -55,8 +56,11 @@ class Model(Structure):
     )
 
 
+MOST_SITES = 3
+
+
 class Pair(Structure):
-    _fields_ = (("a", Matrix), ("b", Matrix))
+    _fields_ = (("sites", c_int), ("a", Matrix), ("b", Matrix * MOST_SITES))
 
 
 class Span(Structure):
@@ -77,6 +81,7 @@ class Rows(Structure):
 
 
 FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
+    "hone_source": (c_char_p, ()),
     "hone_step": (None, (POINTER(Model), POINTER(Rows), c_void_p, c_void_p)),
     "hone_step_scratch": (c_int64, (POINTER(Model), c_int, c_int)),
     "hone_product": (None, (POINTER(Matrix), c_void_p, c_int, c_int, c_void_p, c_int)),
@@ -89,9 +94,10 @@ FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """None where it was not compiled, as on other processors."""
+    """None where it was not compiled, as on other processors, or from another source than what lies here."""
     variant = VARIANTS.get(torch.backends.cpu.get_cpu_capability())
-    file = Path(__file__).with_name(f"step-{variant}.so")
+    folder = Path(__file__).parent
+    file = folder / f"step-{variant}.so"
     if not file.is_file():
         return None
     try:
@@ -99,6 +105,14 @@ def library() -> ctypes.CDLL | None:
     except OSError:  # built for another system
         return None
     for name, (result, arguments) in FUNCTIONS.items():
-        function = getattr(found, name)
+        function = getattr(found, name, None)
+        if function is None:
+            return None
         function.restype, function.argtypes = result, arguments
-    return found
+    return found if found.hone_source().decode() == fingerprint(folder) else None
+
+
+def fingerprint(folder: Path) -> str:
+    """Of the C in `folder`; `hatch_build.py` writes the same into what it compiles."""
+    sources = sorted([*folder.glob("*.c"), *folder.glob("*.h")])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()

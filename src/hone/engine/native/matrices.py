@@ -23,13 +23,17 @@ QUAD_OUTPUTS = 8
 """At most."""
 
 
+def whole_panels(outputs: int) -> int:
+    return -(-outputs // PANEL) * PANEL
+
+
 class Packed:
     """A weight [O, I] and its copy in the order in which it is read; chains may be scaled."""
 
     def __init__(self, weight_OI: Tensor, order: int, scale: float = 1.0) -> None:
         outputs, inputs = weight_OI.shape
         if order == CHAINS:
-            self._copy = torch.empty(-(-outputs // PANEL) * PANEL * inputs)
+            self._copy = torch.empty(whole_panels(outputs) * inputs)
             found = library()
             assert found is not None
             assert weight_OI.stride(1) == 1
@@ -45,10 +49,10 @@ class Packed:
         return self._copy.nbytes
 
     def product(self, x_TI: Tensor) -> Tensor:
-        """[T, O]"""
+        """[T, O]; to find out an order, a step does without"""
         found = library()
         assert found is not None
-        out = x_TI.new_empty(len(x_TI), -(-self.matrix.outputs // PANEL) * PANEL)
+        out = x_TI.new_empty(len(x_TI), whole_panels(self.matrix.outputs))
         found.hone_product(self.matrix, x_TI.data_ptr(), x_TI.stride(0), len(x_TI), out.data_ptr(), out.stride(0))
         return out[:, : self.matrix.outputs]
 

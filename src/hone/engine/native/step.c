@@ -24,9 +24,13 @@ typedef struct {
     Matrix head;
 } Model;
 
-/* What an adapter adds to one group of projections, b scaled; no inputs: nothing. */
+#define MOST_SITES 3
+
+/* What an adapter adds to one group of projections: a stacked over `sites`, each with a b of its own, scaled. No sites:
+   nothing. */
 typedef struct {
-    Matrix a, b;
+    int sites;
+    Matrix a, b[MOST_SITES];
 } Pair;
 
 /* The adapter of the rows `start:stop`; pairs for qkv, o, gate_up, down of each layer, then the head. */
@@ -49,21 +53,30 @@ static void norm(const float *x, const float *weight, float eps_sum, int size, f
     for (int i = 0; i < size; i++) out[i] = x[i] * inverse * weight[i];
 }
 
+static int whole_panels(int size) { return (size + PANEL - 1) / PANEL * PANEL; }
+
+static void add(float *x, const float *y, int size) {
+    for (int i = 0; i < size; i++) x[i] += y[i];
+}
+
 /* out [T, stride] = x W^T, plus what the adapters add. */
-static void project(const Matrix *m, const Rows *rows, int group, const float *x, int x_stride, float *out, int out_stride, float *scratch) {
+static void project(
+    const Matrix *m, const Rows *rows, int group, const float *x, int x_stride, float *out, int out_stride,
+    float *scratch) {
     product(m, x, x_stride, rows->count, out, out_stride);
     for (int s = 0; s < rows->spans; s++) {
         const Span *span = rows->span + s;
         const Pair *pair = span->pairs + group;
-        if (!pair->a.inputs) continue;
-        int count = span->stop - span->start, rank = (pair->a.outputs + PANEL - 1) / PANEL * PANEL;
+        int count = span->stop - span->start, rank = whole_panels(pair->a.outputs), column = 0;
+        if (!pair->sites) continue;
         float *inner = scratch, *added = scratch + (int64_t)count * rank;
         product(&pair->a, x + (int64_t)span->start * x_stride, x_stride, count, inner, rank);
-        product(&pair->b, inner, rank, count, added, out_stride);
-        for (int r = 0; r < count; r++) {
-            float *to = out + (int64_t)(span->start + r) * out_stride;
-            const float *from = added + (int64_t)r * out_stride;
-            for (int i = 0; i < m->outputs; i++) to[i] += from[i];
+        for (int site = 0; site < pair->sites; site++) {
+            const Matrix *b = pair->b + site;
+            product(b, inner + site * b->inputs, rank, count, added, out_stride);
+            for (int r = 0; r < count; r++)
+                add(out + (int64_t)(span->start + r) * out_stride + column, added + (int64_t)r * out_stride, b->outputs);
+            column += b->outputs;
         }
     }
 }
@@ -72,7 +85,7 @@ static void project(const Matrix *m, const Rows *rows, int group, const float *x
 static void rotate(const Model *m, const Layer *layer, int64_t position, float *heads) {
     int d = m->head_dim, half = d / 2;
     const float *cos = m->cos + position * d, *sin = m->sin + position * d;
-    float plain[256];
+    float plain[MOST_HEAD];
     for (int head = 0; head < m->heads + m->kv_heads; head++) {
         float *x = heads + (int64_t)head * d;
         if (layer->qk_norm)
@@ -104,12 +117,6 @@ static void gated(const float *gate_up, int size, float *out) {
         store(out + i, gate / (1.0f + exp_exact(-gate)) * load(gate_up + size + i));
     }
     for (int i = vectors; i < size; i++) out[i] = gate_up[i] / (1.0f + expf(-gate_up[i])) * gate_up[size + i];
-}
-
-static int whole_panels(int size) { return (size + PANEL - 1) / PANEL * PANEL; }
-
-static void add(float *x, const float *y, int size) {
-    for (int i = 0; i < size; i++) x[i] += y[i];
 }
 
 static int larger(int a, int b) { return a > b ? a : b; }
@@ -156,6 +163,9 @@ void hone_step(const Model *m, const Rows *rows, float *scratch, float *logits) 
     for (int t = 0; t < T; t++) norm(x + (int64_t)t * hidden, m->final_norm, m->eps_sum, h, normed + (int64_t)t * hidden);
     project(&m->head, rows, 4 * m->layers, normed, hidden, logits, whole_panels(m->vocabulary), more);
 }
+
+/* What this was compiled from. */
+const char *hone_source(void) { return HONE_SOURCE; }
 
 /* As `product` says; x and out are rows of so many floats. */
 void hone_product(const Matrix *m, const float *x, int x_stride, int rows, float *out, int out_stride) {

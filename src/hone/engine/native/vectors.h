@@ -49,18 +49,34 @@ static inline float folded(Lanes x) {
     return part[0];
 }
 
+typedef float Eight __attribute__((vector_size(32)));
+
 /* The sum of x[i]^2: four interleaved sums of eight lanes, then these, then the lanes in their order; the framework sums
-   like that on wider processors too. */
+   like that on wider processors too. Long sums cascade: what sixteen steps gave goes to the next of four levels. */
 static inline float sum_of_squares(const float *x, int size) {
-    typedef float Eight __attribute__((vector_size(32)));
-    int vectors = size / 8;
-    Eight sums[4] = {};
-    for (int i = 0; i < vectors; i++) {
+    int vectors = size / 8, steps = vectors / 4;
+    Eight sums[4][4] = {};
+    for (int step = 0; step < steps;) {
+        for (int j = 0; j < 4; j++) {
+            Eight v;
+            memcpy(&v, x + (step * 4 + j) * 8, sizeof v);
+            sums[0][j] += v * v;
+        }
+        step++;
+        for (int level = 1; level < 4 && step % (1 << 4 * level) == 0; level++)
+            for (int j = 0; j < 4; j++) {
+                sums[level][j] += sums[level - 1][j];
+                sums[level - 1][j] = (Eight){};
+            }
+    }
+    for (int level = 1; level < 4; level++)
+        for (int j = 0; j < 4; j++) sums[0][j] += sums[level][j];
+    for (int i = steps * 4; i < vectors; i++) {
         Eight v;
         memcpy(&v, x + i * 8, sizeof v);
-        sums[i < vectors / 4 * 4 ? i % 4 : 0] += v * v;
+        sums[0][0] += v * v;
     }
-    Eight lanes = sums[0] + sums[1] + sums[2] + sums[3];
+    Eight lanes = sums[0][0] + sums[0][1] + sums[0][2] + sums[0][3];
     float sum = 0;
     for (int i = vectors * 8; i < size; i++) sum += x[i] * x[i];
     for (int i = 0; i < 8; i++) sum += lanes[i];
@@ -69,7 +85,7 @@ static inline float sum_of_squares(const float *x, int size) {
 
 /* e^x, at most one unit in the last place off: the reduction and the polynomial of SLEEF's `expf_u10`. */
 static inline Lanes exp_exact(Lanes x) {
-    Lanes turns = __builtin_elementwise_roundeven(x * 1.442695040888963407359924681001892137426645954152985934135449406931f);
+    Lanes turns = __builtin_elementwise_roundeven(x * 1.44269504088896340736f);
     Lanes s = fma_lanes(turns, all(-0.693145751953125f), x);
     s = fma_lanes(turns, all(-1.428606765330187045e-06f), s);
     Lanes u = all(0.000198527617612853646278381f);
@@ -79,7 +95,8 @@ static inline Lanes exp_exact(Lanes x) {
     u = fma_lanes(u, s, all(0.166666671633720397949219f));
     u = fma_lanes(u, s, all(0.5f));
     u = 1.0f + fma_lanes(s * s, u, s);
-    IntLanes power = __builtin_convertvector(__builtin_elementwise_max(__builtin_elementwise_min(turns, all(300.0f)), all(-300.0f)), IntLanes);
+    turns = __builtin_elementwise_max(__builtin_elementwise_min(turns, all(300)), all(-300));
+    IntLanes power = __builtin_convertvector(turns, IntLanes);
     IntLanes half = power >> 1;
     u = u * lanes_of_bits((half + 127) << 23) * lanes_of_bits((power - half + 127) << 23);
     IntLanes too_small = x < -104.0f, too_large = x > 104.0f;

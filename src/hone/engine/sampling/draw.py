@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hone.engine.native.draw import draw_native
+from hone.engine.native.draw import can_draw, draw_native
 from hone.protocol.types import SamplingParams
 
 MIN_TEMPERATURE = 1e-6
@@ -48,18 +48,20 @@ class DrawSettings:
         greedy_B1 = None if self.greedy_B1 is None else self.greedy_B1.to(device)
         return DrawSettings(self.temperature_B1.to(device), greedy_B1, self.filters)
 
-    def of(self, row: int) -> "DrawSettings":
-        """That row alone."""
-        one = slice(row, row + 1)
-        greedy_B1 = None if self.greedy_B1 is None else self.greedy_B1[one]
-        return DrawSettings(self.temperature_B1[one], greedy_B1, {0: self.filters[row]} if row in self.filters else {})
+    def of(self, rows: list[int]) -> "DrawSettings":
+        """Those rows alone."""
+        greedy_B1 = None if self.greedy_B1 is None else self.greedy_B1[rows]
+        filters = {place: self.filters[row] for place, row in enumerate(rows) if row in self.filters}
+        return DrawSettings(self.temperature_B1[rows], greedy_B1, filters)
 
 
 def draw_settings(params: Sequence[SamplingParams]) -> DrawSettings:
     """One row for each."""
     greedy = [p.temperature < MIN_TEMPERATURE for p in params]
     return DrawSettings(
-        temperature_B1=torch.tensor([[1.0 if g else p.temperature] for p, g in zip(params, greedy, strict=True)]),
+        temperature_B1=torch.tensor(
+            [[1.0 if g else float(p.temperature)] for p, g in zip(params, greedy, strict=True)]
+        ),
         greedy_B1=torch.tensor(greedy)[:, None] if any(greedy) else None,
         filters={row: (p.top_k, p.top_p) for row, p in enumerate(params) if p.top_k > 0 or p.top_p < 1},
     )
@@ -68,15 +70,28 @@ def draw_settings(params: Sequence[SamplingParams]) -> DrawSettings:
 def draw(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> Draws:
     """Sample by inversion: the first token whose cumulative probability passes the row's uniform number in [0, 1)."""
     settings, uniforms_B = settings.to(logits_BV.device), uniforms_B.to(logits_BV.device)
-    found = draw_native(logits_BV, settings.temperature_B1, settings.greedy_B1, uniforms_B)
-    if found is None:
-        tokens, logprobs = _draw(logits_BV, settings, uniforms_B)
-    else:
-        tokens, logprobs = found
-        for row in settings.filters:  # which it knows nothing of
-            one = slice(row, row + 1)
-            (tokens[row],), (logprobs[row],) = _draw(logits_BV[one], settings.of(row), uniforms_B[one])
+    count = len(logits_BV)
+    tokens, logprobs = [0] * count, [0.0] * count
+    # C knows nothing of filters
+    filtered = sorted(settings.filters) if can_draw(logits_BV) else list(range(count))
+    plain = [row for row in range(count) if row not in settings.filters] if len(filtered) < count else []
+    for rows, function in ((filtered, _draw), (plain, _draw_native)):
+        if rows:
+            whole = len(rows) == count
+            some = (logits_BV, settings, uniforms_B) if whole else _part(logits_BV, settings, uniforms_B, rows)
+            for row, token, logprob in zip(rows, *function(*some), strict=True):
+                tokens[row], logprobs[row] = token, logprob
     return Draws(tokens, logprobs, logits_BV, settings.temperature_B1)
+
+
+def _part(
+    logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor, rows: list[int]
+) -> tuple[Tensor, DrawSettings, Tensor]:
+    return logits_BV[rows], settings.of(rows), uniforms_B[rows]
+
+
+def _draw_native(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> tuple[list[int], list[float]]:
+    return draw_native(logits_BV, settings.temperature_B1, settings.greedy_B1, uniforms_B)
 
 
 def _draw(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> tuple[list[int], list[float]]:

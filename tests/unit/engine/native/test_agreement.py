@@ -20,11 +20,15 @@ def cache_of(model: LoadedModel, blocks: int = 300) -> KeyValueCache:
     return KeyValueCache(model.config.layers, blocks, model.config.kv_heads, model.config.head_dim)
 
 
-@pytest.mark.parametrize("blocks", [2, 8, 300])
+@pytest.mark.parametrize("blocks", [2, 8, *range(86, 98), *range(212, 219), 300])
 def test_equal_bits_are_trusted_and_leave_the_cache_empty(models: dict[str, LoadedModel], blocks: int) -> None:
     cache = cache_of(models["qwen3_long"], blocks)
     assert trusted_decoder(models["qwen3_long"], cache) is not None
     assert not any(entries.any() for entries in cache.entries)
+
+
+def test_without_a_block_to_try_nothing_is_trusted(models: dict[str, LoadedModel]) -> None:
+    assert trusted_decoder(models["qwen3_long"], cache_of(models["qwen3_long"], 1)) is None
 
 
 def test_one_number_that_is_a_little_off_is_noticed(models: dict[str, LoadedModel]) -> None:
@@ -74,6 +78,6 @@ def test_structures_are_as_large_as_those_of_the_source() -> None:
     """The C has no padding that Python does not know of: pointers behind an odd number of ints."""
     from hone.engine.native.library import Layer, Matrix, Model, Pair, Rows, Span
 
-    assert [ctypes.sizeof(s) for s in (Matrix, Pair, Span, Rows)] == [24, 48, 16, 56]
+    assert [ctypes.sizeof(s) for s in (Matrix, Pair, Span, Rows)] == [24, 8 + 4 * 24, 16, 56]
     assert ctypes.sizeof(Layer) == 3 * 8 + 4 * 24 + 8
     assert ctypes.sizeof(Model) == 10 * 4 + 5 * 8 + 24

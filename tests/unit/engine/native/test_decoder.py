@@ -1,9 +1,12 @@
 """The step in C: logits, keys and values have the bits that the framework's operations give."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from hone.engine.attention import BLOCK, TILE, DecodeAttention, KeyValueCache, s
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.models.load import LoadedModel
 from hone.engine.native import decoder
+from hone.engine.native import library as library_module
 from hone.engine.native.decoder import NativeDecoder
 from hone.engine.native.library import library
 from hone.engine.sampling.version import AdapterVersion, adapter_spans, make_version
@@ -38,8 +42,7 @@ def compare(model: LoadedModel, versions: Sequence[AdapterVersion | None], posit
     positions_B, tokens_B = torch.tensor(positions), torch.randint(config.vocab_size, (count,))
     slots_B = blocks_BN[torch.arange(count), positions_B // BLOCK] * BLOCK + positions_B % BLOCK
     before = [entries.clone() for entries in cache.entries]
-    spans = adapter_spans(versions, list(range(count + 1)))
-    lora = LoraBatch(spans)
+    lora = LoraBatch(adapter_spans(versions, list(range(count + 1))))
     with torch.inference_mode():
         attend = DecodeAttention(cache, blocks_BN, slots_B, positions_B)
         hidden_Bh = model.decoder.forward(tokens_B, positions_B, attend, lora)
@@ -49,8 +52,8 @@ def compare(model: LoadedModel, versions: Sequence[AdapterVersion | None], posit
         entries.copy_(kept)
     native = NativeDecoder.of(model, cache)
     assert native is not None
-    assert native.serves(spans)
-    step = native.step(spans, torch.stack([tokens_B, positions_B, slots_B]), blocks_BN)
+    assert native.serves(versions)
+    step = native.step(versions, torch.stack([tokens_B, positions_B, slots_B]), blocks_BN)
     assert torch.equal(step(), expected_BV)
     assert all(map(torch.equal, cache.entries, after))
 
@@ -76,7 +79,7 @@ def test_sequences_of_all_lengths_side_by_side(models: dict[str, LoadedModel]) -
     compare(models["qwen3_long"], [None] * len(LONG), LONG)
 
 
-@pytest.mark.parametrize("rank", [4, 8, 32])
+@pytest.mark.parametrize("rank", [4, 8, 32, 100])
 def test_adapters_of_several_ranks(models: dict[str, LoadedModel], rank: int) -> None:
     model = models["qwen3_tied"]
     compare(model, [version(model, rank)], [20])
@@ -102,25 +105,52 @@ def test_adapters_that_it_cannot_multiply_with_are_left_to_the_framework(models:
     cache = KeyValueCache(model.config.layers, 4, model.config.kv_heads, model.config.head_dim)
     native = NativeDecoder.of(model, cache)
     assert native is not None
-    for rank, served in ((1, False), (4, True), (300, False)):
-        assert native.serves(adapter_spans([version(model, rank)], [0, 1])) is served
+    for rank, served in ((1, False), (4, True), (100, True)):
+        assert native.serves([None, version(model, rank)]) is served
 
 
 def test_packed_adapters_are_kept_and_forgotten(
     models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = models["qwen3_tied"]
-    monkeypatch.setattr(decoder, "KEPT_ADAPTERS", 2)
     cache = KeyValueCache(model.config.layers, 4, model.config.kv_heads, model.config.head_dim)
     native = NativeDecoder.of(model, cache)
     assert native is not None
-    first, second, third = (adapter_spans([version(model, 4, seed)], [0, 1])[0] for seed in range(3))
-    packed = native._adapter(first)
-    assert native._adapter(second) is not packed
-    assert native._adapter(first) is packed, "used again, so it is the newer of the two"
-    native._adapter(third)
-    assert native._adapter(first) is packed
-    assert len(native._adapters) == 2
+    inputs_31, blocks_11 = torch.zeros(3, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.int64)
+    versions = [version(model, 4, seed) for seed in range(3)]
+    for one in versions:
+        native.step([one], inputs_31, blocks_11)
+    assert list(native._adapters) == [id(one) for one in versions]
+    monkeypatch.setattr(decoder, "KEPT_BYTES", 2 * native._adapters[id(versions[0])].bytes)
+    native.step([versions[0]], inputs_31, blocks_11)
+    assert len(native._adapters) == 3, "all of them were used not long ago"
+    monkeypatch.setattr(decoder, "RECENT", 1)
+    native.step([versions[0]], inputs_31, blocks_11)
+    assert list(native._adapters) == [id(versions[2]), id(versions[0])]
+    versions.clear()
+    del one
+    assert not native._adapters, "they go with their versions"
+
+
+@pytest.mark.parametrize("wrong", [{"vocab_size": 100}, {"intermediate_size": 64}, {"heads": 2}])
+def test_weights_of_other_shapes_than_the_configuration_says_are_left_to_the_framework(
+    models: dict[str, LoadedModel], wrong: dict[str, int]
+) -> None:
+    model = models["qwen3_tied"]
+    other = replace(model, config=replace(model.config, **wrong))
+    cache = KeyValueCache(model.config.layers, 4, model.config.kv_heads, model.config.head_dim)
+    assert NativeDecoder.of(other, cache) is None
+
+
+def test_what_was_compiled_from_another_source_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(library_module.__file__).parent
+    for file in [*folder.glob("*.c"), *folder.glob("*.h"), *folder.glob("*.so")]:
+        shutil.copy(file, tmp_path)
+    monkeypatch.setattr(library_module, "__file__", str(tmp_path / "library.py"))
+    assert library.__wrapped__() is not None
+    with (tmp_path / "step.c").open("a") as source:
+        source.write("/* changed */")
+    assert library.__wrapped__() is None
 
 
 def test_other_processors_have_a_step_of_their_own() -> None:
