@@ -70,27 +70,28 @@ def draw_settings(params: Sequence[SamplingParams]) -> DrawSettings:
 def draw(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> Draws:
     """Sample by inversion: the first token whose cumulative probability passes the row's uniform number in [0, 1)."""
     settings, uniforms_B = settings.to(logits_BV.device), uniforms_B.to(logits_BV.device)
-    count = len(logits_BV)
-    tokens, logprobs = [0] * count, [0.0] * count
-    # C knows nothing of filters
-    filtered = sorted(settings.filters) if can_draw(logits_BV) else list(range(count))
-    plain = [row for row in range(count) if row not in settings.filters] if len(filtered) < count else []
-    for rows, function in ((filtered, _draw), (plain, _draw_native)):
-        if rows:
-            whole = len(rows) == count
-            some = (logits_BV, settings, uniforms_B) if whole else _part(logits_BV, settings, uniforms_B, rows)
-            for row, token, logprob in zip(rows, *function(*some), strict=True):
-                tokens[row], logprobs[row] = token, logprob
+    if not can_draw(logits_BV):
+        tokens, logprobs = _draw(logits_BV, settings, uniforms_B)
+    elif settings.filters:
+        tokens, logprobs = _draw_apart(logits_BV, settings, uniforms_B)
+    else:
+        tokens, logprobs = _draw_in_c(logits_BV, settings, uniforms_B)
     return Draws(tokens, logprobs, logits_BV, settings.temperature_B1)
 
 
-def _part(
-    logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor, rows: list[int]
-) -> tuple[Tensor, DrawSettings, Tensor]:
-    return logits_BV[rows], settings.of(rows), uniforms_B[rows]
+def _draw_apart(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> tuple[list[int], list[float]]:
+    """Filtered rows by the framework; the others in C, which knows no filters."""
+    tokens, logprobs = [0] * len(logits_BV), [0.0] * len(logits_BV)
+    filtered = sorted(settings.filters)
+    plain = [row for row in range(len(logits_BV)) if row not in settings.filters]
+    for rows, function in ((filtered, _draw), (plain, _draw_in_c)):
+        found = function(logits_BV[rows], settings.of(rows), uniforms_B[rows])
+        for row, token, logprob in zip(rows, *found, strict=True):
+            tokens[row], logprobs[row] = token, logprob
+    return tokens, logprobs
 
 
-def _draw_native(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> tuple[list[int], list[float]]:
+def _draw_in_c(logits_BV: Tensor, settings: DrawSettings, uniforms_B: Tensor) -> tuple[list[int], list[float]]:
     return draw_native(logits_BV, settings.temperature_B1, settings.greedy_B1, uniforms_B)
 
 
