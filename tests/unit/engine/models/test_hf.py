@@ -42,6 +42,8 @@ GRADIENTS = 1e-4
 """Relative."""
 SAMPLER = 2e-6
 """Nats between a sampled token's log-probability and the trainer's."""
+SAMPLER_ANEW = 1e-5
+"""The same of models without a cache: the order of a recurrence's sums depends on the whole length. Up to 7e-6 seen."""
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +212,8 @@ def test_it_trains_and_samples_through_the_engine(name: str, others: Any, tmp_pa
             adapter = "base" if op.version is None else "a"
             for sequence in result.sequences:
                 (trained,) = engine.ask(scored(op.prompt, sequence.tokens, adapter))
-                assert np.abs(trained.logprobs[0][len(op.prompt) - 1 :] - sequence.logprobs).max() <= SAMPLER
+                limit = SAMPLER if name in PACKED else SAMPLER_ANEW
+                assert np.abs(trained.logprobs[0][len(op.prompt) - 1 :] - sequence.logprobs).max() <= limit
 
 
 @pytest.mark.parametrize("name", ["gpt_oss", "qwen2", "qwen3_5"])
