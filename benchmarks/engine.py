@@ -31,6 +31,7 @@ from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.version import AdapterVersion, make_version
 from hone.engine.side_by_side import SideBySide
 from hone.engine.trainer import run_pieces
+from hone.engine.workers import Workers
 from hone.protocol.types import AdamParams, Datum, LoraConfig, SamplingParams
 
 TINY = Path(__file__).resolve().parents[1] / "src/hone/assets/tiny"
@@ -161,23 +162,26 @@ def bench_cores(model: LoadedModel, args: argparse.Namespace) -> Iterator[Row]:
     """The engine on two cores against itself on one: what dealing out sequences gains."""
     state, version = adapter(model, args.rank), published(model, args.rank)
     data = make_data(model, 64, 128)
-    one, two = SideBySide(1), SideBySide(2)
+    workers = {count: Workers(count) for count in (1, 2)}
+    one, two = (SideBySide(some) for some in workers.values())
+    samplers = {count: Sampler(model, 64, 1 << 28, MICRO_BATCH, count) for count in workers}
 
     def train(passing: SideBySide) -> None:
         for piece in cut(ForwardBackward("a", data, "cross_entropy", {}), MICRO_BATCH):
             passing.run_pieces(model.decoder, [piece], {"a": state})
 
     def decode(threads: int) -> None:
-        sampler = Sampler(model, 64, 1 << 28, MICRO_BATCH, threads)
+        sampler = samplers[threads]
         tokens = make_data(model, 1, 64)[0].tokens
         sampler.add(0, Sample("bench", "v", tokens, 64, SamplingParams(max_tokens=64, stop=()), 0), version)
         while sampler:
             sampler.step()
-        sampler.close()
 
     yield compare("cores_train_8192", lambda: train(two), lambda: train(one), 64 * 128, args.rounds)
     yield compare("cores_decode_batch_64", lambda: decode(2), lambda: decode(1), 64 * 64, args.rounds)
-    two.close()
+    for count in workers:
+        workers[count].close()
+        samplers[count].close()
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------
