@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 
 PEERS := transformers trl skyrl vllm
 # Compiled while Hone is installed.
-NATIVE := hatch_build.py $(wildcard src/hone/engine/native/*.[ch])
+NATIVE := hatch_build.py src/hone/engine/native/fingerprint.py $(wildcard src/hone/engine/native/*.[ch])
 
 # Servers and programs that the tests start would compile Hone again, each of them, where this is set.
 export PYTHONDONTWRITEBYTECODE :=

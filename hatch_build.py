@@ -4,8 +4,8 @@ Elsewhere than on Linux on x86-64, and where compiling fails, Hone is installed 
 results.
 """
 
-import hashlib
 import platform
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -46,9 +46,8 @@ def can_compile() -> bool:
 
 def compile_for(processor: str, folder: Path) -> None:
     """Written beside its place first: a program that runs keeps what it has loaded."""
-    sources = sorted([*folder.glob("*.c"), *folder.glob("*.h")])
     # what loads it asks for this, see `library.py` of the folder
-    fingerprint = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
+    fingerprint = runpy.run_path(str(folder / "fingerprint.py"))["fingerprint"](folder)
     target = folder / f"step-{processor}.so"
     fresh = target.with_suffix(".so.new")
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu.2.28", f"-mcpu={processor}"]

@@ -96,7 +96,7 @@ class PackedAttention:
         parts = []
         for run in self._runs:
             mixed = causal_attention(*self._inputs((q_THd, k_TKd, v_TKd), run))
-            parts.append(mixed[:, :, : run.length].transpose(1, 2).reshape(run.count * run.length, -1))
+            parts.append(_rows_of(mixed, run).flatten(1))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def forward(self, *qkv_TXd: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -113,18 +113,16 @@ class PackedAttention:
         parts = []
         for run, out, logsumexp in zip(self._runs, saved[::2], saved[1::2], strict=True):
             # without padding: this kernel need not sum as decoding does
-            q, k, v, dout = (_sequences(x[run.rows], run, 1) for x in (*qkv_TXd, dmixed_THd))
-            if not _KERNEL_SHARES_KEYS:
-                k, v = (_repeated(x, q.shape[1]) for x in (k, v))
+            inputs, dout = self._inputs(qkv_TXd, run, 1), _sequences(dmixed_THd[run.rows], run, 1)
             given = (x[:, :, : run.length] for x in (out, logsumexp))
-            grads = wide.by_heads(_backward, q, k, v, *given, dout)
+            grads = wide.by_heads(_backward, *inputs, *given, dout)
             if not _KERNEL_SHARES_KEYS:
                 grads = grads[0], *(_summed(x, qkv_TXd[1].shape[1]) for x in grads[1:])
             parts.append([_rows_of(x, run) for x in grads])
         return tuple(x[0] if len(x) == 1 else torch.cat(x) for x in zip(*parts, strict=True))
 
-    def _inputs(self, qkv_TXd: tuple[Tensor, ...], run: Run) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (_sequences(x[run.rows], run) for x in qkv_TXd)
+    def _inputs(self, qkv_TXd: tuple[Tensor, ...], run: Run, block: int = BLOCK) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (_sequences(x[run.rows], run, block) for x in qkv_TXd)
         if not _KERNEL_SHARES_KEYS:
             k, v = (_repeated(x, q.shape[1]) for x in (k, v))
         return q, k, v

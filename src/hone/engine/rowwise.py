@@ -3,7 +3,7 @@
 Packing tenants together must not change a bit of anybody's result. CPU GEMM libraries keep the order of additions
 within a row for any number of rows from four up and any number of columns from two up, and switch to other kernels
 below; so smaller products are padded. `tests/unit/engine/test_rowwise.py` holds this against the library that is
-installed. The compiler of `sampling/compiled.py` takes these functions too.
+installed. The compiler of `compiled.py` takes these functions too.
 """
 
 import torch

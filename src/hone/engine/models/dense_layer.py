@@ -16,11 +16,11 @@ from torch import Tensor
 
 from hone.engine import wide
 from hone.engine.attention import PackedAttention
+from hone.engine.compiled import compiled
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.training import GroupLora, group_lora, project_backward, project_forward
 from hone.engine.models.config import ModelConfig
 from hone.engine.models.weights import DenseMlp, LayerWeights
-from hone.engine.sampling.compiled import compiled
 
 
 class DenseWeights(NamedTuple):

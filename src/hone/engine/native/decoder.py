@@ -9,7 +9,7 @@ Legend: B rows, N blocks per sequence, V vocabulary.
 import ctypes
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,17 +39,11 @@ GROUPS = ("qkv", "o", "gate_up", "down")
 class PackedAdapter:
     matrices: list[Packed]
     pairs: ctypes.Array[Pair]
-    used: int = field(default=0)
+    rank: int
+    """Of the largest stack."""
+    bytes: int
+    used: int = 0
     """When rows were laid out with it last."""
-
-    @property
-    def rank(self) -> int:
-        """Of the largest stack."""
-        return max((pair.a.outputs for pair in self.pairs if pair.sites), default=0)
-
-    @property
-    def bytes(self) -> int:
-        return sum(m.bytes for m in self.matrices)
 
 
 class NativeDecoder:
@@ -133,13 +127,14 @@ class NativeDecoder:
         return found
 
     def _forget(self) -> None:
-        """The oldest, while there are too many."""
-        kept = sum(adapter.bytes for adapter in self._adapters.values())
-        for key, adapter in list(self._adapters.items()):
+        """The oldest, while there are too many. Versions may go at any time, and theirs with them."""
+        adapters = list(self._adapters.items())
+        kept = sum(adapter.bytes for _, adapter in adapters)
+        for key, adapter in adapters:
             if kept <= KEPT_BYTES or adapter.used > self._layouts - RECENT:
                 return
             kept -= adapter.bytes
-            del self._adapters[key]
+            self._adapters.pop(key, None)
 
     def _packed_adapter(self, version: AdapterVersion) -> PackedAdapter:
         pairs = (Pair * len(self._names))()
@@ -151,7 +146,8 @@ class NativeDecoder:
                 a, bs = Packed(group.a, order), [Packed(b, CHAINS, version.scale) for b in group.b]
                 matrices += [a, *bs]
                 pairs[i] = Pair(len(bs), a.matrix, (Matrix * MOST_SITES)(*(b.matrix for b in bs)))
-        return PackedAdapter(matrices, pairs)
+        rank = max((pair.a.outputs for pair in pairs), default=0)
+        return PackedAdapter(matrices, pairs, rank, sum(m.bytes for m in matrices))
 
 
 class NativeStep:

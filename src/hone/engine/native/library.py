@@ -1,12 +1,13 @@
 """The compiled C of this folder, and its structures; `hatch_build.py` compiles it once for each kind of processor."""
 
 import ctypes
-import hashlib
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from hone.engine.native.fingerprint import fingerprint
 
 VARIANTS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
 """By what the framework calls the processor, whose vectors decide the order of some of its sums."""
@@ -110,9 +111,3 @@ def library() -> ctypes.CDLL | None:
             return None
         function.restype, function.argtypes = result, arguments
     return found if found.hone_source().decode() == fingerprint(folder) else None
-
-
-def fingerprint(folder: Path) -> str:
-    """Of the C in `folder`; `hatch_build.py` writes the same into what it compiles."""
-    sources = sorted([*folder.glob("*.c"), *folder.glob("*.h")])
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()

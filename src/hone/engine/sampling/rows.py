@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hone.engine.attention import BLOCK, DecodeAttention, KeyValueCache, PackedAttention, stable_blocks
+from hone.engine.compiled import compiled, kept
 from hone.engine.head import capped
 from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.models.decoder import Decoder
@@ -18,7 +19,6 @@ from hone.engine.models.load import LoadedModel
 from hone.engine.models.pictures import Pictured
 from hone.engine.models.weights import DenseMlp, LayerWeights
 from hone.engine.rowwise import MIN_COLUMNS, MIN_ROWS
-from hone.engine.sampling.compiled import compiled, kept
 from hone.engine.sampling.request import RunningSequence
 from hone.engine.sampling.row_table import RowTable
 from hone.engine.sampling.step import StepLayer, StepLora, StepRows, StepShape, dense_step

@@ -9,11 +9,11 @@ from torch import Tensor
 from hone.engine.attention import PackedAttention
 from hone.engine.attention_kinds import AttentionKind
 from hone.engine.backends.cpu import CPU
+from hone.engine.compiled import compiled
 from hone.engine.lora.state import AdapterState
 from hone.engine.models import dense_layer
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
-from hone.engine.sampling.compiled import compiled
 from hone.protocol.types import LoraConfig
 from tests.unit.engine.material import relative_error, trained_adapter
 
