@@ -34,7 +34,7 @@ def test_the_configuration_is_one_that_the_sdk_knows(wire: httpx.Client) -> None
     answer = wire.post("client/config", json={"sdk_version": "0.38.0"}).json()
     assert set(answer) <= set(types.ClientConfigResponse.model_fields)
     config = types.ClientConfigResponse.model_validate(answer)
-    assert config.sample_use_retrieve_futures
+    assert not config.sample_use_retrieve_futures
     assert config.sample_join_sampling_session
     assert config.custom_loss_server_side
 

@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -37,6 +38,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 EARLIER_ENGINE_SECONDS = 60.0
 """How long the engine of a killed server may take for the pass and the writes that were under way."""
+
+OPEN_FILES = 65536
+"""Files and connections that the server may hold at once, where the system allows as many."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     sources = model_sources(args.model)
     data = DataDirectory((settings.data_dir or default_data_dir()).expanduser().resolve())
     data.make()
+    allow_many_connections()
     settings = replace(settings, api_key=server_key(data.api_key, settings.api_key))
     with (
         only_server(data),
@@ -91,6 +96,14 @@ def run(args: argparse.Namespace) -> int:
     ):
         runner.run(_serve(sources, settings, data, held, listener, args.json, args.until_stdin_closes))
     return 0
+
+
+def allow_many_connections() -> None:
+    """Every sample that is waited for holds a connection; the usual limit of 1,024 open files would refuse the rest."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

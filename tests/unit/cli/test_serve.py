@@ -1,5 +1,6 @@
 import argparse
 import json
+import resource
 import subprocess
 import threading
 from pathlib import Path
@@ -29,6 +30,20 @@ def test_models_have_their_own_name_or_a_given_one(tmp_path: Path) -> None:
         serve.model_sources([f"a={tmp_path}", f"a={tmp_path}"])
     with pytest.raises(UserError, match=r"--model a=/nowhere.*no config.json"):
         serve.model_sources(["a=/nowhere"])
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+        serve.allow_many_connections()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert hard == before[1]
+        assert soft == (serve.OPEN_FILES if hard == resource.RLIM_INFINITY else min(serve.OPEN_FILES, hard))
+        serve.allow_many_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_one_server_for_one_data_directory(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ async def client_config(request: Request) -> JSONResponse:
         {
             "pjwt_auth_enabled": request.app.state.service.settings.jwt_auth,
             "proto_compress_fwdbwd": False,  # compression only costs time on a local network
-            "sample_use_retrieve_futures": True,
+            "sample_use_retrieve_futures": False,  # one long poll per sample: two requests, not four (decision 0037)
             "sample_join_sampling_session": True,
             "custom_loss_server_side": True,
         }
