@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +10,9 @@ from pathlib import Path
 import pytest
 
 from hone.client.embedded import embedded_server
+from tests.support.sdk_programs import ENDED_WELL
 
 README = Path(__file__).parents[2] / "README.md"
-
-ENDED_WELL = (0, -signal.SIGABRT)
-"""The SDK's HTTP library (pyqwest 0.12) aborts one process in some hundreds that ends within milliseconds of its last
-answer: a thread of its own still lets go of Python objects while the interpreter ends. What was printed is whole."""
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 CLOSING_SECONDS = 30.0
+SETTLING_SECONDS = 0.05
+"""The SDK's HTTP library lets go of the last answer in threads of its own; a process that ends meanwhile is aborted."""
 
 
 @contextmanager
@@ -57,6 +60,7 @@ def service_client(url: str, api_key: str | None) -> Iterator[tinker.ServiceClie
         # that missed its cancellation; the session is finished before it waits for those
         with contextlib.suppress(TimeoutError):
             client.close(ended).result(timeout=CLOSING_SECONDS)
+        time.sleep(SETTLING_SECONDS)
 
 
 def served_models(service: tinker.ServiceClient) -> list[str]:

@@ -5,7 +5,7 @@ for tests and for bfloat16, on a CPU.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from hone.engine.sampling.version import AdapterVersion
 if TYPE_CHECKING:
     from hone.engine.models.load import LoadedModel
     from hone.engine.sampling.draw import DrawSettings
+    from hone.engine.sampling.prefill import Chunk
     from hone.engine.sampling.request import RunningSequence
 
 Part = tuple[int, int, AdapterState]
@@ -39,6 +40,14 @@ class Rows(Protocol):
     def logits(self) -> Tensor:
         """Feed every sequence its newest token; what comes next, [B, V]."""
         ...
+
+
+class SamplingPasses(NamedTuple):
+    """How a sampler computes."""
+
+    run_chunks: "Callable[[Sequence[Chunk]], list[tuple[Chunk, Tensor]]]"
+    """Chunks of prompts go into the cache; the hidden states of each, [its tokens, h]."""
+    lay_out: "Callable[[Sequence[RunningSequence]], Rows]"
 
 
 class Backend(Protocol):
@@ -93,8 +102,6 @@ class Backend(Protocol):
         """Prepare `flat`, which the version keeps and nobody may change any more, for sampling."""
         ...
 
-    def decoding(
-        self, model: "LoadedModel", cache: KeyValueCache, max_rows: int
-    ) -> "Callable[[Sequence[RunningSequence]], Rows]":
-        """What lays out the running sequences of one sampler, `max_rows` at the most."""
+    def sampling(self, model: "LoadedModel", cache: KeyValueCache, max_rows: int) -> "SamplingPasses":
+        """The passes of one sampler, of `max_rows` running sequences at the most."""
         ...

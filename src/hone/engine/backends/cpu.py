@@ -1,13 +1,13 @@
 """A CPU, in float32: adapters compute from their flat vectors, and no result depends on who else is served."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hone.engine.attention import Attend, Continuation, KeyValueCache, PackedAttention, PrefillAttention
-from hone.engine.backends.backend import Part, Rows
+from hone.engine.backends.backend import Part, Rows, SamplingPasses
 from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.lora.layout import LoraLayout
 from hone.engine.models.norm import rms_norm
@@ -15,6 +15,7 @@ from hone.engine.sampling.version import AdapterVersion, adapter_spans, make_ver
 
 if TYPE_CHECKING:
     from hone.engine.models.load import LoadedModel
+    from hone.engine.sampling.prefill import Chunk
     from hone.engine.sampling.request import RunningSequence
 
 
@@ -52,21 +53,25 @@ class CpuBackend:
     def version(self, layout: LoraLayout, flat: Tensor) -> AdapterVersion:
         return make_version(layout, flat)
 
-    def decoding(
-        self, model: "LoadedModel", cache: KeyValueCache, max_rows: int
-    ) -> "Callable[[Sequence[RunningSequence]], Rows]":
+    def sampling(self, model: "LoadedModel", cache: KeyValueCache, max_rows: int) -> SamplingPasses:
         # which know decoders, and they their backend
         from hone.engine.native.agreement import trusted_decoder
+        from hone.engine.sampling.native_chunks import run_native_chunks
         from hone.engine.sampling.native_rows import NativeRows
+        from hone.engine.sampling.prefill import run_chunks
         from hone.engine.sampling.rows import RunningRows
 
         native = trusted_decoder(model, cache)
+
+        def run(chunks: "Sequence[Chunk]") -> "list[tuple[Chunk, Tensor]]":
+            computed = run_native_chunks(native, chunks) if native is not None else None
+            return computed or run_chunks(model, cache, chunks)
 
         def lay_out(sequences: "Sequence[RunningSequence]") -> Rows:
             rows = NativeRows.of(native, sequences) if native is not None else None
             return rows or RunningRows(model, cache, sequences)
 
-        return lay_out
+        return SamplingPasses(run, lay_out)
 
 
 CPU = CpuBackend()

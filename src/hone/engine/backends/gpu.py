@@ -7,7 +7,8 @@ invariant one computes every forward pass, training and sampling, by our own ker
 gets the same bits whoever is beside it, and the sampler's log-probabilities are the trainer's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from hone.engine.attention import Attend, Continuation, KeyValueCache
 from hone.engine.backends.attention import PackedRows, PrefillPages
-from hone.engine.backends.backend import Part, Rows
+from hone.engine.backends.backend import Part, SamplingPasses
 from hone.engine.backends.bank import BankedLora, Tenant
 from hone.engine.backends.graphs import CudaGraphs, Record, call_again
 from hone.engine.backends.grouped import has_kernel
@@ -27,7 +28,6 @@ from hone.engine.sampling.version import AdapterVersion
 
 if TYPE_CHECKING:
     from hone.engine.models.load import LoadedModel
-    from hone.engine.sampling.request import RunningSequence
 
 
 PART_OF_DEVICE = 0.9
@@ -108,9 +108,9 @@ class GpuBackend:
     def version(self, layout: LoraLayout, flat: Tensor) -> AdapterVersion:
         return AdapterVersion(layout, flat.to(self.device, self.dtype), {})
 
-    def decoding(
-        self, model: "LoadedModel", cache: KeyValueCache, max_rows: int
-    ) -> "Callable[[Sequence[RunningSequence]], Rows]":
-        from hone.engine.backends.decode import Decoding  # which knows decoders, and they their backend
+    def sampling(self, model: "LoadedModel", cache: KeyValueCache, max_rows: int) -> SamplingPasses:
+        # which know decoders, and they their backend
+        from hone.engine.backends.decode import Decoding
+        from hone.engine.sampling.prefill import run_chunks
 
-        return Decoding(self, model, cache, max_rows)
+        return SamplingPasses(partial(run_chunks, model, cache), Decoding(self, model, cache, max_rows))

@@ -3,7 +3,7 @@
 It serves models small enough that the framework's own work weighs more than reading the weights, of which it keeps a
 copy; and only where it has the framework's bits, see `agreement.py`.
 
-Legend: B rows, N blocks per sequence, V vocabulary.
+Legend: B rows of sequences, T rows of any kind, h hidden, N blocks per sequence, V vocabulary.
 """
 
 import ctypes
@@ -107,6 +107,20 @@ class NativeDecoder:
     def step(self, versions: Sequence[AdapterVersion | None], inputs_3B: Tensor, blocks_BN: Tensor) -> "NativeStep":
         """For B rows, of a version each. `inputs_3B` (tokens, positions, slots) and `blocks_BN`, both int64, are read
         in every step, where they lie."""
+        return NativeStep(self._pass(versions, inputs_3B, blocks_BN), self._model.vocabulary)
+
+    def hidden(self, versions: Sequence[AdapterVersion | None], inputs_3T: Tensor, blocks_TN: Tensor) -> Tensor:
+        """What the head reads after each of T rows, [T, h]; as in `step`. Rows of one sequence stand in its order and
+        see each other."""
+        hidden_Th = torch.empty(inputs_3T.shape[1], whole_panels(self._model.hidden))
+        self._pass(versions, inputs_3T, blocks_TN).hidden(hidden_Th)
+        return hidden_Th[:, : self._model.hidden].contiguous()
+
+    def _pass(self, versions: Sequence[AdapterVersion | None], inputs_3T: Tensor, blocks_TN: Tensor) -> "NativePass":
+        return NativePass(self, self._model, self._spans(versions), inputs_3T, blocks_TN)
+
+    def _spans(self, versions: Sequence[AdapterVersion | None]) -> list[tuple[int, int, PackedAdapter]]:
+        """Which rows are whose."""
         self._layouts += 1
         spans = []
         for span in adapter_spans(versions, list(range(len(versions) + 1))):
@@ -114,7 +128,7 @@ class NativeDecoder:
             assert version is not None
             spans.append((span.start, span.stop, self._adapter(version)))
         self._forget()
-        return NativeStep(self, self._model, spans, inputs_3B, blocks_BN)
+        return spans
 
     def _adapter(self, version: AdapterVersion) -> PackedAdapter:
         key = id(version)
@@ -150,35 +164,47 @@ class NativeDecoder:
         return PackedAdapter(matrices, pairs, rank, sum(m.bytes for m in matrices))
 
 
-class NativeStep:
-    """The step of rows that stay the same."""
+class NativePass:
+    """Rows that stay the same, and what computing them takes."""
 
     def __init__(
         self,
         decoder: NativeDecoder,
         model: Model,
         spans: Sequence[tuple[int, int, PackedAdapter]],
-        inputs_3B: Tensor,
-        blocks_BN: Tensor,
+        inputs_3T: Tensor,
+        blocks_TN: Tensor,
     ) -> None:
         found = library()
         assert found is not None
-        count = inputs_3B.shape[1]
-        tokens, positions, slots = (row.data_ptr() for row in inputs_3B)
+        self.count = inputs_3T.shape[1]
+        tokens, positions, slots = (row.data_ptr() for row in inputs_3T)
         each = (Span * len(spans))(*(Span(start, stop, adapter.pairs) for start, stop, adapter in spans))
-        rows = Rows(count, len(spans), tokens, positions, slots, blocks_BN.data_ptr(), blocks_BN.stride(0), each)
+        rows = Rows(self.count, len(spans), tokens, positions, slots, blocks_TN.data_ptr(), blocks_TN.stride(0), each)
         rank = max((adapter.rank for _, _, adapter in spans), default=0)
-        scratch = torch.empty(found.hone_step_scratch(model, count, rank))
-        logits = torch.empty(count, whole_panels(model.vocabulary))
-        self._held = (decoder, spans, inputs_3B, blocks_BN, scratch)
-        self._run = found.hone_step
-        self._arguments = (ctypes.byref(model), ctypes.byref(rows), scratch.data_ptr(), logits.data_ptr())
-        self._logits = logits[:, : model.vocabulary]
+        scratch = torch.empty(found.hone_scratch(model, self.count, rank))
+        self._held = (decoder, spans, inputs_3T, blocks_TN, scratch)
+        self._arguments = (ctypes.byref(model), ctypes.byref(rows), scratch.data_ptr())
+        self._library = found
+
+    def step(self, logits: Tensor) -> None:
+        self._library.hone_step(*self._arguments, logits.data_ptr())
+
+    def hidden(self, hidden: Tensor) -> None:
+        self._library.hone_hidden(*self._arguments, hidden.data_ptr())
+
+
+class NativeStep:
+    """The step of rows that stay the same."""
+
+    def __init__(self, rows: NativePass, vocabulary: int) -> None:
+        self._rows, self._vocabulary = rows, vocabulary
+        self._logits = torch.empty(rows.count, whole_panels(vocabulary))
 
     def __call__(self) -> Tensor:
         """[B, V], until the next call."""
-        self._run(*self._arguments)
-        return self._logits
+        self._rows.step(self._logits)
+        return self._logits[:, : self._vocabulary]
 
 
 def _serves(model: LoadedModel) -> bool:

@@ -84,7 +84,8 @@ class Rows(Structure):
 FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "hone_source": (c_char_p, ()),
     "hone_step": (None, (POINTER(Model), POINTER(Rows), c_void_p, c_void_p)),
-    "hone_step_scratch": (c_int64, (POINTER(Model), c_int, c_int)),
+    "hone_hidden": (None, (POINTER(Model), POINTER(Rows), c_void_p, c_void_p)),
+    "hone_scratch": (c_int64, (POINTER(Model), c_int, c_int)),
     "hone_product": (None, (POINTER(Matrix), c_void_p, c_int, c_int, c_void_p, c_int)),
     "hone_pack": (None, (c_void_p, c_int, c_int, c_int64, c_float, c_void_p)),
     "hone_draw": (None, (c_void_p, c_int64, c_int, c_int, *[c_void_p] * 6)),

@@ -129,17 +129,18 @@ static int wide_of(const Model *m) {
 
 static int mixed_of(const Model *m) { return whole_panels(larger(m->heads * m->head_dim, m->intermediate)); }
 
-/* Floats of scratch that `hone_step` wants for so many rows; `rank` is that of the largest stack of matrices A. */
-int64_t hone_step_scratch(const Model *m, int rows, int rank) {
+/* Floats of scratch for so many rows; `rank` is that of the largest stack of matrices A. */
+int64_t hone_scratch(const Model *m, int rows, int rank) {
     int64_t added = larger(wide_of(m), whole_panels(m->vocabulary)) + whole_panels(rank);
     return rows * (2 * whole_panels(m->hidden) + mixed_of(m) + wide_of(m) + added);
 }
 
-/* Logits after each row's token, [T, V padded to panels]; keys and values go into the cache. */
-void hone_step(const Model *m, const Rows *rows, float *scratch, float *logits) {
+/* What the head reads after each row's token, [T, h padded to panels]; keys and values go into the cache, so rows may
+   look at those before them. */
+void hone_hidden(const Model *m, const Rows *rows, float *scratch, float *normed) {
     int T = rows->count, h = m->hidden, M = m->intermediate;
     int hidden = whole_panels(h), wide = wide_of(m), mixed_stride = mixed_of(m);
-    float *x = scratch, *normed = x + (int64_t)T * hidden, *mixed = normed + (int64_t)T * hidden;
+    float *x = scratch, *mixed = x + (int64_t)T * hidden;
     float *out = mixed + (int64_t)T * mixed_stride, *more = out + (int64_t)T * wide;
     for (int t = 0; t < T; t++) memcpy(x + (int64_t)t * hidden, m->embedding + rows->tokens[t] * h, h * sizeof(float));
     for (int i = 0; i < m->layers; i++) {
@@ -161,6 +162,13 @@ void hone_step(const Model *m, const Rows *rows, float *scratch, float *logits) 
         for (int t = 0; t < T; t++) add(x + (int64_t)t * hidden, out + (int64_t)t * wide, h);
     }
     for (int t = 0; t < T; t++) norm(x + (int64_t)t * hidden, m->final_norm, m->eps_sum, h, normed + (int64_t)t * hidden);
+}
+
+/* Logits after each row's token, [T, V padded to panels]. */
+void hone_step(const Model *m, const Rows *rows, float *scratch, float *logits) {
+    int hidden = whole_panels(m->hidden);
+    float *normed = scratch, *more = normed + (int64_t)rows->count * hidden;
+    hone_hidden(m, rows, more, normed);
     project(&m->head, rows, 4 * m->layers, normed, hidden, logits, whole_panels(m->vocabulary), more);
 }
 

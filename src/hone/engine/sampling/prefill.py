@@ -17,6 +17,7 @@ from hone.engine.models.load import LoadedModel
 from hone.engine.models.pictures import Pictured
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest
+from hone.engine.sampling.version import AdapterVersion
 
 
 @dataclass(eq=False)
@@ -93,33 +94,58 @@ class Chunk(NamedTuple):
         return self.prefill.done
 
 
+@dataclass
+class ChunkRows:
+    """The chunks of one pass, one below the other."""
+
+    chunks: list[Chunk]
+    starts: list[int]
+    """The first row of each, and the row behind the last."""
+    inputs_3T: Tensor
+    """Tokens, positions, slots."""
+
+    @classmethod
+    def of(cls, chunks: Sequence[Chunk]) -> "ChunkRows":
+        # beginnings before what continues them; one adapter side by side, equal lengths side by side: fewer and larger
+        # products
+        order = sorted(chunks, key=lambda c: (c.start > 0, c.prefill.request.weights, c.stop - c.start))
+        starts = np.cumsum([0, *(c.stop - c.start for c in order)]).tolist()
+        tokens_T = np.concatenate([c.prefill.tokens[c.start : c.stop] for c in order])
+        positions_T = np.concatenate([np.arange(c.start, c.stop) for c in order])
+        slots_T = np.concatenate([_slots(c.prefill.blocks, c.start, c.stop) for c in order])
+        return cls(order, starts, torch.from_numpy(np.stack([tokens_T, positions_T, slots_T]).astype(np.int64)))
+
+    @property
+    def versions(self) -> list[AdapterVersion | None]:
+        return [c.prefill.request.version for c in self.chunks]
+
+    @property
+    def lengths(self) -> list[int]:
+        return [c.stop - c.start for c in self.chunks]
+
+    def split(self, hidden_Th: Tensor) -> list[tuple[Chunk, Tensor]]:
+        return list(zip(self.chunks, hidden_Th.split(self.lengths), strict=True))
+
+
 def run_chunks(model: LoadedModel, cache: KeyValueCache, chunks: Sequence[Chunk]) -> list[tuple[Chunk, Tensor]]:
     """One pass over all chunks; the hidden states [chunk's tokens, h] of each. What each leaves in the cache depends on
     its tokens alone."""
-    # beginnings before what continues them; one adapter side by side, equal lengths side by side: fewer and larger
-    # products
-    order = sorted(chunks, key=lambda c: (c.start > 0, c.prefill.request.weights, c.stop - c.start))
-    lengths = [c.stop - c.start for c in order]
-    starts = np.cumsum([0, *lengths]).tolist()
-    tokens_T = np.concatenate([c.prefill.tokens[c.start : c.stop] for c in order]).astype(np.int64)
-    positions_T = np.concatenate([np.arange(c.start, c.stop) for c in order])
-    slots_T = np.concatenate([_slots(c.prefill.blocks, c.start, c.stop) for c in order])
+    rows = ChunkRows.of(chunks)
     continued = [
-        Continuation(row, length, c.start, torch.tensor(c.prefill.blocks[: -(-c.stop // BLOCK)]))
-        for c, row, length in zip(order, starts, lengths, strict=False)
+        Continuation(row, c.stop - c.start, c.start, torch.tensor(c.prefill.blocks[: -(-c.stop // BLOCK)]))
+        for c, row in zip(rows.chunks, rows.starts, strict=False)
         if c.start
     ]
     backend = model.backend
-    tokens, positions, slots = (torch.from_numpy(x).to(backend.device) for x in (tokens_T, positions_T, slots_T))
-    lora = backend.sampling_lora([c.prefill.request.version for c in order], starts)
-    attend = backend.prefill([c.stop for c in order if not c.start], cache, slots, continued)
+    tokens, positions, slots = rows.inputs_3T.to(backend.device)
+    lora = backend.sampling_lora(rows.versions, rows.starts)
+    attend = backend.prefill([c.stop for c in rows.chunks if not c.start], cache, slots, continued)
     pictured = [
-        Pictured(row, row + length, c.start, images)
-        for c, row, length in zip(order, starts, lengths, strict=False)
+        Pictured(row, row + c.stop - c.start, c.start, images)
+        for c, row in zip(rows.chunks, rows.starts, strict=False)
         if (images := c.prefill.request.operation.images)
     ]
-    hidden_Th = model.decoder.forward(tokens, positions, attend, lora, pictured=pictured)
-    return list(zip(order, hidden_Th.split(lengths), strict=True))
+    return rows.split(model.decoder.forward(tokens, positions, attend, lora, pictured=pictured))
 
 
 def _slots(blocks: list[int], start: int, stop: int) -> np.ndarray:

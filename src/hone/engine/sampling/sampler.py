@@ -21,7 +21,7 @@ from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
 from hone.engine.sampling.draw import DrawSettings, draw, draw_settings
 from hone.engine.sampling.image_names import ImageNames
-from hone.engine.sampling.prefill import Chunk, Prefill, run_chunks
+from hone.engine.sampling.prefill import Chunk, Prefill
 from hone.engine.sampling.prefixes import PrefixIndex
 from hone.engine.sampling.prompt import PromptScores
 from hone.engine.sampling.request import RunningSequence, SampleRequest, check_sample
@@ -51,7 +51,8 @@ class Sampler:
         shape = (config.kv_heads, config.head_dim) if config.cached else (0, 0)  # blocks are still counted
         self._cache = model.backend.cache(config.layers, blocks, *shape)
         own = isinstance(model.decoder, Decoder) and model.backend.device.type == "cpu"
-        self._lay_out = Sharing(model.backend.decoding(model, self._cache, max_rows), threads if own else 1)
+        passes = model.backend.sampling(model, self._cache, max_rows)
+        self._run_chunks, self._lay_out = passes.run_chunks, Sharing(passes.lay_out, threads if own else 1)
         self._numbers = count()
         self._waiting: WaitingLine[Prefill] = WaitingLine()
         self._filling: list[Prefill] = []
@@ -180,7 +181,7 @@ class Sampler:
             goals = divide(self._filling, self._prefill_tokens, BLOCK)
         else:
             goals = {one: len(one.tokens) for one in self._filling}
-        for chunk, hidden_Th in run_chunks(self._model, self._cache, [Chunk(*goal) for goal in goals.items()]):
+        for chunk, hidden_Th in self._run_chunks([Chunk(*goal) for goal in goals.items()]):
             self._read(chunk, hidden_Th)
             one = chunk.prefill
             self.prefilled_tokens += chunk.stop - chunk.start
