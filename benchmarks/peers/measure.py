@@ -16,6 +16,8 @@ MOST_STARTS = 3
 SLOW_SECONDS = 20.0
 """Whoever takes longer for one piece of work, or to start, is in the first round only: it would be most of the time."""
 START = "Start and memory"
+REST_SECONDS = 5.0
+"""Before memory is measured: some give back then what they do not use."""
 FIRST_STEP = Train(1, 8)
 
 
@@ -31,9 +33,11 @@ def measure_chapter(
     chapter: Chapter, systems: Mapping[str, Runner], missing: Mapping[str, str], rounds: int, seconds: float
 ) -> list[Result]:
     """A row takes `rounds` rounds, fewer but at least three if they would take longer than `seconds`. `missing` are the
-    systems that did not start, with the reason. The last row is the memory that the chapter left the systems with."""
+    systems that did not start, with the reason. The last row is the memory that the chapter left the systems with, when
+    they have come to rest."""
     results = [measure_row(chapter, row, systems, rounds, seconds) for row in chapter.rows]
     memory = Result(chapter.title, "resident memory afterwards", "MB")
+    time.sleep(REST_SECONDS)
     for name, system in systems.items():
         _take(memory, name, system.memory(), "megabytes")
     for result in (*results, memory):

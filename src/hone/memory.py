@@ -3,6 +3,7 @@
 The standard library only, so that the command line can ask without loading a model.
 """
 
+import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,13 @@ LEAST_FREE = 128 * MIB
 
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Of a container, in both versions of control groups."""
+
+
+def return_freed_bytes() -> None:
+    """What the allocator keeps of freed memory, for the next step, goes back to the system; where it can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def resident_bytes(pid: int) -> int:

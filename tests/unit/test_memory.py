@@ -1,5 +1,8 @@
 import dataclasses
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +44,22 @@ def test_too_little_is_refused_and_says_what_is_needed() -> None:
 def test_what_a_process_holds() -> None:
     assert resident_bytes(os.getpid()) > 10 * MIB
     assert resident_bytes(0) == 0
+
+
+KEEPS = """
+from hone.memory import resident_bytes, return_freed_bytes
+import os
+blocks = [bytearray(b"x" * 100_000) for _ in range(1000)]
+last = bytearray(100)  # above them: the heap's end cannot move
+del blocks
+kept = resident_bytes(os.getpid())
+return_freed_bytes()
+print(kept - resident_bytes(os.getpid()))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is known to do it")
+def test_what_is_free_goes_back_to_the_system() -> None:
+    environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
+    done = subprocess.run([sys.executable, "-c", KEEPS], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 80_000_000

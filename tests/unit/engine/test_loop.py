@@ -576,3 +576,19 @@ def test_the_sampler_has_its_half_however_much_arrives(engine: RunningLoop, monk
         future.result(30)
     assert len(between) == 2
     assert between[0] >= 10, "tokens in the time of a pass"
+
+
+def test_memory_goes_back_once_when_there_is_nothing_to_do(
+    models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "REST_SECONDS", 0.05)
+    returned = threading.Semaphore(0)
+    monkeypatch.setattr(loop_module, "return_freed_bytes", returned.release)
+    running = RunningLoop({"qwen3": models["qwen3"]}, Limits())
+    try:
+        assert returned.acquire(timeout=10)
+        assert not returned.acquire(timeout=0.3)
+        running.ask(c.CreateAdapter("a", "qwen3", LoraConfig(rank=4, seed=1)))
+        assert returned.acquire(timeout=10)
+    finally:
+        running.close()
