@@ -10,6 +10,7 @@ import ctypes
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -57,6 +58,9 @@ class NativeDecoder:
     def __init__(self, model: LoadedModel, cache: KeyValueCache) -> None:
         assert isinstance(model.decoder, Decoder)
         config, weights = model.config, model.decoder.weights
+        shapes = _shapes(config)
+        self.largest = max((shapes[group] for group in GROUPS), key=prod)
+        """Outputs and inputs of a layer's largest product."""
         self._names = [f"model.layers.{i}.{g}" for i in range(config.layers) for g in GROUPS] + ["head"]
         self._adapters: dict[int, PackedAdapter] = {}
         """By the identity of the version, the one used last at the end; gone when the version is."""

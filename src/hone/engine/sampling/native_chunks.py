@@ -12,6 +12,7 @@ from torch import Tensor
 from hone.engine.attention import BLOCK
 from hone.engine.native.decoder import NativeDecoder
 from hone.engine.sampling.prefill import Chunk, ChunkRows
+from hone.engine.wide import helps
 
 MOST_ROWS = 256
 """Of a pass: beyond, the framework's larger products are faster than its dispatch is slow."""
@@ -21,7 +22,10 @@ MOST_POSITIONS = 512
 
 def run_native_chunks(native: NativeDecoder, chunks: Sequence[Chunk]) -> list[tuple[Chunk, Tensor]] | None:
     """As `run_chunks`; None if they are too long for it, or it cannot multiply with one of the adapters."""
-    if sum(c.stop - c.start for c in chunks) > MOST_ROWS or max(c.stop for c in chunks) > MOST_POSITIONS:
+    count = sum(c.stop - c.start for c in chunks)
+    if count > MOST_ROWS or max(c.stop for c in chunks) > MOST_POSITIONS:
+        return None
+    if helps(count, *native.largest):  # several cores, which the C does not ask for, are faster
         return None
     rows = ChunkRows.of(chunks)
     if not native.serves(rows.versions):

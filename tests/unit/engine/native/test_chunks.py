@@ -1,12 +1,15 @@
 """Prompts in C: hidden states, keys and values have the bits that the framework's operations give."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import count
+from math import prod
 
 import pytest
 import torch
 from torch import Tensor
 
+from hone.engine import wide
 from hone.engine.attention import BLOCK, KeyValueCache
 from hone.engine.contract import Sample
 from hone.engine.models.load import LoadedModel
@@ -17,6 +20,8 @@ from hone.engine.sampling.prefill import Chunk, Prefill, run_chunks
 from hone.engine.sampling.request import SampleRequest
 from hone.engine.sampling.stops import StopRule
 from hone.engine.sampling.version import AdapterVersion, make_version
+from hone.engine.wide import helped_by
+from hone.engine.workers import Workers
 from hone.protocol.types import LoraConfig
 from tests.unit.engine.material import trained_adapter
 from tests.unit.engine.sampling.material import assert_equal, prompt, request, run, sampler_of
@@ -104,6 +109,21 @@ def test_what_is_too_long_is_left_to_the_framework(models: dict[str, LoadedModel
     assert served([(MOST_POSITIONS - BLOCK, MOST_POSITIONS, None)])
     assert not served([(MOST_POSITIONS - BLOCK, MOST_POSITIONS + 1, None)])
     assert not served([(0, 9, None), (0, 9, version(model, 1))])
+
+
+@torch.inference_mode()
+def test_what_several_cores_would_divide_is_left_to_them(
+    models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models["qwen3_long"]
+    native = NativeDecoder.of(model, cache_of(model))
+    assert native is not None
+    monkeypatch.setattr(wide, "LEAST_WORK", 20 * prod(native.largest))
+    few, many = chunks_of([(0, 39, None)]), chunks_of([(0, 40, None)])
+    assert run_native_chunks(native, many) is not None
+    with closing(Workers(2)) as workers, helped_by(workers):
+        assert run_native_chunks(native, few) is not None
+        assert run_native_chunks(native, many) is None
 
 
 def test_requests_have_the_same_results_with_prompts_in_c(
