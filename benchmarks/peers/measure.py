@@ -16,7 +16,7 @@ MOST_STARTS = 3
 SLOW_SECONDS = 20.0
 """Whoever takes longer for one piece of work, or to start, is in the first round only: it would be most of the time."""
 START = "Start and memory"
-REST_SECONDS = 5.0
+REST_SECONDS = 12.0
 """Before memory is measured: some give back then what they do not use."""
 FIRST_STEP = Train(1, 8)
 

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 CAPTURED_BYTES = 8 << 20
 """Of copies of adapters that wait for the disk; beyond it, those that want to be copied wait too."""
 
-REST_SECONDS = 3.0
+REST_SECONDS = 10.0
 """Without work, until the memory that passes left behind goes back to the system; the next step takes it again, which
 costs a twentieth of its time or a millisecond."""
 
