@@ -95,7 +95,7 @@ def test_a_large_answer_is_announced_first(tuned: ServerInfo, material: Material
 def test_short_polls_end_with_the_state_of_the_queue(tuned: ServerInfo, material: Material) -> None:
     with wire_of(tuned) as wire:
         sampling = Sampling(wire, tuned.models[0])
-        waiting = [sampling.sample(n, material.question(), max_tokens=150, stop=[]) for n in range(8)]
+        waiting = [sampling.sample(n, material.question(), max_tokens=1500, stop=[]) for n in range(8)]
         early = poll(wire, waiting[-1])
         assert early.status_code == 408
         assert early.json()["queue_state"] == "active"

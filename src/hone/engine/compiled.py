@@ -5,6 +5,7 @@ They are plain Python too, in the older names of types that the compiler knows: 
 any more, they run as they stand.
 """
 
+import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -14,6 +15,10 @@ import torch
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_compiling = threading.Lock()
+"""What silences the compiler is the whole process's, so two threads at once undo it for each other; where warnings are
+errors, one of them would be left without its function."""
+
 
 def compiled(function: F) -> F:
     """Compiled on first use; as it is where the framework no longer offers that."""
@@ -22,7 +27,7 @@ def compiled(function: F) -> F:
 
 @cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    with warnings.catch_warnings():
+    with _compiling, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler says that it will go one day; then Python runs the function
         try:
             return cast(Callable[..., Any], torch.jit.script(function))
@@ -32,7 +37,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def kept(values: list[Any]) -> list[Any]:
     """A list that compiled functions take as it is; any other is converted, item by item, in each call."""
-    with warnings.catch_warnings():
+    with _compiling, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             found: list[Any] = torch.jit.script(values)
