@@ -135,14 +135,16 @@ def test_what_is_far_ahead_waits_in_the_journal_and_not_in_memory(
     async def run(ahead: int | None) -> tuple[list[float], int, int]:
         if ahead is not None:
             monkeypatch.setattr(lane_module, "AHEAD_BYTES", ahead)
-        engine = UniformEngine(slow=0.01)
+        engine = UniformEngine()
         async with serving(tmp_path / str(ahead), engine) as client:
             model = await client.model(await client.session())
+            engine.slow = 1.0  # it has hardly begun when all is sent
             data = [datum_message([seq] * 200, weights=[1] * 200) for seq in range(1, 31)]
             requests = [await client.send(forward_backward(model, seq, one)) for seq, one in enumerate(data, 1)]
             lane = client.service.worker._lanes[model]
             submitted = sum(isinstance(done, contract.ForwardBackward) for done in engine.submitted)
             held = sum(len(entry.payload) for entry in [*lane._queue, *lane._answers.unanswered.values()])
+            engine.slow = 0.0
             requests.append(await client.step(model, 31))
             outputs = [await client.output(request) for request in requests[:-1]]
             assert (await client.result(requests[-1]))["metrics"]["steps"] == 1
