@@ -24,6 +24,7 @@ FIRST_STEP = Train(1, 8)
 class Runner(Protocol):
     start_seconds: float
 
+    def wake(self) -> None: ...
     def run(self, work: Work) -> dict[str, Any]: ...
     def memory(self) -> dict[str, Any]: ...
     def close(self) -> None: ...
@@ -37,6 +38,8 @@ def measure_chapter(
     they have come to rest."""
     results = [measure_row(chapter, row, systems, rounds, seconds) for row in chapter.rows]
     memory = Result(chapter.title, "resident memory afterwards", "MB")
+    for system in systems.values():
+        system.wake()
     time.sleep(REST_SECONDS)
     for name, system in systems.items():
         _take(memory, name, system.memory(), "megabytes")

@@ -1,4 +1,7 @@
-"""A system in a process and an environment of its own, as the one that measures sees it."""
+"""A system in a process and an environment of its own, as the one that measures sees it.
+
+It is stopped while it has nothing to do: some wait in busy loops, and would take a core from whoever is measured.
+"""
 
 import contextlib
 import json
@@ -52,6 +55,13 @@ class Remote:
             self.close()
             raise
         self.start_seconds = time.perf_counter() - start
+        self._suspend()
+
+    def wake(self) -> None:
+        """Let it rest by itself until it is asked again."""
+        for process in self._tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def run(self, work: Work) -> dict[str, Any]:
         """`seconds`, or `cannot` with the reason. Whoever gives no answer is ended, and can do nothing after that."""
@@ -65,6 +75,7 @@ class Remote:
         """Its end of input is its order to stop."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self.wake()
         try:
             self._process.stdin.close()
             self._process.wait(30)
@@ -72,25 +83,35 @@ class Remote:
             self._kill()
         self._process.stdout.close()
 
+    def _suspend(self) -> None:
+        for process in self._tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+
     def _kill(self) -> None:
-        """With all that it has started: servers have sessions of their own."""
-        try:
-            worker = psutil.Process(self._process.pid)
-            tree = [worker, *worker.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            tree = []
-        for process in tree:
+        for process in self._tree():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait()
 
+    def _tree(self) -> list[psutil.Process]:
+        """With all that it has started: servers have sessions of their own."""
+        try:
+            worker = psutil.Process(self._process.pid)
+            return [worker, *worker.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         if not self._failed:
+            self.wake()
             try:
                 self._process.stdin.write(line.encode() + b"\n")
                 self._process.stdin.flush()
-                return self._read(WORK_SECONDS)
+                answer = self._read(WORK_SECONDS)
+                self._suspend()
+                return answer
             except (Failed, OSError) as error:
                 reason = error if isinstance(error, Failed) else self._last_words()
                 self._failed = f"{SYSTEMS[self.name].title} {reason}"

@@ -24,6 +24,10 @@ class Timed:
     start_seconds: float = 2.0
     done: list[Work] = field(default_factory=list)
     closed: bool = False
+    woken: int = 0
+
+    def wake(self) -> None:
+        self.woken += 1
 
     def run(self, work: Work) -> dict[str, Any]:
         self.done.append(work)

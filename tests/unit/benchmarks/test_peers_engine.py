@@ -1,9 +1,11 @@
 """Our engine, called as the libraries beside it are: does it do the work that it is timed for?"""
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -71,12 +73,25 @@ def test_a_publication_is_of_the_weights_just_trained(system: System) -> None:
     assert system.draw(work, 0) != first
 
 
+def _becomes(process: psutil.Process, stopped: bool) -> bool:
+    """A signal takes a moment."""
+    deadline = time.monotonic() + 10
+    while (process.status() == psutil.STATUS_STOPPED) != stopped and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return (process.status() == psutil.STATUS_STOPPED) == stopped
+
+
 def test_in_a_process_of_its_own_until_it_gives_no_answer(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = Remote(ENGINE, Path(sys.executable), model, Setting(), tmp_path / "log", None)
     try:
+        worker = psutil.Process(system._process.pid)
+        assert _becomes(worker, stopped=True)
         assert system.run(Train(1, 8))["seconds"] > 0.0
+        assert _becomes(worker, stopped=True)
+        system.wake()
+        assert _becomes(worker, stopped=False)
         assert system.memory()["megabytes"] > 0.0
         monkeypatch.setattr(peer_remote, "WORK_SECONDS", 0.1)
         late = {"cannot": "Hone, engine alone did not answer in 0.1 s"}
