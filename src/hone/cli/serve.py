@@ -23,6 +23,7 @@ from hone.engine.build import start_engine
 from hone.engine.contract import Device, ModelSource
 from hone.errors import UserError
 from hone.identity.keys import server_key
+from hone.memory import keep_loaded
 from hone.observe import spans
 from hone.observe.logs import configure_logs
 from hone.paths import DataDirectory, default_data_dir
@@ -230,6 +231,7 @@ async def _serve(
     try:
         await service.start()
         async with WebServer(create_app(service), listener):
+            keep_loaded()
             _announce(service, listener, as_json)
             await stopping.wait()
             service.futures.release()

@@ -18,7 +18,7 @@ from hone.cores import engine_threads
 from hone.engine import wire
 from hone.engine.contract import ModelSource, base_model_bytes
 from hone.errors import HoneError
-from hone.memory import memory_shares
+from hone.memory import keep_loaded, memory_shares
 
 
 def main() -> int:
@@ -57,6 +57,7 @@ def main() -> int:
         return 1
     loop = EngineLoop(models, limits, send)
     send(0, tuple(described))
+    keep_loaded()
     threading.Thread(target=_read, args=(connection, loop, send), name="reader", daemon=True).start()
     loop.run()
     return 0
