@@ -1,7 +1,7 @@
 """Compiles the C of `src/hone/engine/native` while Hone is installed, with a compiler that comes as a Python package.
 
 Elsewhere than on Linux on x86-64, and where compiling fails, Hone is installed without it: slower, with the same
-results.
+samples, and the same gradients but for rounding.
 """
 
 import platform
@@ -32,7 +32,7 @@ class Compile(BuildHookInterface[Any]):
                 compile_for(processor, folder)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = getattr(error, "stderr", None) or error
-            self.app.display_warning(f"The native step was not compiled; sampling is slower without. {reason}")
+            self.app.display_warning(f"The C was not compiled; small models are slower without. {reason}")
             return
         build_data["artifacts"].append(f"{FOLDER}/*.so")
         build_data["pure_python"] = False
@@ -51,6 +51,7 @@ def compile_for(processor: str, folder: Path) -> None:
     target = folder / f"step-{processor}.so"
     fresh = target.with_suffix(".so.new")
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu.2.28", f"-mcpu={processor}"]
-    source = [f'-DHONE_SOURCE="{fingerprint}"', str(folder / "step.c"), "-o", str(fresh)]
-    subprocess.run([*compiler, *FLAGS, *EXACT, *source], check=True, capture_output=True, text=True)
+    named, sources = f'-DHONE_SOURCE="{fingerprint}"', [str(file) for file in sorted(folder.glob("*.c"))]
+    command = [*compiler, *FLAGS, *EXACT, named, *sources, "-o", str(fresh)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
     fresh.replace(target)

@@ -201,7 +201,7 @@ def check_tokenizer(setup: Setup) -> str:
     return f"{tokenizer.get_vocab_size():,} tokens; {len(text)} characters in {len(tokens)}"
 
 
-def check_decoding(setup: Setup) -> str:
+def check_compiled(setup: Setup) -> str:
     """Slower is not unwell."""
     import torch
 
@@ -214,10 +214,10 @@ def check_decoding(setup: Setup) -> str:
     torch.set_num_threads(engine_threads(setup.settings.threads, setup.settings.training_threads).math)
     model = load_model(ModelSource("hone/tiny", setup.model_dir))
     cache = KeyValueCache(model.config.layers, 256, model.config.kv_heads, model.config.head_dim)
-    if trusted_decoder(model, cache) is not None:
-        return "small models on a CPU: in C, with the bits of torch's own operations"
+    if model.decoder.written_in_c is not None and trusted_decoder(model, cache) is not None:
+        return "small models on a CPU train and sample in C, with the bits of torch's own operations forward"
     reason = "was not compiled here" if library() is None else "has other bits than torch's own operations here"
-    return f"by torch's own operations, several times slower for small models on a CPU: the C step {reason}"
+    return f"by torch's own operations, several times slower for small models on a CPU: the C {reason}"
 
 
 def check_training(setup: Setup) -> str:
@@ -266,7 +266,7 @@ CHECKS: dict[str, Callable[[Setup], str]] = {
     "database": check_database,
     "checkpoints": check_blobs,
     "tokenizer": check_tokenizer,
-    "decoding": check_decoding,
+    "compiled C": check_compiled,
     "one training step": check_training,
 }
 

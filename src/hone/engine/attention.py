@@ -84,14 +84,14 @@ class PackedAttention:
     """Every sequence of a pack attends to itself: training, and whole prompts."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
-        self._lengths = list(lengths)
+        self.lengths = list(lengths)
         self._runs = equal_length_runs(lengths)
 
     def __call__(
         self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None
     ) -> Tensor:
         if kind is not None:
-            each = zip(*(x.split(self._lengths) for x in (q_THd, k_TKd, v_TKd)), strict=True)
+            each = zip(*(x.split(self.lengths) for x in (q_THd, k_TKd, v_TKd)), strict=True)
             return torch.cat([attend_to(q, k, v, kind) for q, k, v in each])
         parts = []
         for run in self._runs:

@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from hone.engine import given
 from hone.engine.head import CHUNK_ELEMENTS, KEEP_ELEMENTS
 
 Out = TypeVar("Out", bound=Tensor | tuple[Tensor, ...])
 
 AT_WORK = 1.5
-"""What the layer that is being computed takes beside what is kept, as a part of what a layer keeps."""
+"""What the layer that is being computed takes beside what is kept, as a part of what a layer keeps; where it is
+computed by the framework."""
 PROBE = 32
 """Tokens of the first of two measured passes; the second has twice as many, and the difference counts."""
 
@@ -49,7 +51,7 @@ class _ComputedAgain(torch.autograd.Function):
             out = ctx.layer(*inputs)
         outs = out if isinstance(out, tuple) else (out,)
         used = [(o, grad) for o, grad in zip(outs, grads, strict=True) if o.requires_grad]
-        torch.autograd.backward([o for o, _ in used], [grad for _, grad in used])
+        given.backward([o for o, _ in used], [grad for _, grad in used])
         return None, *(x.grad for x in inputs)
 
 
@@ -64,6 +66,7 @@ class PassMemory:
     least: float
     """The same if every layer keeps its input alone."""
     vocab_size: int
+    at_work: float = AT_WORK
 
     def bytes(self, tokens: int, recomputed: int = 0, inner: int = 0, threads: int = 1) -> int:
         """At the most, of a pass over `tokens` in all, by so many threads. `inner` are the numbers that the adapters
@@ -72,7 +75,7 @@ class PassMemory:
         head = 4 * (min(logits, threads * KEEP_ELEMENTS) + 2 * min(logits, threads * CHUNK_ELEMENTS))
         layer = (tokens * (self.most - self.least) + 4 * inner) / max(1, self.layers)
         # the head is at work when all layers have kept what they keep, and the layers after it
-        return round(tokens * self.least + (self.layers - recomputed) * layer + max(head, AT_WORK * layer))
+        return round(tokens * self.least + (self.layers - recomputed) * layer + max(head, self.at_work * layer))
 
     def recomputed(self, tokens: int, inner: int, room: int, threads: int = 1) -> int:
         """The fewest layers to compute again so that a pass needs at most `room` bytes; all of them if it needs more
@@ -89,14 +92,14 @@ class PassMemory:
         return low
 
 
-def measure(forward: Callable[[int, int], Any], layers: int, vocab_size: int) -> PassMemory:
+def measure(forward: Callable[[int, int], Any], layers: int, vocab_size: int, at_work: float = AT_WORK) -> PassMemory:
     """`forward` takes a number of tokens, and how many layers to compute again."""
 
     def per_token(recomputed: int) -> float:
         small, large = (kept_bytes(partial(forward, tokens, recomputed)) for tokens in (PROBE, 2 * PROBE))
         return (large - small) / PROBE
 
-    return PassMemory(layers, per_token(0), per_token(layers), vocab_size)
+    return PassMemory(layers, per_token(0), per_token(layers), vocab_size, at_work)
 
 
 def kept_bytes(run: Callable[[], Any]) -> int:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hone.engine import given
 from hone.engine.batch import PackedPiece, Piece, pack
-from hone.engine.head import Head
 from hone.engine.lora.state import AdapterState
 from hone.engine.losses import evaluate
 from hone.engine.losses.custom.evaluate import evaluate_custom
@@ -34,6 +34,11 @@ def run_pieces(
     Either all pieces want a backward pass or none does; it computes so many layers again, see `recompute.py`. Each
     piece's outputs and gradients are, bit for bit, what they would be alone.
     """
+    ways = [_in_c(decoder, adapters[piece.adapter]) for piece in pieces]
+    if len(set(ways)) > 1:
+        each = {way: [p for p, own in zip(pieces, ways, strict=True) if own == way] for way in (True, False)}
+        found = {way: iter(run_pieces(decoder, some, adapters, recomputed)) for way, some in each.items()}
+        return [next(found[way]) for way in ways]
     backward, backend = pieces[0].backward, decoder.backend
     with torch.set_grad_enabled(backward):
         batch = pack(pieces, backend.device)
@@ -48,7 +53,7 @@ def run_pieces(
         for packed in batch.pieces:
             rows = slice(packed.start, packed.stop)
             own = lora.part(packed.start, packed.stop)
-            head = Head(decoder.weights.head, own, decoder.config.logit_cap, backend.head_room)
+            head = decoder.head(own)
             logprobs = head.logprobs(hidden_Th[rows], packed.targets)
             with torch.enable_grad():
                 loss = _loss(packed, logprobs, backward)
@@ -57,9 +62,15 @@ def run_pieces(
             lengths = [len(d.tokens) for d in packed.piece.data]
             parts = tuple(part.numpy() for part in logprobs.cpu().split(lengths))
             results.append(PieceResult(loss.value, parts, loss.metrics))
+            del head  # with what it keeps, before the next one is made
     if dhidden_Th is not None:
-        hidden.backward(dhidden_Th)
+        given.backward([hidden], [dhidden_Th])
     return results
+
+
+def _in_c(decoder: Decoder | HfDecoder, adapter: AdapterState) -> bool:
+    """Whether this adapter's layers are computed in C; its own kind decides that, and nobody beside it."""
+    return decoder.written_in_c is not None and decoder.written_in_c.serves(adapter.layout)
 
 
 def _loss(packed: PackedPiece, logprobs: Tensor, backward: bool) -> LossValue:

@@ -43,6 +43,30 @@ def helps(rows: int, columns: int, inner: int) -> bool:
     return workers is not None and rows * columns * inner // LEAST_WORK > 1
 
 
+def parts_of(work: int) -> int:
+    """Into how many parts this many multiplications would be divided."""
+    workers = _free_workers()
+    return 1 if workers is None else max(1, min(workers.count, work // LEAST_WORK))
+
+
+def share(work: int, size: int, step: int, task: Callable[[int, int], None]) -> None:
+    """`task(start, stop)` for all of `range(size)`, divided between whole steps."""
+    count = min(parts_of(work), size // step)
+    if count < 2:
+        task(0, size)
+        return
+    _this_thread.workers.help([partial(task, a, b) for a, b in pairwise(_edges(size, count, step))])
+
+
+def alternate(work: int, task: Callable[[int, int], None]) -> None:
+    """`task(first, step)` for every first below step, at the same time."""
+    count = parts_of(work)
+    if count < 2:
+        task(0, 1)
+        return
+    _this_thread.workers.help([partial(task, first, count) for first in range(count)])
+
+
 def product(x_TI: Tensor, weight_IO: Tensor, out_TO: Tensor | None = None) -> Tensor:
     """x @ weight, [T, O]; into `out_TO` if there is one."""
     workers, (rows, columns) = _helpers(x_TI), (x_TI.shape[0], weight_IO.shape[1])
@@ -86,16 +110,19 @@ def by_heads(attention: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> t
 
 
 def _helpers(x: Tensor) -> Workers | None:
-    """Whoever may help with `x`: nobody where autograd watches, or the math library has threads of its own."""
+    """Whoever may help with `x`."""
+    return _free_workers() if x.device.type == "cpu" else None
+
+
+def _free_workers() -> Workers | None:
+    """Nobody where autograd watches, or the math library has threads of its own."""
     workers: Workers | None = getattr(_this_thread, "workers", None)
-    if workers is None or torch.is_grad_enabled() or x.device.type != "cpu" or torch.get_num_threads() > 1:
-        return None
-    return workers
+    return None if workers is None or torch.is_grad_enabled() or torch.get_num_threads() > 1 else workers
 
 
-def _edges(size: int, parts: int) -> list[int]:
+def _edges(size: int, parts: int, step: int = STEP) -> list[int]:
     """Of `parts` about equal parts; the last is never smaller than a step."""
-    return [size // STEP * part // parts * STEP for part in range(parts)] + [size]
+    return [size // step * part // parts * step for part in range(parts)] + [size]
 
 
 def _help(workers: Workers, tasks: Sequence[Callable[[], object]]) -> None:

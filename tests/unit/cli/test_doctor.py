@@ -101,9 +101,9 @@ def test_everything_works_here_and_one_step_trains(capfd: pytest.CaptureFixture[
     assert "->" in report["checks"][-1]["found"]
 
 
-def test_decoding_says_which_way_it_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_says_whether_the_c_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     setup = doctor.Setup(Settings(), tmp_path, Path(doctor.__file__).parent.parent / "assets" / "tiny")
-    assert ("in C" in doctor.check_decoding(setup)) == adds_in_chains()
+    assert ("in C" in doctor.check_compiled(setup)) == adds_in_chains()
     for module in (library, decoder):
         monkeypatch.setattr(module, "library", lambda: None)
-    assert "was not compiled here" in doctor.check_decoding(setup)
+    assert "was not compiled here" in doctor.check_compiled(setup)

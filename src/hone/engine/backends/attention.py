@@ -77,12 +77,12 @@ class PackedRows(PackedAttention):
     def invariant(self, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
         from hone.engine.backends.kernels import attention  # on use: there may be no Triton
 
-        nothing_B = torch.zeros(len(self._lengths), dtype=torch.int32, device=q_THd.device)
+        nothing_B = torch.zeros(len(self.lengths), dtype=torch.int32, device=q_THd.device)
         return attention.attend(q_THd, k_TKd, v_TKd, self._borders, nothing_B, None, self._most)
 
     def _general(self, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
         parts = []
-        for run in equal_length_runs(self._lengths):
+        for run in equal_length_runs(self.lengths):
             rows = slice(run.start, run.start + run.count * run.length)
             q, k, v = (x[rows].unflatten(0, (run.count, run.length)).transpose(1, 2) for x in (q_THd, k_TKd, v_TKd))
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])

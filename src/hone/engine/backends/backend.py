@@ -17,7 +17,9 @@ from hone.engine.lora.state import AdapterState
 from hone.engine.sampling.version import AdapterVersion
 
 if TYPE_CHECKING:
+    from hone.engine.models.decoder import Decoder
     from hone.engine.models.load import LoadedModel
+    from hone.engine.native.layers import NativeLayers
     from hone.engine.sampling.draw import DrawSettings
     from hone.engine.sampling.prefill import Chunk
     from hone.engine.sampling.request import RunningSequence
@@ -100,6 +102,10 @@ class Backend(Protocol):
 
     def version(self, layout: LoraLayout, flat: Tensor) -> AdapterVersion:
         """Prepare `flat`, which the version keeps and nobody may change any more, for sampling."""
+        ...
+
+    def layers(self, decoder: "Decoder") -> "NativeLayers | None":
+        """What computes the layers of whole sequences of this model, where it is not the framework."""
         ...
 
     def sampling(self, model: "LoadedModel", cache: KeyValueCache, max_rows: int) -> "SamplingPasses":

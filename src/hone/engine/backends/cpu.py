@@ -8,13 +8,15 @@ from torch import Tensor
 
 from hone.engine.attention import Attend, Continuation, KeyValueCache, PackedAttention, PrefillAttention
 from hone.engine.backends.backend import Part, Rows, SamplingPasses
-from hone.engine.lora.batch import LoraBatch, LoraSpan
+from hone.engine.lora.batch import LoraBatch, LoraSpan, Vectors
 from hone.engine.lora.layout import LoraLayout
 from hone.engine.models.norm import rms_norm
 from hone.engine.sampling.version import AdapterVersion, adapter_spans, make_version
 
 if TYPE_CHECKING:
+    from hone.engine.models.decoder import Decoder
     from hone.engine.models.load import LoadedModel
+    from hone.engine.native.layers import NativeLayers
     from hone.engine.sampling.prefill import Chunk
     from hone.engine.sampling.request import RunningSequence
 
@@ -40,18 +42,23 @@ class CpuBackend:
         return PrefillAttention(lengths, cache, slots_T, continued)
 
     def training_lora(self, parts: Sequence[Part], backward: bool) -> LoraBatch:
-        return LoraBatch(
-            [
-                LoraSpan(start, stop, a.weight_views, a.gradient_views() if backward else None, a.layout.scale)
-                for start, stop, a in parts
-            ]
-        )
+        spans = []
+        for start, stop, a in parts:
+            gradients = a.gradient_views() if backward else None
+            vectors = Vectors(a.layout, a.weights, a.gradient if backward else None)
+            spans.append(LoraSpan(start, stop, a.weight_views, gradients, a.layout.scale, vectors))
+        return LoraBatch(spans)
 
     def sampling_lora(self, versions: Sequence[AdapterVersion | None], starts: Sequence[int]) -> LoraBatch:
         return LoraBatch(adapter_spans(versions, starts))
 
     def version(self, layout: LoraLayout, flat: Tensor) -> AdapterVersion:
         return make_version(layout, flat)
+
+    def layers(self, decoder: "Decoder") -> "NativeLayers | None":
+        from hone.engine.native.agreement import trusted_layers  # which knows decoders, and they their backend
+
+        return trusted_layers(decoder)
 
     def sampling(self, model: "LoadedModel", cache: KeyValueCache, max_rows: int) -> SamplingPasses:
         # which know decoders, and they their backend

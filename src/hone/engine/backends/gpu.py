@@ -27,6 +27,7 @@ from hone.engine.models.norm import rms_norm
 from hone.engine.sampling.version import AdapterVersion
 
 if TYPE_CHECKING:
+    from hone.engine.models.decoder import Decoder
     from hone.engine.models.load import LoadedModel
 
 
@@ -107,6 +108,9 @@ class GpuBackend:
 
     def version(self, layout: LoraLayout, flat: Tensor) -> AdapterVersion:
         return AdapterVersion(layout, flat.to(self.device, self.dtype), {})
+
+    def layers(self, decoder: "Decoder") -> None:
+        """Those that are written in C are for CPUs."""
 
     def sampling(self, model: "LoadedModel", cache: KeyValueCache, max_rows: int) -> SamplingPasses:
         # which know decoders, and they their backend

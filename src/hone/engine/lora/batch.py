@@ -6,8 +6,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hone.engine.lora.layout import GroupWeights
+from hone.engine.lora.layout import GroupWeights, LoraLayout
 from hone.engine.lora.linear import Segment, project
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The flat vectors that an adapter's matrices and gradients are views of."""
+
+    layout: LoraLayout
+    weights: Tensor
+    gradient: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,8 @@ class LoraSpan:
     weights: Mapping[str, GroupWeights]
     gradients: Mapping[str, GroupWeights] | None
     scale: float
+    vectors: Vectors | None = None
+    """In training."""
 
     def part(self, start: int, stop: int) -> "LoraSpan":
         """Of the batch that consists of the rows `start:stop`."""
@@ -29,7 +40,7 @@ class LoraBatch:
     """The spans of one pass, in row order; rows outside every span use the base model alone."""
 
     def __init__(self, spans: Sequence[LoraSpan]) -> None:
-        self._spans = tuple(spans)
+        self.spans = tuple(spans)
         self._segments: dict[str, list[Segment]] = {}
 
     def project(self, group: str, x_TI: Tensor, weight_OI: Tensor) -> Tensor:
@@ -38,7 +49,7 @@ class LoraBatch:
 
     def part(self, start: int, stop: int) -> "LoraBatch":
         """The batch that consists of the rows `start:stop` of this one."""
-        return LoraBatch([s.part(start, stop) for s in self._spans if s.start < stop and s.stop > start])
+        return LoraBatch([s.part(start, stop) for s in self.spans if s.start < stop and s.stop > start])
 
     def segments(self, group: str) -> list[Segment]:
         """Kept after the first call: a decoding batch asks again for every token."""
@@ -46,14 +57,14 @@ class LoraBatch:
         if found is None:
             found = self._segments[group] = [
                 Segment(s.start, s.stop, s.weights[group], s.gradients[group] if s.gradients else None, s.scale)
-                for s in self._spans
+                for s in self.spans
                 if group in s.weights
             ]
         return found
 
     def expert_segments(self, group: str, expert: int, rows: Tensor) -> list[Segment]:
         """The segments of the batch that consists of the given rows (ascending) of this one, for one expert."""
-        borders = torch.tensor([[s.start, s.stop] for s in self._spans], dtype=rows.dtype, device=rows.device).view(
+        borders = torch.tensor([[s.start, s.stop] for s in self.spans], dtype=rows.dtype, device=rows.device).view(
             -1, 2
         )
         found = torch.searchsorted(rows, borders).tolist()
@@ -65,6 +76,6 @@ class LoraBatch:
                 s.gradients[group].expert(expert) if s.gradients else None,
                 s.scale,
             )
-            for s, (start, stop) in zip(self._spans, found, strict=True)
+            for s, (start, stop) in zip(self.spans, found, strict=True)
             if group in s.weights and stop > start
         ]

@@ -11,7 +11,7 @@ Legend: R rank, E experts, I inputs and O outputs of a site, S sites of a group.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -161,19 +161,14 @@ class LoraLayout:
                 offset += math.prod(blocks[-1].shape)
             self._b[group.name] = tuple(blocks)
         self.size = offset
-        blocks = [block for name in self.groups for block in (self._a[name], *self._b[name])]
-        self._sizes = [math.prod(block.shape) for block in blocks]
 
-    def views(self, flat: Tensor) -> dict[str, GroupWeights]:
+    def views(self, flat: Tensor) -> "Mapping[str, GroupWeights]":
         """The matrices in `flat` [size], by group; they share its memory."""
-        # one call cuts them all: a small adapter has its views made anew in each step
-        parts = iter(flat.split(self._sizes))
-        return {
-            name: GroupWeights(
-                next(parts).view(self._a[name].shape), tuple(next(parts).view(b.shape) for b in self._b[name])
-            )
-            for name in self.groups
-        }
+        return _Views(self, flat)
+
+    def offsets(self, name: str) -> tuple[int, tuple[int, ...]]:
+        """Where a group's A, and the B of each of its sites, begin in the flat vector."""
+        return self._a[name].offset, tuple(block.offset for block in self._b[name])
 
     def group(self, flat: Tensor, name: str) -> GroupWeights:
         """Those of one group, in `flat` [..., size], with its leading dimensions in front of theirs."""
@@ -191,3 +186,26 @@ class LoraLayout:
     @cached_property
     def site_names(self) -> tuple[str, ...]:
         return tuple(site.name for group in self.groups.values() for site in group.sites)
+
+
+class _Views(Mapping[str, GroupWeights]):
+    """Made when they are asked for: a small adapter has its views made anew in each step, and C needs none."""
+
+    def __init__(self, layout: LoraLayout, flat: Tensor) -> None:
+        self._layout, self._flat = layout, flat
+        self._made: dict[str, GroupWeights] = {}
+
+    def __getitem__(self, name: str) -> GroupWeights:
+        found = self._made.get(name)
+        if found is None:
+            found = self._made[name] = self._layout.group(self._flat, name)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._layout.groups
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layout.groups)
+
+    def __len__(self) -> int:
+        return len(self._layout.groups)

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -26,14 +27,14 @@ class AdapterState:
         self.weights, self.moment1, self.moment2 = lasting.zeros(3, self.layout.size)
         self.steps = 0
         self.gradient: Tensor | None = None
-        self._gradient_views: dict[str, GroupWeights] | None = None
+        self._gradient_views: Mapping[str, GroupWeights] | None = None
 
     @cached_property
-    def weight_views(self) -> dict[str, GroupWeights]:
+    def weight_views(self) -> Mapping[str, GroupWeights]:
         """The weights by group."""
         return self.layout.views(self.weights)
 
-    def gradient_views(self) -> dict[str, GroupWeights]:
+    def gradient_views(self) -> Mapping[str, GroupWeights]:
         """The gradient by group, zeros if none was gathered yet."""
         if self.gradient is None:
             self.gradient = torch.zeros_like(self.weights)

@@ -7,8 +7,9 @@ forward with different views.
 Legend: T tokens, h hidden size, H heads, K key-value heads, d head size, M intermediate size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from hone.engine import rowwise
 from hone.engine.attention import Attend, PackedAttention
 from hone.engine.backends.backend import Backend
 from hone.engine.backends.cpu import CPU
+from hone.engine.head import Head
 from hone.engine.lora.batch import LoraBatch
 from hone.engine.lora.linear import project
 from hone.engine.models.config import ModelConfig
@@ -26,6 +28,10 @@ from hone.engine.models.pictures import Pictured
 from hone.engine.models.rope import rope_tables, rotate
 from hone.engine.models.weights import DenseMlp, LayerWeights, ModelWeights, MoeMlp
 from hone.engine.recompute import computed_again
+
+if TYPE_CHECKING:
+    from hone.engine.native.head import NativeHead
+    from hone.engine.native.layers import NativeLayers
 
 
 class Decoder:
@@ -38,6 +44,8 @@ class Decoder:
         self.rope = rope_tables(config, weights.embedding.device)
         self.layers = config.layers
         """That can be computed again."""
+        self.written_in_c: NativeLayers | None = None
+        """What computes layers and head of whole sequences, where it can."""
 
     def forward(
         self,
@@ -55,21 +63,33 @@ class Decoder:
         if torch.is_grad_enabled():
             x_Th.requires_grad_()  # so that autograd visits the first layer's adapters too
         cos_T1d, sin_T1d = (table[positions_T, None] for table in self.rope)
-        for i, layer in enumerate(self.weights.layers):
-            one = partial(self._layer, i, layer, cos_T1d, sin_T1d, attend, lora)
-            x_Th = computed_again(one, x_Th) if i < recomputed else one(x_Th)
+        run = self._layers(attend, lora, cos_T1d, sin_T1d)
+        for i in range(len(self.weights.layers)):
+            x_Th = computed_again(partial(run, i), x_Th) if i < recomputed else run(i, x_Th)
         return self._norm(x_Th, self.weights.final_norm)
 
-    def _layer(
-        self,
-        i: int,
-        layer: LayerWeights,
-        cos_T1d: Tensor,
-        sin_T1d: Tensor,
-        attend: Attend,
-        lora: LoraBatch,
-        x_Th: Tensor,
+    def head(self, lora: LoraBatch) -> "Head | NativeHead":
+        """Of rows that one adapter has, if any."""
+        found = None if self.written_in_c is None else self.written_in_c.head(lora)
+        return found or self.plain_head(lora)
+
+    def plain_head(self, lora: LoraBatch) -> Head:
+        """The same in the framework's operations."""
+        return Head(self.weights.head, lora, self.config.logit_cap, self.backend.head_room)
+
+    def _layers(self, attend: Attend, lora: LoraBatch, cos_T1d: Tensor, sin_T1d: Tensor) -> Callable[..., Tensor]:
+        """What computes a layer, given its number and its input."""
+        if self.written_in_c is not None and isinstance(attend, PackedAttention):
+            found = self.written_in_c.begin(attend, lora, cos_T1d, sin_T1d)
+            if found is not None:
+                return found
+        return partial(self.plain_layer, cos_T1d, sin_T1d, attend, lora)
+
+    def plain_layer(
+        self, cos_T1d: Tensor, sin_T1d: Tensor, attend: Attend, lora: LoraBatch, i: int, x_Th: Tensor
     ) -> Tensor:
+        """Layer `i` in the framework's operations, [T, h]."""
+        layer = self.weights.layers[i]
         written_out = type(lora) is LoraBatch and isinstance(layer.mlp, DenseMlp)  # GPUs have a kind of their own
         if torch.is_grad_enabled() and written_out and isinstance(attend, PackedAttention):
             return run_layer(self.config, i, layer, cos_T1d, sin_T1d, attend, lora, x_Th)

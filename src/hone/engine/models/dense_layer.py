@@ -1,9 +1,10 @@
 """A dense layer of a training pass, forward and backward, without autograd and in few passes over memory.
 
-Operation for operation what `Decoder._layer` does, so the bits are the same. Everything but the attention runs in
+Operation for operation what `Decoder.plain_layer` does, so the bits are the same. Everything but the attention runs in
 compiled calls of one thread each, which need no Python between their operations: small steps are quicker, and the
 threads of `side_by_side.py` do not wait for each other. Where one long sequence has the help of other threads
-(`wide.py`) the same functions run uncompiled, with the same bits.
+(`wide.py`) the same functions run uncompiled, with the same bits. Small models have their layers in C where that could
+be compiled, see `native/layers.py`.
 
 Legend: T tokens, h hidden, H heads, K key-value heads, d head size, M intermediate size, S sites, R rank.
 """

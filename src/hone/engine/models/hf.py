@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from hone.engine.attention import BLOCK, Attend, DecodeAttention, KeyValueCache, PackedAttention, PrefillAttention
 from hone.engine.backends.backend import Backend
 from hone.engine.backends.cpu import CPU
+from hone.engine.head import Head
 from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.lora.state import new_adapter
 from hone.engine.models.config import ModelConfig, OtherArchitecture
@@ -68,6 +69,8 @@ class HfWeights:
 
 class HfDecoder:
     """A frozen base model that transformers runs."""
+
+    written_in_c: None = None
 
     def __init__(self, config: ModelConfig, model: Any) -> None:
         self.config, self.model = config, model
@@ -165,6 +168,10 @@ class HfDecoder:
             positions_T = rotary_positions(positions_T.cpu(), pictured, self.vision).to(tokens_T.device)
         positions = positions_T.unsqueeze(-2)  # [1, T] or [3, 1, T]
         return self._base.language_model(inputs_embeds=embeds_Th[None], position_ids=positions, use_cache=False, **more)
+
+    def head(self, lora: LoraBatch) -> Head:
+        """Of rows that one adapter has, if any."""
+        return Head(self.weights.head, lora, self.config.logit_cap, self.backend.head_room)
 
     # --- trying it out ----------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from hone.engine.models.hf import HfDecoder, load_hf
 from hone.engine.models.hf_config import read_hf_config
 from hone.engine.models.vision import Vision
 from hone.engine.models.weights import count_parameters, load_weights
-from hone.engine.recompute import PassMemory, measure
+from hone.engine.recompute import AT_WORK, PassMemory, measure
 from hone.errors import UserError
 from hone.protocol.types import LoraConfig
 
@@ -63,7 +63,10 @@ class LoadedModel:
 
     @property
     def weight_bytes(self) -> int:
-        return self.parameters * self.decoder.weights.embedding.element_size()
+        """In memory, with the copy that training in C reads."""
+        native = self.decoder.written_in_c
+        copy = 0 if native is None else native.bytes
+        return self.parameters * self.decoder.weights.embedding.element_size() + copy
 
     @cached_property
     def memory(self) -> PassMemory:
@@ -75,7 +78,9 @@ class LoadedModel:
             attend, lora = self.backend.packed(lengths), self.backend.sampling_lora([None], [0, len(positions_T)])
             return self.decoder.forward(torch.zeros_like(positions_T), positions_T, attend, lora, recomputed)
 
-        return measure(forward, self.decoder.layers, self.config.vocab_size)
+        native = self.decoder.written_in_c
+        at_work = AT_WORK if native is None else native.at_work
+        return measure(forward, self.decoder.layers, self.config.vocab_size, at_work)
 
     def describe(self, name: str) -> BaseModel:
         attn, mlp, unembed = (LoraLayout(self.config, lora).size for lora in _PARTS)
@@ -101,7 +106,9 @@ def load_model(source: ModelSource, backend: Backend = CPU) -> LoadedModel:
         other = load_hf(directory, backend, refused)
         return LoadedModel(directory, other.config, other)
     weights = load_weights(directory, config, backend.device, backend.dtype)
-    return LoadedModel(directory, config, Decoder(config, weights, backend))
+    decoder = Decoder(config, weights, backend)
+    decoder.written_in_c = backend.layers(decoder)
+    return LoadedModel(directory, config, decoder)
 
 
 def read_shape(directory: Path) -> ModelConfig:

@@ -6,19 +6,57 @@ Legend: B rows, V vocabulary, L positions.
 import torch
 from torch import Tensor
 
-from hone.engine.attention import BLOCK, TILE, DecodeAttention, KeyValueCache, stable_blocks
+from hone.engine.attention import BLOCK, TILE, DecodeAttention, KeyValueCache, PackedAttention, stable_blocks
 from hone.engine.lora.batch import LoraBatch
+from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
-from hone.engine.native.decoder import NativeDecoder
+from hone.engine.native.decoder import NativeDecoder, serves
+from hone.engine.native.layers import NativeLayers
+from hone.engine.native.library import library
+from hone.engine.native.matrices import PANEL
 
 POSITIONS = (0, BLOCK, 3 * BLOCK + 5, 230, 400, TILE + 3 * BLOCK + 5)
 """Of a row each: the first, within a block, over sums that break at their several places."""
+LENGTHS = (3, 2 * BLOCK, 203, 420, TILE + 3 * BLOCK + 5)
+"""Of whole sequences, likewise."""
 
 
 def trusted_decoder(model: LoadedModel, cache: KeyValueCache) -> NativeDecoder | None:
     """None where the C cannot serve this model, or not to the same bits; `cache` is unused so far."""
     native = NativeDecoder.of(model, cache)
     return native if native is not None and agrees(model, native, cache) else None
+
+
+def trusted_layers(decoder: Decoder) -> NativeLayers | None:
+    """None where the C cannot compute whole sequences of this model, or not to the same bits."""
+    config = decoder.config
+    if (
+        library() is None
+        or not serves(config, decoder)
+        or config.hidden_size % PANEL
+        or config.intermediate_size % PANEL
+    ):
+        return None
+    native = NativeLayers(decoder.config, decoder.weights)
+    return native if _agree(decoder, native) else None
+
+
+@torch.inference_mode()
+def _agree(decoder: Decoder, native: NativeLayers) -> bool:
+    """The first layer, over sequences of several lengths, and the head."""
+    lengths = [min(length, decoder.config.max_context) for length in LENGTHS]
+    positions_T = torch.cat([torch.arange(length) for length in lengths])
+    cos_T1d, sin_T1d = (table[positions_T, None] for table in decoder.rope)
+    generator = torch.Generator().manual_seed(0)
+    x_Th = torch.randn(len(positions_T), decoder.config.hidden_size, generator=generator)
+    attend, lora = PackedAttention(lengths), LoraBatch([])
+    found = native.begin(attend, lora, cos_T1d, sin_T1d)
+    assert found is not None
+    goals_T = torch.randint(decoder.config.vocab_size, positions_T.shape, generator=generator)
+    head = native.head(lora)
+    assert head is not None
+    same_layer = torch.equal(found(0, x_Th), decoder.plain_layer(cos_T1d, sin_T1d, attend, lora, 0, x_Th))
+    return same_layer and torch.equal(head.logprobs(x_Th, goals_T), decoder.plain_head(lora).logprobs(x_Th, goals_T))
 
 
 @torch.inference_mode()

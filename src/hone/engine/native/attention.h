@@ -26,18 +26,6 @@ static inline const float *entry(const Pages *pages, int position) {
     return pages->entries + (pages->blocks[position / BLOCK] * BLOCK + position % BLOCK) * pages->position_stride;
 }
 
-/* Rows become columns: what lies half apart is interleaved, as often as it takes. */
-static inline void transpose(Lanes x[LANES]) {
-    Lanes y[LANES];
-    for (int size = 1; size < LANES; size *= 2) {
-        for (int i = 0; i < LANES / 2; i++) {
-            y[2 * i] = interleaved_low(x[i], x[i + LANES / 2]);
-            y[2 * i + 1] = interleaved_high(x[i], x[i + LANES / 2]);
-        }
-        memcpy(x, y, sizeof y);
-    }
-}
-
 /* scores [G, TILE] of `count` positions from `start`: scale * q k, one chain of additions each. What fills the last
    vector is -inf. */
 static inline __attribute__((always_inline)) void scores_of(

@@ -19,10 +19,11 @@ from hone.engine.attention import KeyValueCache
 from hone.engine.lora.layout import GroupWeights
 from hone.engine.models.config import ModelConfig
 from hone.engine.models.decoder import Decoder
+from hone.engine.models.hf import HfDecoder
 from hone.engine.models.load import LoadedModel
-from hone.engine.models.weights import DenseMlp
+from hone.engine.models.weights import DenseMlp, count_parameters
 from hone.engine.native.library import MOST_SITES, Layer, Matrix, Model, Pair, Rows, Span, library
-from hone.engine.native.matrices import CHAINS, PANEL, Packed, order_of, scales_weight, whole_panels
+from hone.engine.native.matrices import CHAINS, PANEL, Packed, order_of, packed_base, scales_weight, whole_panels
 from hone.engine.sampling.version import AdapterVersion, adapter_spans
 
 MOST_BYTES = 256 * 2**20
@@ -53,7 +54,7 @@ class NativeDecoder:
     @classmethod
     def of(cls, model: LoadedModel, cache: KeyValueCache) -> "NativeDecoder | None":
         """None where the C cannot serve it."""
-        return cls(model, cache) if library() is not None and _serves(model) else None
+        return cls(model, cache) if library() is not None and serves(model.config, model.decoder) else None
 
     def __init__(self, model: LoadedModel, cache: KeyValueCache) -> None:
         assert isinstance(model.decoder, Decoder)
@@ -98,9 +99,7 @@ class NativeDecoder:
         )
 
     def _pack(self, weight: Tensor) -> Matrix:
-        order = order_of(*weight.shape)
-        assert order is not None
-        self._packed.append(Packed(weight, order))
+        self._packed.append(packed_base(weight))
         return self._packed[-1].matrix
 
     def serves(self, versions: Sequence[AdapterVersion | None]) -> bool:
@@ -211,9 +210,11 @@ class NativeStep:
         return self._logits[:, : self._vocabulary]
 
 
-def _serves(model: LoadedModel) -> bool:
-    config, decoder = model.config, model.decoder
-    if not isinstance(decoder, Decoder) or config.experts or model.weight_bytes > MOST_BYTES:
+def serves(config: ModelConfig, decoder: Decoder | HfDecoder) -> bool:
+    """Whether the C can read this model."""
+    if not isinstance(decoder, Decoder) or config.experts:
+        return False
+    if count_parameters(config, decoder.weights) * torch.float32.itemsize > MOST_BYTES:
         return False
     if decoder.backend.device.type != "cpu" or config.head_dim % PANEL or config.head_dim > MOST_HEAD:
         return False

@@ -5,7 +5,7 @@
 #pragma once
 #include <stdint.h>
 
-#include "vectors.h"
+#include "softmax.h"
 
 /* Numbers whose weights are summed before the search looks at each. */
 #define STRIDE 64
@@ -14,29 +14,6 @@ typedef struct {
     int64_t token;
     float logprob;
 } Draw;
-
-/* log(x) of a normal x, at most one unit in the last place off: SLEEF's `logf_u10`, in pairs of floats. */
-static inline float log_exact(float x) {
-    int exponent;
-    memcpy(&exponent, &(float){x * (1.0f / 0.75f)}, sizeof exponent);
-    exponent = (exponent >> 23) - 127;
-    float m = ldexpf(x, -exponent), e = (float)exponent;
-    float high = 0.69314718246459960938f * e;
-    float low = __builtin_fmaf(-1.904654323148236017e-09f, e, __builtin_fmaf(0.69314718246459960938f, e, -high));
-    /* n = m - 1, d = m + 1, each with its rounding error; y = n / d */
-    float n = m - 1, nv = n + 1, n_low = (-1 - (n - nv)) + (m - nv);
-    float d = m + 1, dv = d - 1, d_low = (1 - (d - dv)) + (m - dv);
-    float t = 1 / d, y = n * t, u = __builtin_fmaf(t, n, -y);
-    float v = __builtin_fmaf(-d_low, t, __builtin_fmaf(-d, t, 1));
-    float y_low = __builtin_fmaf(y, v, __builtin_fmaf(n_low, t, u));
-    float y2 = y * y;
-    float p = __builtin_fmaf(0.3027294874e+0f, y2, 0.3996108174e+0f);
-    p = __builtin_fmaf(p, y2, 0.6666694880e+0f);
-    float sum = high + 2 * y;
-    float sum_low = ((high - sum + 2 * y) + low) + 2 * y_low;
-    float rest = y2 * y * p, whole = sum + rest;
-    return whole + ((sum - whole + rest) + sum_low);
-}
 
 static inline Lanes scaled_at(const float *logits, int i, int size, float temperature) {
     if (i + LANES <= size) return load(logits + i) / temperature;

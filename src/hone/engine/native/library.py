@@ -81,6 +81,118 @@ class Rows(Structure):
     )
 
 
+class Shape(Structure):
+    _fields_ = (
+        ("hidden", c_int),
+        ("heads", c_int),
+        ("kv_heads", c_int),
+        ("head_dim", c_int),
+        ("intermediate", c_int),
+        ("has_qk_norm", c_int),
+        ("eps_sum", c_float),
+        ("head_eps_sum", c_float),
+        ("scale", c_float),
+    )
+
+
+class Projection(Structure):
+    _fields_ = (("packed", Matrix), ("weight", c_void_p))
+
+
+class FrozenLayer(Structure):
+    _fields_ = (
+        ("index", c_int),
+        ("attention_norm", c_void_p),
+        ("qk_norm", c_void_p),
+        ("mlp_norm", c_void_p),
+        ("projection", Projection * 4),
+    )
+
+
+class Place(Structure):
+    _fields_ = (("sites", c_int), ("order", c_int), ("a", c_int64), ("b", c_int64 * MOST_SITES))
+
+
+class Part(Structure):
+    _fields_ = (
+        ("start", c_int),
+        ("stop", c_int),
+        ("rank", c_int),
+        ("scale", c_float),
+        ("weights", c_void_p),
+        ("gradient", c_void_p),
+        ("places", POINTER(Place)),
+        ("inner", c_int64),
+        ("packed", c_int64),
+    )
+
+
+class Batch(Structure):
+    _fields_ = (
+        ("rows", c_int),
+        ("sequences", c_int),
+        ("parts", c_int),
+        ("starts", c_void_p),
+        ("cos", c_void_p),
+        ("sin", c_void_p),
+        ("part", POINTER(Part)),
+        ("inner", c_int64),
+        ("packed", c_int64),
+    )
+
+
+class LayerPass(Structure):
+    _fields_ = (
+        ("shape", POINTER(Shape)),
+        ("layer", POINTER(FrozenLayer)),
+        ("batch", POINTER(Batch)),
+        ("x", c_void_p),
+        ("out", c_void_p),
+        ("dout", c_void_p),
+        ("dx", c_void_p),
+        ("saved", c_void_p),
+        ("packed", c_void_p),
+        ("work", c_void_p),
+    )
+
+
+class Sizes(Structure):
+    _fields_ = (("saved", c_int64), ("packed", c_int64), ("work", c_int64), ("scratch", c_int64))
+
+
+class HeadPart(Structure):
+    _fields_ = (
+        ("rank", c_int),
+        ("order", c_int),
+        ("scale", c_float),
+        ("a", c_void_p),
+        ("b", c_void_p),
+        ("da", c_void_p),
+        ("db", c_void_p),
+    )
+
+
+class HeadPass(Structure):
+    _fields_ = (
+        ("rows", c_int),
+        ("hidden", c_int),
+        ("vocabulary", c_int),
+        ("targets", c_int),
+        ("projection", Projection),
+        ("part", HeadPart),
+        ("x", c_void_p),
+        ("goals", c_void_p),
+        ("logprobs", c_void_p),
+        ("dlogprobs", c_void_p),
+        ("dx", c_void_p),
+        ("logits", c_void_p),
+        ("inner", c_void_p),
+        ("dinner", c_void_p),
+        ("packed", c_void_p),
+        ("kept", c_int),
+    )
+
+
 FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "hone_source": (c_char_p, ()),
     "hone_step": (None, (POINTER(Model), POINTER(Rows), c_void_p, c_void_p)),
@@ -90,8 +202,12 @@ FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "hone_pack": (None, (c_void_p, c_int, c_int, c_int64, c_float, c_void_p)),
     "hone_draw": (None, (c_void_p, c_int64, c_int, c_int, *[c_void_p] * 6)),
     "hone_draw_scratch": (c_int64, (c_int,)),
+    "hone_layer_sizes": (None, (POINTER(Shape), POINTER(Batch), POINTER(Sizes))),
+    "hone_head": (None, (POINTER(HeadPass), c_int, c_int, c_int, c_void_p)),
+    "hone_head_packed": (c_int64, (c_int, c_int, c_int)),
+    "hone_layer": (None, (POINTER(LayerPass), c_int, c_int, c_int, c_void_p)),
 }
-"""Result and arguments; `step.c` says what they mean."""
+"""Result and arguments; `step.c`, `layer.c` and `head.c` say what they mean."""
 
 
 @cache

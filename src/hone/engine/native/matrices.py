@@ -6,18 +6,20 @@ bits are not found is not served.
 Legend: O outputs, I inputs, T rows.
 """
 
+import weakref
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from hone.engine.attention import DOUBLE, SINGLE
 from hone.engine.native.library import Matrix, library
 from hone.engine.rowwise import MIN_COLUMNS, MIN_ROWS
 
 PANEL = 16
-"""Outputs side by side; as in `product.h`."""
+"""Outputs side by side; as in `tile.h`."""
 CHAINS, QUADS = 0, 1
 QUAD_OUTPUTS = 8
 """At most."""
@@ -55,6 +57,22 @@ class Packed:
         out = x_TI.new_empty(len(x_TI), whole_panels(self.matrix.outputs))
         found.hone_product(self.matrix, x_TI.data_ptr(), x_TI.stride(0), len(x_TI), out.data_ptr(), out.stride(0))
         return out[:, : self.matrix.outputs]
+
+
+def packed_base(weight_OI: Tensor) -> Packed:
+    """A weight of a base model, packed once for all who hold it; its order is known."""
+    kept: weakref.ref[Packed] | None = _packed.get(weight_OI)
+    found = None if kept is None else kept()
+    if found is None:
+        order = order_of(*weight_OI.shape)
+        assert order is not None
+        found = Packed(weight_OI, order)
+        _packed[weight_OI] = weakref.ref(found)
+    return found
+
+
+_packed = WeakTensorKeyDictionary()
+"""What is held by nobody goes: a copy that turned out to have other bits, say."""
 
 
 @cache

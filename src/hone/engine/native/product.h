@@ -8,12 +8,10 @@
 #pragma once
 #include <stdint.h>
 
-#include "vectors.h"
+#include "tile.h"
 
-#define PANEL 16
 #define QUAD_OUTPUTS 8
 
-typedef float Panel __attribute__((vector_size(4 * PANEL)));
 typedef float Quad __attribute__((vector_size(16)));
 
 enum { CHAINS, QUADS };
@@ -25,44 +23,6 @@ typedef struct {
     /* chains: [outputs / PANEL][inputs][PANEL], padded with zeros; quads: [inputs / 4][QUAD_OUTPUTS][4] */
     const float *weight;
 } Matrix;
-
-static inline Panel load_panel(const float *from) {
-    Panel x;
-    memcpy(&x, from, sizeof x);
-    return x;
-}
-
-/* `rows` x `panels` outputs, both known to the compiler: the sums stay in registers. */
-static inline __attribute__((always_inline)) void chains_tile(
-    const int rows, const int panels, const Matrix *m, int panel, const float *x, int x_stride, float *out,
-    int out_stride) {
-    const int inputs = m->inputs;
-    const float *weight = m->weight + (int64_t)panel * inputs * PANEL;
-    Panel total[4][4];
-    for (int start = 0; start < inputs; start += m->run) {
-        int stop = start + m->run < inputs ? start + m->run : inputs;
-        Panel sum[4][4] = {};
-        for (int i = start; i < stop; i++)
-            for (int p = 0; p < panels; p++) {
-                Panel w = load_panel(weight + ((int64_t)p * inputs + i) * PANEL);
-                for (int r = 0; r < rows; r++)
-                    sum[r][p] = __builtin_elementwise_fma((Panel){} + x[(int64_t)r * x_stride + i], w, sum[r][p]);
-            }
-        for (int p = 0; p < panels; p++)
-            for (int r = 0; r < rows; r++) total[r][p] = start ? total[r][p] + sum[r][p] : sum[r][p];
-    }
-    for (int p = 0; p < panels; p++)
-        for (int r = 0; r < rows; r++)
-            memcpy(out + (int64_t)r * out_stride + (panel + p) * PANEL, &total[r][p], sizeof(Panel));
-}
-
-static inline __attribute__((always_inline)) void chains_rows(
-    const int rows, const Matrix *m, const float *x, int x_stride, float *out, int out_stride) {
-    int panels = (m->outputs + PANEL - 1) / PANEL, p = 0;
-    for (; p + 4 <= panels; p += 4) chains_tile(rows, 4, m, p, x, x_stride, out, out_stride);
-    for (; p + 2 <= panels; p += 2) chains_tile(rows, 2, m, p, x, x_stride, out, out_stride);
-    if (p < panels) chains_tile(rows, 1, m, p, x, x_stride, out, out_stride);
-}
 
 /* All outputs side by side, four lanes each. */
 static inline void quads_row(const Matrix *m, const float *x, float *out) {
@@ -84,12 +44,6 @@ static void product(const Matrix *m, const float *x, int x_stride, int rows, flo
         for (int r = 0; r < rows; r++) quads_row(m, x + (int64_t)r * x_stride, out + (int64_t)r * out_stride);
         return;
     }
-    int r = 0;
-    for (; r + 4 <= rows; r += 4)
-        chains_rows(4, m, x + (int64_t)r * x_stride, x_stride, out + (int64_t)r * out_stride, out_stride);
-    if (rows - r >= 2) {
-        chains_rows(2, m, x + (int64_t)r * x_stride, x_stride, out + (int64_t)r * out_stride, out_stride);
-        r += 2;
-    }
-    if (rows - r) chains_rows(1, m, x + (int64_t)r * x_stride, x_stride, out + (int64_t)r * out_stride, out_stride);
+    Out all = {out, out_stride, 0, 0};
+    multiply(x, x_stride, rows, packed(m->weight, m->inputs), whole_panels(m->outputs) / PANEL, m->inputs, m->run, all);
 }

@@ -6,8 +6,9 @@
 #include <stdint.h>
 
 #include "attention.h"
+#include "dense.h"
 #include "draw.h"
-#include "product.h"
+#include "pack.h"
 
 typedef struct {
     const float *attention_norm, *qk_norm, *mlp_norm;
@@ -48,17 +49,6 @@ typedef struct {
     const Span *span;
 } Rows;
 
-static void norm(const float *x, const float *weight, float eps_sum, int size, float *restrict out) {
-    float inverse = 1 / sqrtf(sum_of_squares(x, size) + eps_sum);
-    for (int i = 0; i < size; i++) out[i] = x[i] * inverse * weight[i];
-}
-
-static int whole_panels(int size) { return (size + PANEL - 1) / PANEL * PANEL; }
-
-static void add(float *x, const float *y, int size) {
-    for (int i = 0; i < size; i++) x[i] += y[i];
-}
-
 /* out [T, stride] = x W^T, plus what the adapters add. */
 static void project(
     const Matrix *m, const Rows *rows, int group, const float *x, int x_stride, float *out, int out_stride,
@@ -81,10 +71,9 @@ static void project(
     }
 }
 
-/* Turns the heads of one row by its position; the pairs are (i, i + d/2). */
-static void rotate(const Model *m, const Layer *layer, int64_t position, float *heads) {
-    int d = m->head_dim, half = d / 2;
-    const float *cos = m->cos + position * d, *sin = m->sin + position * d;
+/* Norms and rotates the heads of one row, where they lie. */
+static void turn(const Model *m, const Layer *layer, int64_t position, float *heads) {
+    int d = m->head_dim;
     float plain[MOST_HEAD];
     for (int head = 0; head < m->heads + m->kv_heads; head++) {
         float *x = heads + (int64_t)head * d;
@@ -92,10 +81,7 @@ static void rotate(const Model *m, const Layer *layer, int64_t position, float *
             norm(x, layer->qk_norm + (int64_t)head * d, m->head_eps_sum, d, plain);
         else
             memcpy(plain, x, d * sizeof(float));
-        for (int i = 0; i < half; i++) {
-            x[i] = __builtin_fmaf(plain[i + half], sin[i], plain[i] * cos[i]);
-            x[i + half] = __builtin_fmaf(plain[i], sin[i + half], plain[i + half] * cos[i + half]);
-        }
+        rotate(plain, m->cos + position * d, m->sin + position * d, d, x);
     }
 }
 
@@ -108,18 +94,6 @@ static void attention(const Model *m, const Layer *layer, const Rows *rows, int 
         attend(&pages, qkv + first, group, key, key + m->kv_heads * d, d, m->scale, length, out + first);
     }
 }
-
-/* silu(gate) * up. The framework takes two vectors at a time, and what is left one by one. */
-static void gated(const float *gate_up, int size, float *out) {
-    int vectors = size / (2 * LANES) * (2 * LANES);
-    for (int i = 0; i < vectors; i += LANES) {
-        Lanes gate = load(gate_up + i);
-        store(out + i, gate / (1.0f + exp_exact(-gate)) * load(gate_up + size + i));
-    }
-    for (int i = vectors; i < size; i++) out[i] = gate_up[i] / (1.0f + expf(-gate_up[i])) * gate_up[size + i];
-}
-
-static int larger(int a, int b) { return a > b ? a : b; }
 
 /* Floats between the rows of what a projection of a layer makes, and of what its second ones read. */
 static int wide_of(const Model *m) {
@@ -148,7 +122,7 @@ void hone_hidden(const Model *m, const Rows *rows, float *scratch, float *normed
         for (int t = 0; t < T; t++) norm(x + (int64_t)t * hidden, layer->attention_norm, m->eps_sum, h, normed + (int64_t)t * hidden);
         project(&layer->qkv, rows, 4 * i, normed, hidden, out, wide, more);
         for (int t = 0; t < T; t++) {
-            rotate(m, layer, rows->positions[t], out + (int64_t)t * wide);
+            turn(m, layer, rows->positions[t], out + (int64_t)t * wide);
             attention(m, layer, rows, t, out + (int64_t)t * wide, mixed + (int64_t)t * mixed_stride);
         }
         project(&layer->o, rows, 4 * i + 1, mixed, mixed_stride, out, wide, more);
@@ -180,15 +154,9 @@ void hone_product(const Matrix *m, const float *x, int x_stride, int rows, float
     product(m, x, x_stride, rows, out, out_stride);
 }
 
-/* scale * weight [outputs, inputs], whose rows are `stride` floats apart, as chains read it. */
+/* As `pack_panels` says. */
 void hone_pack(const float *weight, int outputs, int inputs, int64_t stride, float scale, float *packed) {
-    int panels = (outputs + PANEL - 1) / PANEL;
-    for (int p = 0; p < panels; p++)
-        for (int o = 0; o < PANEL; o++) {
-            float *to = packed + (int64_t)p * inputs * PANEL + o;
-            const float *from = weight + (int64_t)(p * PANEL + o) * stride;
-            for (int i = 0; i < inputs; i++) to[(int64_t)i * PANEL] = p * PANEL + o < outputs ? scale * from[i] : 0;
-        }
+    pack_panels(weight, outputs, inputs, stride, scale, packed);
 }
 
 int64_t hone_draw_scratch(int size) { return size + 2 * STRIDE + 2 * (size / STRIDE + 2); }

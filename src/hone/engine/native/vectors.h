@@ -38,6 +38,18 @@ static inline Lanes fma_lanes(Lanes a, Lanes b, Lanes c) { return __builtin_elem
 #define interleaved_high(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 #endif
 
+/* Rows become columns: what lies half apart is interleaved, as often as it takes. */
+static inline void transpose(Lanes x[LANES]) {
+    Lanes y[LANES];
+    for (int size = 1; size < LANES; size *= 2) {
+        for (int i = 0; i < LANES / 2; i++) {
+            y[2 * i] = interleaved_low(x[i], x[i + LANES / 2]);
+            y[2 * i + 1] = interleaved_high(x[i], x[i + LANES / 2]);
+        }
+        memcpy(x, y, sizeof y);
+    }
+}
+
 static inline Lanes lanes_of_bits(IntLanes bits) { return (Lanes)bits; }
 
 /* Sums lanes i and i + half, until one is left. */
@@ -81,6 +93,13 @@ static inline float sum_of_squares(const float *x, int size) {
     for (int i = vectors * 8; i < size; i++) sum += x[i] * x[i];
     for (int i = 0; i < 8; i++) sum += lanes[i];
     return sum;
+}
+
+/* The sum of x[i] y[i], `size` being a multiple of LANES; in no order that anybody else has. */
+static inline float dot(const float *x, const float *y, int size) {
+    Lanes sum = {};
+    for (int i = 0; i < size; i += LANES) sum = fma_lanes(load(x + i), load(y + i), sum);
+    return folded(sum);
 }
 
 /* e^x, at most one unit in the last place off: the reduction and the polynomial of SLEEF's `expf_u10`. */

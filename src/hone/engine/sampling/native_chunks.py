@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hone.engine.attention import BLOCK
 from hone.engine.native.decoder import NativeDecoder
 from hone.engine.sampling.prefill import Chunk, ChunkRows
 from hone.engine.wide import helps
@@ -22,7 +21,7 @@ MOST_POSITIONS = 512
 
 def run_native_chunks(native: NativeDecoder, chunks: Sequence[Chunk]) -> list[tuple[Chunk, Tensor]] | None:
     """As `run_chunks`; None if they are too long for it, or it cannot multiply with one of the adapters."""
-    count = sum(c.stop - c.start for c in chunks)
+    count = sum(c.length for c in chunks)
     if count > MOST_ROWS or max(c.stop for c in chunks) > MOST_POSITIONS:
         return None
     if helps(count, *native.largest):  # several cores, which the C does not ask for, are faster
@@ -30,9 +29,9 @@ def run_native_chunks(native: NativeDecoder, chunks: Sequence[Chunk]) -> list[tu
     rows = ChunkRows.of(chunks)
     if not native.serves(rows.versions):
         return None
-    blocks_CN = np.zeros((len(rows.chunks), -(-max(c.stop for c in chunks) // BLOCK)), np.int64)
+    blocks_CN = np.zeros((len(rows.chunks), max(len(c.blocks) for c in chunks)), np.int64)
     for own_N, c in zip(blocks_CN, rows.chunks, strict=True):
-        own_N[: -(-c.stop // BLOCK)] = c.prefill.blocks[: -(-c.stop // BLOCK)]
+        own_N[: len(c.blocks)] = c.blocks
     blocks_TN = torch.from_numpy(blocks_CN.repeat(rows.lengths, axis=0))
     versions = [version for version, length in zip(rows.versions, rows.lengths, strict=True) for _ in range(length)]
     return rows.split(native.hidden(versions, rows.inputs_3T, blocks_TN))

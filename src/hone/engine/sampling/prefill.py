@@ -93,6 +93,15 @@ class Chunk(NamedTuple):
     def start(self) -> int:
         return self.prefill.done
 
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def blocks(self) -> list[int]:
+        """Those of all positions before its stop."""
+        return self.prefill.blocks[: -(-self.stop // BLOCK)]
+
 
 @dataclass
 class ChunkRows:
@@ -108,11 +117,11 @@ class ChunkRows:
     def of(cls, chunks: Sequence[Chunk]) -> "ChunkRows":
         # beginnings before what continues them; one adapter side by side, equal lengths side by side: fewer and larger
         # products
-        order = sorted(chunks, key=lambda c: (c.start > 0, c.prefill.request.weights, c.stop - c.start))
-        starts = np.cumsum([0, *(c.stop - c.start for c in order)]).tolist()
+        order = sorted(chunks, key=lambda c: (c.start > 0, c.prefill.request.weights, c.length))
+        starts = np.cumsum([0, *(c.length for c in order)]).tolist()
         tokens_T = np.concatenate([c.prefill.tokens[c.start : c.stop] for c in order])
         positions_T = np.concatenate([np.arange(c.start, c.stop) for c in order])
-        slots_T = np.concatenate([_slots(c.prefill.blocks, c.start, c.stop) for c in order])
+        slots_T = np.concatenate([_slots(c) for c in order])
         return cls(order, starts, torch.from_numpy(np.stack([tokens_T, positions_T, slots_T]).astype(np.int64)))
 
     @property
@@ -121,7 +130,7 @@ class ChunkRows:
 
     @property
     def lengths(self) -> list[int]:
-        return [c.stop - c.start for c in self.chunks]
+        return [c.length for c in self.chunks]
 
     def split(self, hidden_Th: Tensor) -> list[tuple[Chunk, Tensor]]:
         return list(zip(self.chunks, hidden_Th.split(self.lengths), strict=True))
@@ -132,7 +141,7 @@ def run_chunks(model: LoadedModel, cache: KeyValueCache, chunks: Sequence[Chunk]
     its tokens alone."""
     rows = ChunkRows.of(chunks)
     continued = [
-        Continuation(row, c.stop - c.start, c.start, torch.tensor(c.prefill.blocks[: -(-c.stop // BLOCK)]))
+        Continuation(row, c.length, c.start, torch.tensor(c.blocks))
         for c, row in zip(rows.chunks, rows.starts, strict=False)
         if c.start
     ]
@@ -141,14 +150,14 @@ def run_chunks(model: LoadedModel, cache: KeyValueCache, chunks: Sequence[Chunk]
     lora = backend.sampling_lora(rows.versions, rows.starts)
     attend = backend.prefill([c.stop for c in rows.chunks if not c.start], cache, slots, continued)
     pictured = [
-        Pictured(row, row + c.stop - c.start, c.start, images)
+        Pictured(row, row + c.length, c.start, images)
         for c, row in zip(rows.chunks, rows.starts, strict=False)
         if (images := c.prefill.request.operation.images)
     ]
     return rows.split(model.decoder.forward(tokens, positions, attend, lora, pictured=pictured))
 
 
-def _slots(blocks: list[int], start: int, stop: int) -> np.ndarray:
-    positions = np.arange(start, stop)
-    slots: np.ndarray = np.array(blocks)[positions // BLOCK] * BLOCK + positions % BLOCK
+def _slots(chunk: Chunk) -> np.ndarray:
+    positions = np.arange(chunk.start, chunk.stop)
+    slots: np.ndarray = np.array(chunk.blocks)[positions // BLOCK] * BLOCK + positions % BLOCK
     return slots

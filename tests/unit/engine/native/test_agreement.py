@@ -5,9 +5,10 @@ import ctypes
 import pytest
 
 from hone.engine.attention import KeyValueCache
+from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
 from hone.engine.native import agreement, decoder, draw
-from hone.engine.native.agreement import agrees, trusted_decoder
+from hone.engine.native.agreement import agrees, trusted_decoder, trusted_layers
 from hone.engine.native.decoder import NativeDecoder
 from hone.engine.sampling.native_rows import NativeRows
 from hone.engine.sampling.version import make_version
@@ -36,8 +37,17 @@ def test_one_number_that_is_a_little_off_is_noticed(models: dict[str, LoadedMode
     cache = cache_of(model)
     native = NativeDecoder.of(model, cache)
     assert native is not None
-    native._packed[0]._copy[3] *= 1.0001
-    assert not agrees(model, native, cache)
+    shared = native._packed[0]._copy
+    right = shared[3].item()
+    shared[3] *= 1.0001
+    try:
+        assert not agrees(model, native, cache)
+        assert isinstance(model.decoder, Decoder)
+        assert trusted_layers(model.decoder) is None
+    finally:
+        shared[3] = right
+    assert agrees(model, native, cache)
+    assert trusted_layers(model.decoder) is not None
 
 
 def test_a_decoder_that_is_not_trusted_is_not_used(

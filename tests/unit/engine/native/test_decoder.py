@@ -161,7 +161,7 @@ def test_other_processors_have_a_step_of_their_own() -> None:
         "import torch; from hone.cli import doctor; from hone.settings import Settings; from pathlib import Path\n"
         "assert torch.backends.cpu.get_cpu_capability() == 'AVX2'\n"
         "model = Path(doctor.__file__).parent.parent / 'assets' / 'tiny'\n"
-        "print(doctor.check_decoding(doctor.Setup(Settings(), Path(), model)))"
+        "print(doctor.check_compiled(doctor.Setup(Settings(), Path(), model)))"
     )
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
     found = subprocess.run(
