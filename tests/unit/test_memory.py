@@ -47,19 +47,26 @@ def test_what_a_process_holds() -> None:
 
 
 KEEPS = """
-from hone.memory import resident_bytes, return_freed_bytes
+from hone.memory import resident_bytes, {returns}
 import os
 blocks = [bytearray(b"x" * 100_000) for _ in range(1000)]
 last = bytearray(100)  # above them: the heap's end cannot move
 del blocks
 kept = resident_bytes(os.getpid())
-return_freed_bytes()
+{returns}()
 print(kept - resident_bytes(os.getpid()))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is known to do it")
-def test_what_is_free_goes_back_to_the_system() -> None:
+@pytest.mark.parametrize("returns", ["return_freed_bytes", "keep_loaded"])
+def test_what_is_free_goes_back_to_the_system(returns: str) -> None:
     environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
-    done = subprocess.run([sys.executable, "-c", KEEPS], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", KEEPS.format(returns=returns)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert int(done.stdout) > 80_000_000

@@ -47,8 +47,10 @@ CAPTURED_BYTES = 8 << 20
 """Of copies of adapters that wait for the disk; beyond it, those that want to be copied wait too."""
 
 REST_SECONDS = 10.0
-"""Without work, until the memory that passes left behind goes back to the system; the next step takes it again, which
-costs a twentieth of its time or a millisecond."""
+"""Without passes and samples, until the memory that they left behind goes back to the system; the next step takes it
+again, which costs a twentieth of its time or a millisecond."""
+PAUSE_SECONDS = 1.0
+"""At least that long without a message too."""
 
 Reply = Callable[[int, Any], None]
 """Called with a ticket and a result or an exception, from the loop's thread or the disk lane's."""
@@ -92,6 +94,8 @@ class EngineLoop:
         """Bytes of copies that wait for the disk."""
         self._uncaptured: deque[Job] = deque()
         self.compute_seconds = 0.0
+        self._computed = time.perf_counter()
+        """When the last pass or step of samples ended."""
 
     def put(self, ticket: int, message: Any) -> None:
         """Hand over an operation, `CANCEL` or `CLOSE`; may be called from any thread."""
@@ -132,8 +136,9 @@ class EngineLoop:
         return True
 
     def _wait(self) -> tuple[int, Any]:
+        rest = self._computed + REST_SECONDS - time.perf_counter()  # copies to disk in the meantime do not prolong it
         try:
-            return self._inbox.get(timeout=REST_SECONDS)
+            return self._inbox.get(timeout=max(rest, PAUSE_SECONDS))
         except queue.Empty:
             return_freed_bytes()
             return self._inbox.get()
@@ -237,6 +242,7 @@ class EngineLoop:
         base_model = adapters[batch[0][1].adapter].model  # of all of them
         states = {name: adapter.state for name, adapter in adapters.items()}
         self._passes.compute(batch, self._models[base_model], states)
+        self._computed = time.perf_counter()
 
     # --- sampling ---------------------------------------------------------------------------------------------------
 
@@ -246,7 +252,8 @@ class EngineLoop:
         stop = time.perf_counter() + seconds
         while self._samplers:
             self._samplers.step()
-            left = stop - time.perf_counter()
+            self._computed = time.perf_counter()
+            left = stop - self._computed
             if left <= 0 or not self._inbox.empty():
                 return left
         return 0.0

@@ -578,17 +578,41 @@ def test_the_sampler_has_its_half_however_much_arrives(engine: RunningLoop, monk
     assert between[0] >= 10, "tokens in the time of a pass"
 
 
+@pytest.fixture
+def returned(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Released each time that memory goes back; a loop rests for 0.3 seconds before."""
+    monkeypatch.setattr(loop_module, "REST_SECONDS", 0.3)
+    monkeypatch.setattr(loop_module, "PAUSE_SECONDS", 0.03)
+    done = threading.Semaphore(0)
+    monkeypatch.setattr(loop_module, "return_freed_bytes", done.release)
+    return done
+
+
 def test_memory_goes_back_once_when_there_is_nothing_to_do(
-    models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
+    models: dict[str, LoadedModel], returned: threading.Semaphore
 ) -> None:
-    monkeypatch.setattr(loop_module, "REST_SECONDS", 0.05)
-    returned = threading.Semaphore(0)
-    monkeypatch.setattr(loop_module, "return_freed_bytes", returned.release)
     running = RunningLoop({"qwen3": models["qwen3"]}, Limits())
     try:
         assert returned.acquire(timeout=10)
         assert not returned.acquire(timeout=0.3)
-        running.ask(c.CreateAdapter("a", "qwen3", LoraConfig(rank=4, seed=1)))
+        running.ask(create("a"))
         assert returned.acquire(timeout=10)
+    finally:
+        running.close()
+
+
+def test_copies_to_disk_do_not_keep_the_memory_of_passes(
+    models: dict[str, LoadedModel], returned: threading.Semaphore, tmp_path: Path
+) -> None:
+    running = RunningLoop({"qwen3": models["qwen3"]}, Limits())
+    try:
+        running.ask(create("a"))
+        running.ask(train("a"))
+        for turn in range(100):
+            if returned.acquire(timeout=0.1):
+                break
+            running.ask(c.Snapshot("a", str(tmp_path / str(turn))))
+        else:
+            pytest.fail("a message every tenth of a second kept it")
     finally:
         running.close()
