@@ -1,5 +1,6 @@
 """Measuring beside other systems: ratios, missing features, the page. The systems are stand-ins with known times."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.peers import worker
 from benchmarks.peers.measure import lacks, measure_chapter, measure_row, measure_starts
 from benchmarks.peers.results import Report, Result, read_report, write_report
 from benchmarks.peers.rows import CHAPTERS, Chapter, Row
@@ -179,3 +181,38 @@ def test_what_a_system_lacks_is_not_asked_of_it() -> None:
     assert not vllm.done
     assert lacks("trl", Train(4, 8, tenants=2)) == "TRL trains one adapter"
     assert lacks("trl", Train(4, 8)) is None
+
+
+@dataclass
+class Quick:
+    """A system that says how long its steps took."""
+
+    step: float
+    pid: int = 0
+    seeds: list[int] = field(default_factory=list)
+
+    def train(self, work: Train) -> float:
+        return self.step
+
+    def sample(self, work: Sample, seed: int) -> None:
+        self.seeds.append(seed)
+        time.sleep(self.step)
+
+    def publish(self, work: Publish) -> float:
+        return self.train(Train(1, 8))
+
+    def close(self) -> None: ...
+
+
+def test_short_work_is_repeated_and_its_mean_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "LOOKING_SECONDS", 0.0)
+    assert worker.run(Quick(0.1), Train(1, 8), 1) == pytest.approx(0.1)
+    assert worker.run(Quick(7.0), Publish(), 1) == 7.0
+    quick, work = Quick(0.02), Sample(1, 1, 4, 4)
+    first = worker.run(quick, work, 0)
+    assert quick.seeds == [0], "what warms up is done once"
+    assert first >= 0.02
+    for count in (1, 2):
+        assert worker.LEAST_SECONDS > worker.run(quick, work, count) >= 0.02
+    assert len(quick.seeds) > 3
+    assert len(set(quick.seeds)) == len(quick.seeds), "no prompt comes twice"
