@@ -46,7 +46,7 @@ class _Candidate(NamedTuple):
     tokens: int
     number: int
     due: bool
-    """Whether neither was served more than a micro-batch beyond its turn."""
+    """Whether neither was served more than a micro-batch, or the largest piece, beyond its turn."""
     job: Job
 
 
@@ -119,35 +119,38 @@ class Scheduler:
         """The pieces to compute together; empty if no pass is first in line.
 
         One piece per adapter, all of one base model, and either all with a backward pass or none. The leader always
-        runs; those within a micro-batch of the clock fill the room by decreasing size, then the others by tag. A job
-        leaves its line with its last piece.
+        runs. Those that are due fill the room, by decreasing size, or from the smallest on where the smallest leads, so
+        that many small ones need not lead one by one; then the others do by tag. A job leaves its line with its last
+        piece.
         """
         if not self._passes:
             return []
         highest = max(job.share.priority for job in self._passes.values())
         waiting = sorted(self._candidates(highest))
-        due = sorted((c for c in waiting if c.due), key=lambda c: c.tokens)
+        by_size = 1 if self._small_leads else -1
+        due = sorted((c for c in waiting if c.due), key=lambda c: by_size * c.tokens)  # by tags among equals
         leader = due[0] if self._small_leads and due else waiting[0]
         self._small_leads = not self._small_leads
-        due.sort(key=lambda c: -c.tokens)  # keeps the order by tags among equals
         chosen, room, kind = [leader.job], self.max_tokens - leader.tokens, _kind(leader.job)
         for candidate in (*due, *(c for c in waiting if not c.due)):
             if candidate.tokens <= room and candidate is not leader and _kind(candidate.job) == kind:
                 chosen.append(candidate.job)
                 room -= candidate.tokens
         self._tenants[highest].advance()
-        self._adapters[leader.job.share.tenant].advance()
+        for tenant in {job.share.tenant for job in chosen}:
+            self._adapters[tenant].advance()
         return [self._take(job) for job in chosen]
 
     def _candidates(self, priority: int) -> Iterator[_Candidate]:
         tenants = self._tenants[priority]
+        ahead = max(self.max_tokens, *(job.pieces[0].tokens for job in self._passes.values() if job.pieces))
         for number, (adapter, job) in enumerate(self._passes.items()):
             if job.share.priority != priority:
                 continue
             assert job.pieces
             siblings = self._adapters[job.share.tenant]
             tags = tenants.tags[job.share.tenant], siblings.tags[adapter]
-            due = tags[0] - tenants.now <= self.max_tokens and tags[1] - siblings.now <= self.max_tokens
+            due = tags[0] - tenants.now <= ahead and tags[1] - siblings.now <= ahead
             yield _Candidate(*tags, job.pieces[0].tokens, number, due, job)
 
     def _take(self, job: Job) -> tuple[Job, Piece]:

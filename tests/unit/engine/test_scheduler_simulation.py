@@ -45,6 +45,12 @@ class Simulation:
     end: float = 0.0
     tokens: dict[str, int] = field(default_factory=dict)
     largest: int = 0
+    batches: list[tuple[float, float, set[str]]] = field(default_factory=list)
+    """When each micro-batch began and ended, and whose it was."""
+
+    def strange(self, tenant: str, start: float, end: float) -> int:
+        """Micro-batches between two times, the one that was running included, that this tenant had no part in."""
+        return sum(first < end and last > start and tenant not in whose for first, last, whose in self.batches)
 
 
 def simulate(steps: Iterable[Step], until: float = float("inf")) -> Simulation:
@@ -70,6 +76,7 @@ def simulate(steps: Iterable[Step], until: float = float("inf")) -> Simulation:
         for _, piece in batch:
             found.tokens[piece.adapter] = found.tokens.get(piece.adapter, 0) + piece.tokens
         found.largest = max(found.largest, tokens)
+        found.batches.append((clock, clock + OVERHEAD + tokens, {piece.adapter for _, piece in batch}))
         clock += OVERHEAD + tokens
         found.busy += OVERHEAD + tokens
     found.end = clock
@@ -95,20 +102,37 @@ def test_two_thousand_tenants_all_finish_and_the_device_never_idles_beside_work(
     assert found.end - first == pytest.approx(found.busy, rel=1e-3)
 
 
+@pytest.mark.parametrize("small", [1, 3])
+@pytest.mark.parametrize("piece", [300, 500, 1000, 1700, BUDGET, 4 * BUDGET])
 @pytest.mark.parametrize("large", [1, 10, 200])
-def test_a_small_tenant_waits_for_its_own_computing_and_two_micro_batches(large: int) -> None:
-    """However many large ones have a backlog, as long as it asks for less than they get."""
+def test_a_small_tenant_waits_for_two_micro_batches_beside_its_own(large: int, piece: int, small: int) -> None:
+    """However many large ones have a backlog, whatever its pieces, as long as it asks for less than they get."""
     rng, pause = random.Random(large), max(4, large / 4) * LONGEST
-    backlog = [Step(0.0, f"large{i}", (BUDGET,) * (3000 // large)) for i in range(large)]
-    small, at = [], 0.0
+    backlog = [Step(0.0, f"large{i}", (piece,) * (3000 // large * max(1, BUDGET // piece))) for i in range(large)]
+    watched, at = [], 0.0
     for _ in range(40):
         at += rng.uniform(pause / 2, 2 * pause)
-        small.append(Step(at, "small", tuple(rng.randint(5, 200) for _ in range(rng.randint(1, 2)))))
-    steps = [*backlog, *small]
-    found = simulate(steps)
-    for number in range(len(backlog), len(steps)):
-        waited = found.done[number] - steps[number].arrival
-        assert waited <= steps[number].own_time + 2 * LONGEST * len(steps[number].pieces)
+        watched += [Step(at, f"small{i}", (rng.randint(5, 200),)) for i in range(small)]
+    found = simulate([*backlog, *watched])
+    free: dict[str, float] = {}
+    for number, step in enumerate(watched, start=len(backlog)):
+        begin, end = max(step.arrival, free.get(step.tenant, 0.0)), found.done[number]
+        assert found.strange(step.tenant, begin, end) <= 2
+        free[step.tenant] = end
+
+
+def test_riding_along_is_no_reason_to_wait() -> None:
+    """Who is served beside others, and never leads, is as much in turn as if it did."""
+    rng, pause = random.Random(0), 50 * LONGEST
+    backlog = [Step(0.0, f"large{i}", (BUDGET,) * 15) for i in range(200)]
+    crowd, at = [], 0.0
+    for _ in range(40):
+        at += rng.uniform(pause / 2, 2 * pause)
+        crowd += [Step(at, f"small{i}", (rng.randint(5, 200),)) for i in range(20)]
+    found = simulate([*backlog, *crowd])
+    for number, step in enumerate(crowd, start=len(backlog)):
+        # all of them together are at most two micro-batches
+        assert found.strange(step.tenant, step.arrival, found.done[number]) <= 4
 
 
 def test_a_crowd_of_small_tenants_shares_micro_batches() -> None:

@@ -22,7 +22,7 @@ LENGTHS = (3, 2 * BLOCK, 203, 420, TILE + 3 * BLOCK + 5)
 
 
 def trusted_decoder(model: LoadedModel, cache: KeyValueCache) -> NativeDecoder | None:
-    """None where the C cannot serve this model, or not to the same bits; `cache` is unused so far."""
+    """None where the C cannot serve this model, or not to the same bits. Nothing lies in `cache` yet."""
     native = NativeDecoder.of(model, cache)
     return native if native is not None and agrees(model, native, cache) else None
 

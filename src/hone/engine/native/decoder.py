@@ -8,7 +8,7 @@ Legend: B rows of sequences, T rows of any kind, h hidden, N blocks per sequence
 
 import ctypes
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -46,6 +46,8 @@ class PackedAdapter:
     bytes: int
     used: int = 0
     """When rows were laid out with it last."""
+    end: Callable[[], object] | None = None
+    """Forgets it; called when the version goes."""
 
 
 class NativeDecoder:
@@ -138,7 +140,7 @@ class NativeDecoder:
         found = self._adapters.pop(key, None)
         if found is None:
             found = self._packed_adapter(version)
-            weakref.finalize(version, self._adapters.pop, key, None)
+            found.end = weakref.finalize(version, self._adapters.pop, key, None)
         self._adapters[key] = found
         found.used = self._layouts
         return found
@@ -147,11 +149,12 @@ class NativeDecoder:
         """The oldest, while there are too many. Versions may go at any time, and theirs with them."""
         adapters = list(self._adapters.items())
         kept = sum(adapter.bytes for _, adapter in adapters)
-        for key, adapter in adapters:
+        for _, adapter in adapters:
             if kept <= KEPT_BYTES or adapter.used > self._layouts - RECENT:
                 return
             kept -= adapter.bytes
-            self._adapters.pop(key, None)
+            if adapter.end is not None:
+                adapter.end()
 
     def _packed_adapter(self, version: AdapterVersion) -> PackedAdapter:
         pairs = (Pair * len(self._names))()

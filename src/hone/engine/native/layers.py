@@ -214,8 +214,10 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
+        rows, ctx.rows = ctx.rows, None
+        assert rows is not None, "a backward pass writes over what it reads, so there is no second one"
         x_Th, saved = ctx.saved_tensors
-        return ctx.rows.backward(ctx.index, x_Th, saved, grads[0].contiguous()), None, None
+        return rows.backward(ctx.index, x_Th, saved, grads[0].contiguous()), None, None
 
 
 def _matrices(layer: LayerWeights) -> tuple[Tensor, ...]:

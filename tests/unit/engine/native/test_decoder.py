@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,9 @@ def test_packed_adapters_are_kept_and_forgotten(
     monkeypatch.setattr(decoder, "RECENT", 1)
     native.step([versions[0]], inputs_31, blocks_11)
     assert list(native._adapters) == [id(versions[2]), id(versions[0])]
+    for one in 3 * versions:
+        native.step([one], inputs_31, blocks_11)
+    assert [weakref.getweakrefcount(one) for one in versions] == [0, 1, 1], "who was forgotten leaves nothing behind"
     versions.clear()
     del one
     assert not native._adapters, "they go with their versions"

@@ -131,6 +131,21 @@ def test_neighbours_change_no_bit_even_if_they_are_computed_by_the_framework(
         assert torch.equal(gradient, expected)
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 1e30])
+def test_an_adapter_that_broke_harms_its_own_rows_only(broken: float, models: dict[str, LoadedModel]) -> None:
+    decoder = decoder_of(models["qwen3_tied"])
+    states = [trained_adapter(decoder.config, LoraConfig(rank, 1)) for rank in (8, 16, 33)]
+    well = run(decoder, states, [0, 3, 6, 8], LENGTHS, False)
+    states[1].weights.fill_(broken)
+    found = run(decoder, states, [0, 3, 6, 8], LENGTHS, False)
+    first, last = sum(LENGTHS[:3]), sum(LENGTHS[:6])
+    assert not found[0][first:last].isfinite().any()
+    for rows in (slice(first), slice(last, None)):
+        assert torch.equal(found[0][rows], well[0][rows])
+    for i in (1, 3):
+        assert torch.equal(found[i], well[i])
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 @pytest.mark.parametrize("rank", [8, 16])
 def test_stages_that_are_divided_have_the_same_bits(
