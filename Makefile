@@ -12,7 +12,7 @@ NATIVE := hatch_build.py src/hone/engine/native/fingerprint.py $(wildcard src/ho
 # Servers and programs that the tests start would compile Hone again, each of them, where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo serve hone install test lint types imports unit old-sdks format docs recipe recipe-results bench bench-check peers clean
+.PHONY: demo serve hone install test lint types imports unit kernels old-sdks format docs recipe recipe-results bench bench-check peers clean
 
 demo: .venv/runtime.stamp
 	$(BIN)/hone demo $(ARGS)
@@ -39,6 +39,10 @@ imports: .venv/dev.stamp
 
 unit: .venv/dev.stamp old-sdks
 	$(BIN)/python -m pytest $(ARGS)
+
+# The kernels for GPUs in Triton's interpreter, and compiled; Triton is a gigabyte, so it is beside the rest.
+kernels: .venv/dev.stamp .venv-triton/stamp
+	PYTHONPATH=.venv-triton/lib $(BIN)/python -m pytest tests/unit/engine/backends $(ARGS)
 
 # Old releases of the official SDK, which the contract tests run beside the present one.
 old-sdks: .venv-sdk-0.24/stamp .venv-sdk-0.25/stamp
@@ -70,7 +74,7 @@ bench-check: .venv/dev.stamp
 peers: .venv/dev.stamp $(PEERS:%=.venv-peers/%/stamp)
 
 clean:
-	rm -rf .venv .venv-sdk-* .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sdk-* .venv-triton .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .venv/runtime.stamp: pyproject.toml constraints.txt $(NATIVE)
 	@echo "Installing Hone into .venv (once; a few minutes)"
@@ -83,6 +87,12 @@ clean:
 	$(PIP) -e '.[dev]'
 	# Without its requirements, one of which cannot be had; those that the tests' comparisons need are in the dev extra.
 	$(PIP) --no-deps tinker-cookbook==0.6.1
+	@touch $@
+
+.venv-triton/stamp: .venv/runtime.stamp constraints.txt
+	@echo "Installing Triton into $(@D) (once)"
+	rm -rf $(@D)
+	$(PIP) --no-deps --target $(@D)/lib triton
 	@touch $@
 
 .venv-sdk-0.24/stamp: SDK := 0.24.1

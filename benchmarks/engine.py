@@ -28,7 +28,7 @@ from hone.engine.lora.state import AdapterState, new_adapter
 from hone.engine.models.load import LoadedModel, load_model
 from hone.engine.optim.adamw import adamw_step
 from hone.engine.sampling.sampler import Sampler
-from hone.engine.sampling.version import AdapterVersion, make_version
+from hone.engine.sampling.version import AdapterVersion
 from hone.engine.side_by_side import SideBySide
 from hone.engine.trainer import run_pieces
 from hone.engine.workers import Workers
@@ -146,7 +146,7 @@ def bench_tenants(model: LoadedModel, args: argparse.Namespace) -> Iterator[Row]
 
 def bench_publish(model: LoadedModel, args: argparse.Namespace) -> Iterator[Row]:
     state = adapter(model, args.rank)
-    values = [timed(lambda: make_version(state.layout, state.weights.clone())) * 1e3 for _ in range(args.rounds)]
+    values = [timed(lambda: AdapterVersion(state.layout, state.weights.clone())) * 1e3 for _ in range(args.rounds)]
     yield {
         "metric": "publish",
         "unit": "ms",
@@ -195,7 +195,7 @@ def adapter(model: LoadedModel, rank: int) -> AdapterState:
 
 def published(model: LoadedModel, rank: int) -> AdapterVersion:
     state = adapter(model, rank)
-    return make_version(state.layout, state.weights)
+    return AdapterVersion(state.layout, state.weights)
 
 
 def peft_model(args: argparse.Namespace) -> Any:

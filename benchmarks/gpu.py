@@ -3,12 +3,14 @@
     python benchmarks/gpu.py [--device cuda] [--only check train decode tenants publish] [--tokens 8192] [--tiny]
 
 Weights are random and made on the device, in the shape of Qwen3-8B; adapters have rank 32 on all sites. A check that
-fails ends the run before anything is measured. Needs numpy, torch, safetensors and tokenizers. `--tiny` is a shape that
-a CPU computes in seconds, to try out the program itself; its numbers mean nothing.
+fails ends the run before anything is measured. A line with a goal says whether it was reached. Needs numpy, torch,
+safetensors and tokenizers. `--tiny` is a shape that a CPU computes in seconds, to try out the program itself; its
+numbers mean nothing.
 """
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
@@ -66,6 +68,16 @@ QWEN3_8B = replace(
     intermediate_size=12288,
     max_context=8192,
 )
+
+
+GOALS = {
+    "train": ("value", 11_000.0, math.inf),
+    "train_recomputed": ("value", 7_500.0, math.inf),
+    "decode": ("share", 0.6, math.inf),
+    "tenants_8x64": ("ratio", 3.0, math.inf),
+    "publish": ("value", 0.0, 5.0),
+}
+"""By metric, a field of its line, and the least and the most that we want of it."""
 
 
 @dataclass(frozen=True)
@@ -439,6 +451,10 @@ def peak_memory(device: torch.device) -> float | None:
 
 def emit(metric: str, **fields: Any) -> None:
     row = {"metric": metric, **fields}
+    if metric in GOALS and GOALS[metric][0] in fields:
+        field, least, most = GOALS[metric]
+        goal = f"{field} >= {least:g}" if most == math.inf else f"{field} <= {most:g}"
+        row |= {"goal": goal, "reached": bool(least <= fields[field] <= most)}
     print(json.dumps({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}), flush=True)
 
 

@@ -25,7 +25,7 @@ from hone.engine.limits import Limits
 from hone.engine.lora.state import new_adapter
 from hone.engine.models.load import LoadedModel, load_model
 from hone.engine.sampling.sampler import Sampler
-from hone.engine.sampling.version import make_version
+from hone.engine.sampling.version import AdapterVersion
 from hone.engine.trainer import run_pieces
 from hone.protocol.types import Datum, LoraConfig, SamplingParams
 
@@ -79,7 +79,7 @@ def sample(model: LoadedModel, row: np.ndarray) -> dict[str, float]:
     state = new_adapter(model.config, LoraConfig(RANK, seed=1))
     sampler = Sampler(model, 64, Limits.cache_bytes, Limits.prefill_tokens)
     params = SamplingParams(max_tokens=DRAWN, stop=())
-    sampler.add(0, Sample("long", "v", row[:-DRAWN], 1, params, 0), make_version(state.layout, state.weights))
+    sampler.add(0, Sample("long", "v", row[:-DRAWN], 1, params, 0), AdapterVersion(state.layout, state.weights))
     started = time.perf_counter()
     while sampler.prefilled_tokens < len(row) - DRAWN:
         sampler.step()

@@ -11,7 +11,7 @@ from hone.engine.backends.backend import Part, Rows, SamplingPasses
 from hone.engine.lora.batch import LoraBatch, LoraSpan, Vectors
 from hone.engine.lora.layout import LoraLayout
 from hone.engine.models.norm import rms_norm
-from hone.engine.sampling.version import AdapterVersion, adapter_spans, make_version
+from hone.engine.sampling.version import AdapterVersion, adapter_spans
 
 if TYPE_CHECKING:
     from hone.engine.models.decoder import Decoder
@@ -53,7 +53,7 @@ class CpuBackend:
         return LoraBatch(adapter_spans(versions, starts))
 
     def version(self, layout: LoraLayout, flat: Tensor) -> AdapterVersion:
-        return make_version(layout, flat)
+        return AdapterVersion(layout, flat)
 
     def layers(self, decoder: "Decoder") -> "NativeLayers | None":
         from hone.engine.native.agreement import trusted_layers  # which knows decoders, and they their backend

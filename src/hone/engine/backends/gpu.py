@@ -107,7 +107,7 @@ class GpuBackend:
         return BankedLora.of(self.products, tenants, starts[-1], self.device, self.dtype)
 
     def version(self, layout: LoraLayout, flat: Tensor) -> AdapterVersion:
-        return AdapterVersion(layout, flat.to(self.device, self.dtype), {})
+        return AdapterVersion(layout, flat.to(self.device, self.dtype))
 
     def layers(self, decoder: "Decoder") -> None:
         """Those that are written in C are for CPUs."""

@@ -24,7 +24,7 @@ from hone.engine.models.load import LoadedModel
 from hone.engine.models.weights import DenseMlp, count_parameters
 from hone.engine.native.library import MOST_SITES, Layer, Matrix, Model, Pair, Rows, Span, library
 from hone.engine.native.matrices import CHAINS, PANEL, Packed, order_of, packed_base, scales_weight, whole_panels
-from hone.engine.sampling.version import AdapterVersion, adapter_spans
+from hone.engine.sampling.version import AdapterVersion, version_spans
 
 MOST_BYTES = 256 * 2**20
 """Of a model's weights."""
@@ -106,7 +106,7 @@ class NativeDecoder:
 
     def serves(self, versions: Sequence[AdapterVersion | None]) -> bool:
         """Whether it can multiply with all of these."""
-        groups = [group for version in versions if version is not None for group in version.weights.values()]
+        groups = [group for version in versions if version is not None for group in version.views.values()]
         return all(map(_multiplies, groups))
 
     def step(self, versions: Sequence[AdapterVersion | None], inputs_3B: Tensor, blocks_BN: Tensor) -> "NativeStep":
@@ -128,10 +128,8 @@ class NativeDecoder:
         """Which rows are whose."""
         self._layouts += 1
         spans = []
-        for span in adapter_spans(versions, list(range(len(versions) + 1))):
-            version = versions[span.start]
-            assert version is not None
-            spans.append((span.start, span.stop, self._adapter(version)))
+        for start, stop, version in version_spans(versions, range(len(versions) + 1)):
+            spans.append((start, stop, self._adapter(version)))
         self._forget()
         return spans
 
@@ -160,7 +158,7 @@ class NativeDecoder:
         pairs = (Pair * len(self._names))()
         matrices = []
         for i, name in enumerate(self._names):
-            if (group := version.weights.get(name)) is not None:
+            if (group := version.views.get(name)) is not None:
                 order = order_of(*group.a.shape)
                 assert order is not None
                 a, bs = Packed(group.a, order), [Packed(b, CHAINS, version.scale) for b in group.b]

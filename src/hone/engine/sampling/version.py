@@ -1,7 +1,8 @@
-"""An immutable copy of an adapter's weights, prepared for sampling."""
+"""An immutable copy of an adapter's weights, for sampling."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -13,46 +14,55 @@ from hone.engine.lora.layout import GroupWeights, LoraLayout
 
 @dataclass(frozen=True)
 class AdapterVersion:
+    """Keeps `flat`, which nobody may change any more. What multiplies with it prepares it in its own way when it is
+    first sampled from: so publishing is one copy."""
+
     layout: LoraLayout
     flat: Tensor
-    weights: dict[str, GroupWeights]
-    """By group, as a CPU multiplies with them; a GPU gathers what it needs from `flat`."""
 
     @property
     def scale(self) -> float:
         return self.layout.scale
 
-    @property
-    def bytes(self) -> int:
-        """Of the matrices."""
-        matrices = [x for group in self.weights.values() for x in (group.a, *group.b)]
-        return sum(x.nbytes for x in matrices or [self.flat])
+    @cached_property
+    def views(self) -> Mapping[str, GroupWeights]:
+        """The weights by group."""
+        return self.layout.views(self.flat)
+
+    @cached_property
+    def fused(self) -> Mapping[str, GroupWeights]:
+        """The same for the framework's products on a CPU.
+
+        A group's B matrices become one block-diagonal matrix over its stacked A's: one product instead of one per site,
+        which is what decoding a few rows is bound by. Groups of experts stay as they are, and so do those of high rank:
+        zeros do not change a sum, but a product breaks long sums into parts.
+        """
+        groups = self.layout.groups
+        return {name: g if groups[name].b_experts else _fuse(g) for name, g in self.views.items()}
 
 
-def make_version(layout: LoraLayout, flat: Tensor) -> AdapterVersion:
-    """Prepare `flat`, which the version keeps and nobody may change any more.
-
-    A group's B matrices become one block-diagonal matrix over its stacked A's: one product instead of one per site,
-    which is what decoding a few rows is bound by. Groups of experts stay as they are, and so do those of high rank:
-    zeros do not change a sum, but a product breaks long sums into parts.
-    """
-    views = layout.views(flat)
-    fused = {name: g if layout.groups[name].b_experts else _fuse(g) for name, g in views.items()}
-    return AdapterVersion(layout, flat, fused)
-
-
-def adapter_spans(versions: Sequence[AdapterVersion | None], starts: Sequence[int]) -> list[LoraSpan]:
+def version_spans(
+    versions: Sequence[AdapterVersion | None], starts: Sequence[int]
+) -> list[tuple[int, int, AdapterVersion]]:
     """Which rows are whose: part i is `starts[i]:starts[i + 1]`. Neighbouring parts of one adapter become one span;
     parts of the base model none."""
-    spans: list[LoraSpan] = []
+    spans: list[tuple[int, int, AdapterVersion]] = []
     for i, version in enumerate(versions):
         if version is None:
             continue
         start, stop = starts[i], starts[i + 1]
-        if spans and spans[-1].weights is version.weights and spans[-1].stop == start:
-            start = spans.pop().start
-        spans.append(LoraSpan(start, stop, version.weights, None, version.scale))
+        if spans and spans[-1][2] is version and spans[-1][1] == start:
+            start = spans.pop()[0]
+        spans.append((start, stop, version))
     return spans
+
+
+def adapter_spans(versions: Sequence[AdapterVersion | None], starts: Sequence[int]) -> list[LoraSpan]:
+    """The same for the framework."""
+    return [
+        LoraSpan(start, stop, version.fused, None, version.scale)
+        for start, stop, version in version_spans(versions, starts)
+    ]
 
 
 def _fuse(group: GroupWeights) -> GroupWeights:

@@ -11,7 +11,7 @@ from hone.engine.native import agreement, decoder, draw
 from hone.engine.native.agreement import agrees, trusted_decoder, trusted_layers
 from hone.engine.native.decoder import NativeDecoder
 from hone.engine.sampling.native_rows import NativeRows
-from hone.engine.sampling.version import make_version
+from hone.engine.sampling.version import AdapterVersion
 from hone.protocol.types import LoraConfig
 from tests.unit.engine.material import trained_adapter
 from tests.unit.engine.sampling.material import assert_equal, prompt, request, run, sampler_of
@@ -63,7 +63,7 @@ def test_requests_have_the_same_results_without_the_c(
     """Many sequences and adapters, joining and leaving, with filters and without."""
     model = models["qwen3_long"]
     states = {str(seed): trained_adapter(model.config, LoraConfig(rank=4, seed=seed)) for seed in range(2)}
-    versions = {None: None, **{name: make_version(s.layout, s.weights) for name, s in states.items()}}
+    versions = {None: None, **{name: AdapterVersion(s.layout, s.weights) for name, s in states.items()}}
     asked = []
     for number in range(9):
         name = [None, "0", "1"][number % 3]

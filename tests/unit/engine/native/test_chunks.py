@@ -19,7 +19,7 @@ from hone.engine.sampling.native_chunks import MOST_POSITIONS, MOST_ROWS, run_na
 from hone.engine.sampling.prefill import Chunk, Prefill, run_chunks
 from hone.engine.sampling.request import SampleRequest
 from hone.engine.sampling.stops import StopRule
-from hone.engine.sampling.version import AdapterVersion, make_version
+from hone.engine.sampling.version import AdapterVersion
 from hone.engine.wide import helped_by
 from hone.engine.workers import Workers
 from hone.protocol.types import LoraConfig
@@ -32,7 +32,7 @@ Asked = tuple[int, int, AdapterVersion | None]
 
 def version(model: LoadedModel, rank: int, seed: int = 1) -> AdapterVersion:
     state = trained_adapter(model.config, LoraConfig(rank, seed))
-    return make_version(state.layout, state.weights)
+    return AdapterVersion(state.layout, state.weights)
 
 
 def chunks_of(asked: Sequence[Asked]) -> list[Chunk]:

@@ -19,7 +19,7 @@ from hone.engine.native import decoder
 from hone.engine.native import library as library_module
 from hone.engine.native.decoder import NativeDecoder
 from hone.engine.native.library import library
-from hone.engine.sampling.version import AdapterVersion, adapter_spans, make_version
+from hone.engine.sampling.version import AdapterVersion, adapter_spans
 from hone.protocol.types import LoraConfig
 from tests.unit.engine.material import trained_adapter
 
@@ -29,7 +29,7 @@ LONG = [0, BLOCK - 1, BLOCK, 191, 192, 300, 383, 384, TILE - 1, TILE, TILE + 200
 
 def version(model: LoadedModel, rank: int, seed: int = 1, **parts: bool) -> AdapterVersion:
     state = trained_adapter(model.config, LoraConfig(rank, seed, **parts))
-    return make_version(state.layout, state.weights)
+    return AdapterVersion(state.layout, state.weights)
 
 
 def compare(model: LoadedModel, versions: Sequence[AdapterVersion | None], positions: list[int]) -> None:

@@ -12,7 +12,7 @@ from hone.engine.sampling.prefill import Prefill
 from hone.engine.sampling.request import SampleRequest
 from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.stops import StopRule
-from hone.engine.sampling.version import AdapterVersion, make_version
+from hone.engine.sampling.version import AdapterVersion
 from hone.engine.trainer import run_pieces
 from hone.protocol.types import Datum, LoraConfig, PromptTargets, SampleResult
 from tests.unit.engine.material import VOCAB, trained_adapter
@@ -29,7 +29,7 @@ def adapter(models: dict[str, LoadedModel]) -> AdapterState:
 
 @pytest.fixture(scope="module")
 def version(adapter: AdapterState) -> AdapterVersion:
-    return make_version(adapter.layout, adapter.weights.clone())
+    return AdapterVersion(adapter.layout, adapter.weights.clone())
 
 
 # --- the same bits ---------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hone.engine.contract import ForwardBackward, ModelSource, Sample
 from hone.engine.lora.state import AdapterState
 from hone.engine.models.load import LoadedModel, load_model
 from hone.engine.sampling.prompt import MASKED_LOGPROB
-from hone.engine.sampling.version import AdapterVersion, make_version
+from hone.engine.sampling.version import AdapterVersion
 from hone.engine.trainer import run_pieces
 from hone.errors import UserError
 from hone.protocol.types import Datum, LoraConfig, SampledSequence, SampleResult, SamplingParams
@@ -38,7 +38,7 @@ def adapters(qwen3: LoadedModel) -> dict[str, AdapterState]:
 
 @pytest.fixture(scope="module")
 def versions(adapters: dict[str, AdapterState]) -> dict[str, AdapterVersion]:
-    return {name: make_version(state.layout, state.weights.clone()) for name, state in adapters.items()}
+    return {name: AdapterVersion(state.layout, state.weights.clone()) for name, state in adapters.items()}
 
 
 # --- the right numbers -----------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def trainer_logprobs(
 def test_sampled_log_probabilities_are_the_trainers(family: str, length: int, models: dict[str, LoadedModel]) -> None:
     model = models[family]
     state = trained_adapter(model.config, LoraConfig(8, 1))
-    version, prompt_T = make_version(state.layout, state.weights.clone()), prompt(length, length)
+    version, prompt_T = AdapterVersion(state.layout, state.weights.clone()), prompt(length, length)
     op = request(prompt_T, "v", samples=3, max_tokens=60, prompt_logprobs=True)
     result = one(sampler_of(model), op, version)
     for sequence in result.sequences:
@@ -78,7 +78,7 @@ def test_the_trainers_in_long_contexts_too(length: int, models: dict[str, Loaded
     """Where the products inside attention break their sums must not depend on the length of the sequence."""
     model = models["qwen3_long"]
     state = trained_adapter(model.config, LoraConfig(64, 1))
-    version, prompt_T = make_version(state.layout, state.weights.clone()), prompt(length, length)
+    version, prompt_T = AdapterVersion(state.layout, state.weights.clone()), prompt(length, length)
     op = request(prompt_T, "v", samples=2, max_tokens=150, prompt_logprobs=True)
     result = one(sampler_of(model, prefill=2048), op, version)
     for sequence in result.sequences:
@@ -188,7 +188,7 @@ def test_equal_requests_give_equal_samples_under_any_load(
 def test_company_on_the_same_adapter_changes_no_bit(family: str, rank: int, models: dict[str, LoadedModel]) -> None:
     model = models[family]
     state = trained_adapter(model.config, LoraConfig(rank, 5), size=0.2)
-    version = make_version(state.layout, state.weights.clone())
+    version = AdapterVersion(state.layout, state.weights.clone())
     op = request(prompt(7, 6), "v", seed=3, max_tokens=30)
     wanted = one(sampler_of(model), op, version)
     for company in (1, 2, 3, 5, 11):

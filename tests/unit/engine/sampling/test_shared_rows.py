@@ -11,7 +11,7 @@ from hone.engine.models.load import LoadedModel
 from hone.engine.sampling import shared_rows
 from hone.engine.sampling.sampler import Sampler
 from hone.engine.sampling.shared_rows import LEAST_ROWS, SharedRows
-from hone.engine.sampling.version import make_version
+from hone.engine.sampling.version import AdapterVersion
 from hone.protocol.types import LoraConfig
 from tests.unit.engine.material import trained_adapter
 from tests.unit.engine.sampling.material import assert_equal, one, prompt, request, run
@@ -36,7 +36,7 @@ def test_shares_change_nothing(models: dict[str, LoadedModel], family: str, monk
     monkeypatch.setattr(SharedRows, "logits", counted)
     monkeypatch.setattr(shared_rows, "LEAST_ROWS", 5)
     states = {str(seed): trained_adapter(model.config, LoraConfig(rank=4, seed=seed)) for seed in range(2)}
-    versions = {None: None, **{name: make_version(s.layout, s.weights) for name, s in states.items()}}
+    versions = {None: None, **{name: AdapterVersion(s.layout, s.weights) for name, s in states.items()}}
     asked: list[Any] = []
     for number in range(12):
         name = [None, "0", "1"][number % 3]
