@@ -8,8 +8,8 @@ that wait, so it neither waits behind the backlog of the others nor saves up cre
 
 Of those that wait only the ones with the highest priority count; the others have their turn when these have none.
 Micro-batches are led in turn by the smallest tag and by the smallest piece of those that are not ahead of the clock by
-more than a micro-batch. So nobody starves, and who asks for little waits for two micro-batches at most, however many
-have a backlog.
+more than a micro-batch. So nobody starves, and who asks for little waits for two micro-batches at most beside the one
+that it is in, however many have a backlog.
 """
 
 from collections import OrderedDict, defaultdict, deque
