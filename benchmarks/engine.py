@@ -32,6 +32,7 @@ from hone.engine.sampling.version import AdapterVersion
 from hone.engine.side_by_side import SideBySide
 from hone.engine.trainer import run_pieces
 from hone.engine.workers import Workers
+from hone.memory import keep_loaded
 from hone.protocol.types import AdamParams, Datum, LoraConfig, SamplingParams
 
 TINY = Path(__file__).resolve().parents[1] / "src/hone/assets/tiny"
@@ -59,6 +60,7 @@ def measure(args: argparse.Namespace) -> Iterator[Row]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = load_model(ModelSource("bench", args.model))
+    keep_loaded()  # as the engine process does
     for part in args.only:
         yield from PARTS[part](model, args)
     yield {"metric": "peak_memory", "unit": "MB", "value": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}

@@ -1,8 +1,13 @@
 """The guard against becoming slower: what it calls worse."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 from benchmarks.check import RECORD, Verdict, best, compare, table, worst
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_ratio_may_lose_the_tolerance_and_no_more() -> None:
@@ -32,3 +37,12 @@ def test_the_record_holds_ratios() -> None:
     recorded = json.loads(RECORD.read_text())
     assert recorded
     assert all(ratio > 0 for ratio in recorded.values())
+
+
+def test_everything_that_is_recorded_is_measured() -> None:
+    command = [sys.executable, "-m", "benchmarks.engine", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = {row["metric"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert all(rows[metric]["ratio"] > 0 for metric in json.loads(RECORD.read_text()))
+    assert rows["publish"]["value"] > 0
+    assert rows["peak_memory"]["value"] > 100
