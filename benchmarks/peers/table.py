@@ -10,10 +10,11 @@ INTRODUCTION = """# Against what people would use instead
 Written by the command below; every number was measured with it. One random model of 1.3 M parameters in the shape of
 Qwen 3 (4 layers of 128, vocabulary 2,048, float32), adapters on all projections of its layers.
 
-All systems of a chapter are started, work in turn, each on the same tokens, and are stopped while they wait. In
-brackets: how many times as fast Hone is (or as small), the median of the rounds' ratios; **bold where Hone is behind**.
-What is compiled or filled when it is first needed does not count, except in the chapter about starting. Who takes more
-than 20 s for a piece of work is measured once, who takes more than three minutes is ended, and a note says so.
+All systems of a chapter are started, work in turn, each on the same tokens, and are stopped while they wait. A short
+training step is repeated for a quarter of a second, and its mean counts. In brackets: how many times as fast Hone is
+(or as small), the median of the rounds' ratios; **bold where Hone is behind**. What is compiled or filled when it is
+first needed does not count, except in the chapter about starting. Who takes more than 20 s for a piece of work is
+measured once, who takes more than three minutes is ended, and a note says so.
 
 "Hone" and SkyRL tx are measured as servers, through the official SDK over HTTP, with their journals on disk; the
 others are libraries, called within their own process, and so is "Hone, engine alone": what the server's engine process

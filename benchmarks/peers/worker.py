@@ -22,9 +22,7 @@ from benchmarks.peers.work import Publish, Sample, Setting, Train, Work, loads
 
 LOOKING_SECONDS = 0.2
 LEAST_SECONDS = 0.25
-"""A piece of work is done again until it took so long: its users wait for one step in a row of steps."""
-MOST_TIMES = 10_000
-"""Beyond what fits into that time."""
+"""A training step is done again until it took so long: its users wait for one in a row of steps."""
 
 
 def main() -> None:
@@ -52,13 +50,16 @@ def answer(system: System, line: str, count: int) -> dict[str, Any]:
 
 
 def run(system: System, work: Work, count: int) -> float:
-    """Seconds that it took, the mean where it was done several times. `count` tells pieces of work apart; the first,
-    which warms up or shows what a first one takes, is done once."""
+    """Seconds that it took, the mean where it was done several times.
+
+    `count` tells pieces of work apart: prompts differ by it, and the first piece, which warms up or shows what a first
+    one takes, is done once.
+    """
     # some servers look for work ten times a second: without this, all rounds would meet them at the same moment
     time.sleep(random.uniform(0.0, LOOKING_SECONDS))
     taken: list[float] = []
-    while not taken or (count and sum(taken) < LEAST_SECONDS):
-        taken.append(once(system, work, count * MOST_TIMES + len(taken)))
+    while not taken or (count and isinstance(work, Train) and sum(taken) < LEAST_SECONDS):
+        taken.append(once(system, work, seed=count))
     return sum(taken) / len(taken)
 
 
