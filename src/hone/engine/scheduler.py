@@ -143,10 +143,9 @@ class Scheduler:
 
     def _candidates(self, priority: int) -> Iterator[_Candidate]:
         tenants = self._tenants[priority]
-        ahead = max(self.max_tokens, *(job.pieces[0].tokens for job in self._passes.values() if job.pieces))
-        for number, (adapter, job) in enumerate(self._passes.items()):
-            if job.share.priority != priority:
-                continue
+        waiting = [(adapter, job) for adapter, job in self._passes.items() if job.share.priority == priority]
+        ahead = max(self.max_tokens, *(job.pieces[0].tokens for _, job in waiting if job.pieces))
+        for number, (adapter, job) in enumerate(waiting):
             assert job.pieces
             siblings = self._adapters[job.share.tenant]
             tags = tenants.tags[job.share.tenant], siblings.tags[adapter]
