@@ -177,6 +177,12 @@ static const Place *place_of(const LayerPass *p, const Part *part, int group) {
     return part->places + p->layer->index * GROUPS + group;
 }
 
+/* How many rows from `start` on, before `last`, an adapter has something to add to. */
+static int rows_from(int start, int last, const Part *part, const Place *place) {
+    int stop = last < part->stop ? last : part->stop;
+    return place->sites && stop > start ? stop - start : 0;
+}
+
 /* --- projections -------------------------------------------------------------------------------------------------- */
 
 /* All adapters' matrices as the forward pass reads them. */
@@ -205,8 +211,8 @@ static void project(
     for (int e = 0; e < p->batch->parts; e++) {
         const Part *part = p->batch->part + e;
         const Place *place = place_of(p, part, group);
-        int start = larger(first, part->start), rows = (last < part->stop ? last : part->stop) - start;
-        if (!place->sites || rows <= 0) continue;
+        int start = larger(first, part->start), rows = rows_from(start, last, part, place);
+        if (!rows) continue;
         int R = part->rank, row = inner_row(R, group), column = 0;
         Matrix a = {base->inputs, place->sites * R, place->order, run_of(base->inputs), a_at(p, part, group)};
         float *inner = inner_at(saved->inner, part, group, start);
@@ -253,8 +259,8 @@ static void project_back(
     for (int e = 0; e < p->batch->parts; e++) {
         const Part *part = p->batch->part + e;
         const Place *place = place_of(p, part, group);
-        int start = larger(first, part->start), rows = (last < part->stop ? last : part->stop) - start;
-        if (!place->sites || rows <= 0) continue;
+        int start = larger(first, part->start), rows = rows_from(start, last, part, place);
+        if (!rows) continue;
         int R = part->rank, row = inner_row(R, group), column = 0;
         float *dinner = inner_at(work->dinner, part, group, start);
         for (int site = 0; site < place->sites; site++) {
