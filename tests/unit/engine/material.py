@@ -5,13 +5,19 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import transformers
 
+from hone.engine.attention import PackedAttention
+from hone.engine.attention_kinds import AttentionKind
+from hone.engine.backends.cpu import CPU
 from hone.engine.batch import cut
 from hone.engine.contract import ForwardBackward
 from hone.engine.limits import Limits
@@ -173,3 +179,43 @@ class Engine:
             if isinstance(reply, Exception):
                 raise reply
         return [replies[ticket] for ticket in range(len(operations))]
+
+
+def layer_gradients(
+    decoder: Decoder, states: Sequence[AdapterState], splits: Sequence[int], lengths: Sequence[int], autograd: bool
+) -> list[torch.Tensor]:
+    """The layers' output, and the gradient of each adapter, which has its share of the sequences: as they are computed,
+    or with attention that hides what it is, so that the framework computes all and autograd the gradients."""
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.tensor([0, *lengths]).cumsum(0)[list(splits)].tolist()
+    tokens_T = torch.randint(0, decoder.config.vocab_size, (sum(lengths),), generator=generator)
+    positions_T = torch.cat([torch.arange(n) for n in lengths])
+    for state in states:
+        state.set_gradient(None)
+    lora = CPU.training_lora([(*share, s) for share, s in zip(pairwise(rows), states, strict=True)], True)
+    packed = PackedAttention(lengths)
+
+    def plain(
+        layer: int, q_THd: torch.Tensor, k_TKd: torch.Tensor, v_TKd: torch.Tensor, kind: AttentionKind | None = None
+    ) -> torch.Tensor:
+        return packed(layer, q_THd, k_TKd, v_TKd)
+
+    hidden = decoder.forward(tokens_T, positions_T, plain if autograd else packed, lora)
+    hidden.backward(torch.randn(hidden.shape, generator=generator))
+    return [hidden.detach(), *[s.gradient for s in states if s.gradient is not None]]
+
+
+def bound_head(monkeypatch: pytest.MonkeyPatch, module: ModuleType, how: str, chunk: int) -> str:
+    """How much of the logits there may be at a time, and be kept: one of `HEAD_MEMORY`; `chunk` elements are a part."""
+    elements, kept = {
+        "whole": (1 << 22, 1 << 24),
+        "kept chunks": (chunk, 1 << 24),
+        "computed again": (chunk, 0),
+        "one row at a time": (1, 0),
+    }[how]
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(module, "KEEP_ELEMENTS", kept)
+    return how
+
+
+HEAD_MEMORY = ["whole", "kept chunks", "computed again", "one row at a time"]

@@ -8,22 +8,14 @@ from hone.engine import head as head_module
 from hone.engine.head import Head
 from hone.engine.lora.batch import LoraBatch, LoraSpan
 from hone.engine.lora.layout import GroupWeights
-from tests.unit.engine.material import relative_error
+from tests.unit.engine.material import HEAD_MEMORY, bound_head, relative_error
 
 V, H, R, T, SCALE = 53, 24, 4, 37, 2.5
 
 
-@pytest.fixture(params=["whole", "kept chunks", "computed again", "one row at a time"])
+@pytest.fixture(params=HEAD_MEMORY)
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    chunk, keep = {
-        "whole": (1 << 22, 1 << 24),
-        "kept chunks": (5 * V, 1 << 24),
-        "computed again": (5 * V, 0),
-        "one row at a time": (1, 0),
-    }[request.param]
-    monkeypatch.setattr(head_module, "CHUNK_ELEMENTS", chunk)
-    monkeypatch.setattr(head_module, "KEEP_ELEMENTS", keep)
-    return str(request.param)
+    return bound_head(monkeypatch, head_module, str(request.param), 5 * V)
 
 
 def group(a: Tensor, b: Tensor) -> GroupWeights:

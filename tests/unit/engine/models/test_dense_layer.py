@@ -7,15 +7,12 @@ import torch
 from torch import Tensor
 
 from hone.engine.attention import PackedAttention
-from hone.engine.attention_kinds import AttentionKind
-from hone.engine.backends.cpu import CPU
 from hone.engine.compiled import compiled
-from hone.engine.lora.state import AdapterState
 from hone.engine.models import dense_layer
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel
 from hone.protocol.types import LoraConfig
-from tests.unit.engine.material import relative_error, trained_adapter
+from tests.unit.engine.material import layer_gradients, relative_error, trained_adapter
 
 FUNCTIONS = ("_before", "_before_backward", "_after", "_after_backward")
 FAMILIES = ("llama_rope", "qwen3", "qwen3_long", "llama_one_kv_head")
@@ -54,26 +51,6 @@ def test_attention_has_the_gradient_of_its_formula(lengths: tuple[int, ...]) -> 
         torch.testing.assert_close(found, x.grad, rtol=1e-5, atol=1e-5)
 
 
-def gradients(decoder: Decoder, states: list[AdapterState], splits: list[int], written_out: bool) -> list[Tensor]:
-    """The layers' outputs, and the gradients, where each adapter has its share of the sequences."""
-    generator = torch.Generator().manual_seed(1)
-    rows = torch.tensor([0, *LENGTHS]).cumsum(0)[splits].tolist()
-    tokens_T = torch.randint(0, decoder.config.vocab_size, (sum(LENGTHS),), generator=generator)
-    positions_T = torch.cat([torch.arange(n) for n in LENGTHS])
-    for state in states:
-        state.set_gradient(None)
-    lora = CPU.training_lora([(*share, s) for share, s in zip(pairwise(rows), states, strict=True)], True)
-    packed = PackedAttention(LENGTHS)
-
-    def plain(layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None) -> Tensor:
-        return packed(layer, q_THd, k_TKd, v_TKd)
-
-    hidden = decoder.forward(tokens_T, positions_T, packed if written_out else plain, lora)
-    hidden.backward(torch.randn(hidden.shape, generator=generator))
-    found = [s.gradient for s in states if s.gradient is not None]
-    return [hidden.detach(), *found]
-
-
 @pytest.mark.parametrize("flags", [{}, {"train_attn": False}, {"train_mlp": False}])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_what_autograd_makes_of_the_layer(
@@ -83,10 +60,12 @@ def test_it_is_what_autograd_makes_of_the_layer(
     assert isinstance(decoder, Decoder)
     monkeypatch.setattr(decoder, "written_in_c", None)
     states = [trained_adapter(decoder.config, LoraConfig(rank, 1, **flags)) for rank in RANKS]
-    found, by_autograd = (gradients(decoder, states, [0, 3, 6, 8], kind) for kind in (True, False))
+    found, by_autograd = (
+        layer_gradients(decoder, states, [0, 3, 6, 8], LENGTHS, autograd) for autograd in (False, True)
+    )
     assert torch.equal(found[0], by_autograd[0])
     for one, other in zip(found[1:], by_autograd[1:], strict=True):
         assert relative_error(one, other) < 2e-6
     monkeypatch.setattr(dense_layer, "compiled", lambda function: function)
-    for one, other in zip(gradients(decoder, states, [0, 3, 6, 8], True), found, strict=True):
+    for one, other in zip(layer_gradients(decoder, states, [0, 3, 6, 8], LENGTHS, False), found, strict=True):
         assert torch.equal(one, other)

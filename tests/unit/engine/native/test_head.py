@@ -12,22 +12,14 @@ from hone.engine.native import head as head_module
 from hone.engine.native.head import NativeHead
 from hone.engine.wide import helped_by
 from hone.engine.workers import Workers
-from tests.unit.engine.material import relative_error
+from tests.unit.engine.material import HEAD_MEMORY, bound_head, relative_error
 
 V, H, T, SCALE = 203, 48, 150, 2.5
 
 
-@pytest.fixture(params=["whole", "kept chunks", "computed again", "one row at a time"])
+@pytest.fixture(params=HEAD_MEMORY)
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    chunk, keep = {
-        "whole": (1 << 22, 1 << 24),
-        "kept chunks": (70 * V, 1 << 24),
-        "computed again": (70 * V, 0),
-        "one row at a time": (1, 0),
-    }[request.param]
-    monkeypatch.setattr(head_module, "CHUNK_ELEMENTS", chunk)
-    monkeypatch.setattr(head_module, "KEEP_ELEMENTS", keep)
-    return str(request.param)
+    return bound_head(monkeypatch, head_module, str(request.param), 70 * V)
 
 
 def adapter(rank: int) -> tuple[GroupWeights, GroupWeights, LoraBatch]:

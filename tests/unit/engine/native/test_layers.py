@@ -1,22 +1,15 @@
 """Layers in C: the framework's bits forward, the gradient of autograd backward, whoever else is there."""
 
 import ctypes
-from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from hone.engine import wide
-from hone.engine.attention import PackedAttention
-from hone.engine.attention_kinds import AttentionKind
-from hone.engine.backends.cpu import CPU
 from hone.engine.batch import cut
 from hone.engine.contract import ForwardBackward, ModelSource
-from hone.engine.lora.state import AdapterState
 from hone.engine.models.decoder import Decoder
 from hone.engine.models.load import LoadedModel, load_model
 from hone.engine.native.library import Batch, FrozenLayer, HeadPart, HeadPass, LayerPass, Part, Place, Shape, Sizes
@@ -24,7 +17,7 @@ from hone.engine.trainer import run_pieces
 from hone.engine.wide import helped_by
 from hone.engine.workers import Workers
 from hone.protocol.types import LoraConfig
-from tests.unit.engine.material import random_datum, relative_error, trained_adapter
+from tests.unit.engine.material import layer_gradients, random_datum, relative_error, trained_adapter
 
 SERVED = ["llama_rope", "qwen3_tied", "qwen3_long"]
 LENGTHS = (5, 16, 16, 33, 200, 230, 1, 2)
@@ -37,27 +30,6 @@ def decoder_of(model: LoadedModel) -> Decoder:
     return model.decoder
 
 
-def run(
-    decoder: Decoder, states: Sequence[AdapterState], splits: Sequence[int], lengths: Sequence[int], autograd: bool
-) -> list[Tensor]:
-    """The layers' output, and the gradient of each adapter, which has its share of the sequences."""
-    generator = torch.Generator().manual_seed(1)
-    rows = torch.tensor([0, *lengths]).cumsum(0)[list(splits)].tolist()
-    tokens_T = torch.randint(0, decoder.config.vocab_size, (sum(lengths),), generator=generator)
-    positions_T = torch.cat([torch.arange(n) for n in lengths])
-    for state in states:
-        state.set_gradient(None)
-    lora = CPU.training_lora([(*share, s) for share, s in zip(pairwise(rows), states, strict=True)], True)
-    packed = PackedAttention(lengths)
-
-    def plain(layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor, kind: AttentionKind | None = None) -> Tensor:
-        return packed(layer, q_THd, k_TKd, v_TKd)
-
-    hidden = decoder.forward(tokens_T, positions_T, plain if autograd else packed, lora)
-    hidden.backward(torch.randn(hidden.shape, generator=generator))
-    return [hidden.detach(), *[s.gradient for s in states if s.gradient is not None]]
-
-
 @pytest.mark.parametrize("flags", [{}, {"train_attn": False}, {"train_mlp": False}])
 @pytest.mark.parametrize("ranks", [(4, 8, 33), (16, 32, 64)])
 @pytest.mark.parametrize("family", SERVED)
@@ -68,7 +40,7 @@ def test_it_is_what_autograd_makes_of_the_framework(
     states = [trained_adapter(decoder.config, LoraConfig(rank, 1, **flags)) for rank in ranks]
     assert decoder.written_in_c is not None
     assert all(decoder.written_in_c.serves(state.layout) for state in states)
-    found, wanted = (run(decoder, states, [0, 3, 6, 8], LENGTHS, kind) for kind in (False, True))
+    found, wanted = (layer_gradients(decoder, states, [0, 3, 6, 8], LENGTHS, kind) for kind in (False, True))
     assert torch.equal(found[0], wanted[0])
     for one, other in zip(found[1:], wanted[1:], strict=True):
         assert relative_error(one, other) < 3e-6
@@ -79,7 +51,7 @@ def test_sequences_of_any_length(length: int, models: dict[str, LoadedModel]) ->
     """Sums break at several lengths, and keys are taken in tiles."""
     decoder = decoder_of(models["qwen3_long"])
     states = [trained_adapter(decoder.config, LoraConfig(8, 1))]
-    found, wanted = (run(decoder, states, [0, 2], (length, 3), kind) for kind in (False, True))
+    found, wanted = (layer_gradients(decoder, states, [0, 2], (length, 3), kind) for kind in (False, True))
     assert torch.equal(found[0], wanted[0])
     assert relative_error(found[1], wanted[1]) < 3e-6
 
@@ -87,7 +59,7 @@ def test_sequences_of_any_length(length: int, models: dict[str, LoadedModel]) ->
 def test_the_embedded_model_is_served() -> None:
     decoder = decoder_of(load_model(ModelSource("tiny", TINY)))
     states = [trained_adapter(decoder.config, LoraConfig(rank, 1)) for rank in (8, 16)]
-    found, wanted = (run(decoder, states, [0, 4, 8], LENGTHS, kind) for kind in (False, True))
+    found, wanted = (layer_gradients(decoder, states, [0, 4, 8], LENGTHS, kind) for kind in (False, True))
     assert torch.equal(found[0], wanted[0])
     for one, other in zip(found[1:], wanted[1:], strict=True):
         assert relative_error(one, other) < 3e-6
@@ -96,7 +68,7 @@ def test_the_embedded_model_is_served() -> None:
 def test_rows_without_an_adapter_are_the_base_models(models: dict[str, LoadedModel]) -> None:
     decoder = decoder_of(models["qwen3_tied"])
     states = [trained_adapter(decoder.config, LoraConfig(8, 1))]
-    found, wanted = (run(decoder, states, [1, 3], LENGTHS, kind) for kind in (False, True))
+    found, wanted = (layer_gradients(decoder, states, [1, 3], LENGTHS, kind) for kind in (False, True))
     assert torch.equal(found[0], wanted[0])
     assert relative_error(found[1], wanted[1]) < 3e-6
 
@@ -135,9 +107,9 @@ def test_neighbours_change_no_bit_even_if_they_are_computed_by_the_framework(
 def test_an_adapter_that_broke_harms_its_own_rows_only(broken: float, models: dict[str, LoadedModel]) -> None:
     decoder = decoder_of(models["qwen3_tied"])
     states = [trained_adapter(decoder.config, LoraConfig(rank, 1)) for rank in (8, 16, 33)]
-    well = run(decoder, states, [0, 3, 6, 8], LENGTHS, False)
+    well = layer_gradients(decoder, states, [0, 3, 6, 8], LENGTHS, False)
     states[1].weights.fill_(broken)
-    found = run(decoder, states, [0, 3, 6, 8], LENGTHS, False)
+    found = layer_gradients(decoder, states, [0, 3, 6, 8], LENGTHS, False)
     first, last = sum(LENGTHS[:3]), sum(LENGTHS[:6])
     assert not found[0][first:last].isfinite().any()
     for rows in (slice(first), slice(last, None)):
@@ -153,14 +125,14 @@ def test_stages_that_are_divided_have_the_same_bits(
 ) -> None:
     decoder = decoder_of(models["qwen3_long"])
     states = [trained_adapter(decoder.config, LoraConfig(rank, 1))]
-    whole = run(decoder, states, [0, 2], (700, 90), False)
+    whole = layer_gradients(decoder, states, [0, 2], (700, 90), False)
     monkeypatch.setattr(wide, "LEAST_WORK", 1 << 10)
     workers, shared = Workers(count), []
     plain = workers.help
     monkeypatch.setattr(workers, "help", lambda tasks: (shared.append(len(tasks)), plain(tasks))[1])
     try:
         with helped_by(workers):
-            divided = run(decoder, states, [0, 2], (700, 90), False)
+            divided = layer_gradients(decoder, states, [0, 2], (700, 90), False)
     finally:
         workers.close()
     assert len(shared) == 7 * decoder.config.layers
